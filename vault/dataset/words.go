@@ -1,0 +1,135 @@
+package dataset
+
+import (
+	"time"
+
+	"dsvault/vault/fault"
+)
+
+// Role is what a grant gives. The list is closed.
+type Role string
+
+const (
+	Admin      Role = "admin"
+	ClientUser Role = "client"
+	Reviewer   Role = "reviewer"
+	Labeler    Role = "labeler"
+	Contractor Role = "contractor"
+	Auditor    Role = "auditor"
+	Service    Role = "service"
+)
+
+// Roles lists every role in the order in which bit sets number them.
+var Roles = [...]Role{Admin, ClientUser, Reviewer, Labeler, Contractor, Auditor, Service}
+
+// ParseRole reads a role's name.
+func ParseRole(s string) (Role, error) {
+	for _, r := range Roles {
+		if string(r) == s {
+			return r, nil
+		}
+	}
+	return "", fault.New(fault.Invalid, "dataset.ParseRole", "no such role").
+		WithHint("roles are admin, client, reviewer, labeler, contractor, auditor and service")
+}
+
+// State is a dataset's state of processing; exactly one holds at a time.
+type State string
+
+const (
+	Active     State = "active"     // in use
+	Restricted State = "restricted" // processing paused on request; reading stays possible for its owner
+	Held       State = "hold"       // legal hold: nothing may be deleted or changed
+	Expired    State = "expired"    // past its retention: nobody reads it
+)
+
+// Grant gives a principal a role at a scope and below, until a time.
+type Grant struct {
+	ID        GrantID
+	Principal PrincipalID
+	Role      Role
+	Scope     Scope
+	Until     time.Time // zero: no end
+	Reason    string
+	By        PrincipalID // who granted it
+	At        time.Time
+	Revoked   time.Time // zero: in force
+}
+
+// InForce reports whether the grant holds at now; Until itself is outside.
+func (g Grant) InForce(now time.Time) bool {
+	return g.Revoked.IsZero() && (g.Until.IsZero() || now.Before(g.Until))
+}
+
+// Assignment gives a principal certain shards of a dataset, until a time.
+type Assignment struct {
+	ID        AssignmentID
+	Principal PrincipalID
+	Dataset   DatasetID
+	Scope     Scope // of the dataset
+	Shards    ShardSet
+	Until     time.Time // zero: no end
+	By        PrincipalID
+	At        time.Time
+	Ended     time.Time // zero: in force
+}
+
+// InForce reports whether the assignment holds at now; Until itself is outside.
+func (a Assignment) InForce(now time.Time) bool {
+	return a.Ended.IsZero() && (a.Until.IsZero() || now.Before(a.Until))
+}
+
+// Agreement is one version of a confidentiality text.
+type Agreement struct {
+	Name    string // for example "nda"
+	Version int    // 1, 2, …
+	Hash    [32]byte
+	Text    []byte
+	By      PrincipalID
+	At      time.Time
+}
+
+// Signature is a person's acceptance of one version of an agreement.
+type Signature struct {
+	Principal PrincipalID
+	Agreement string
+	Version   int
+	Hash      [32]byte // of the text that was shown
+	At        time.Time
+	Until     time.Time // zero: no end
+	Withdrawn time.Time // zero: in force
+}
+
+// InForce reports whether the signature holds at now; Until itself is outside.
+func (s Signature) InForce(now time.Time) bool {
+	return s.Withdrawn.IsZero() && (s.Until.IsZero() || now.Before(s.Until))
+}
+
+// Packing says how a shard's plaintext is to be read.
+type Packing string
+
+const (
+	PackTar  Packing = "tar"  // a tar archive of whole files
+	PackFile Packing = "file" // one whole file
+	PackPart Packing = "part" // a consecutive piece of one file; parts join in shard order
+)
+
+// Manifest describes one shard. It travels sealed beside the shard: names of
+// files are client data and are nowhere in clear on the server.
+type Manifest struct {
+	Version   int      `json:"version"` // 1
+	Number    int      `json:"number"`  // the shard's number in its dataset
+	Packing   Packing  `json:"packing"`
+	Name      string   `json:"name"` // tar: NAME.tar; file and part: the file's base name
+	MediaType string   `json:"media_type,omitempty"`
+	Size      int64    `json:"size"`            // plaintext, bytes
+	SHA256    HexBytes `json:"sha256"`          // of the plaintext
+	Files     int      `json:"files,omitempty"` // regular files in a tar
+	Part      int      `json:"part,omitempty"`  // part: 0, 1, …
+	Parts     int      `json:"parts,omitempty"` // part: how many make the file
+	Mode      uint32   `json:"mode,omitempty"`  // file and part: permission bits
+	ModTime   int64    `json:"mtime,omitempty"` // file and part: Unix nanoseconds
+}
+
+// MaxManifest is the most bytes that a manifest's JSON may have.
+const MaxManifest = 64 << 10
