@@ -1,0 +1,172 @@
+package storage
+
+import (
+	"errors"
+	"time"
+
+	"dsvault/vault/dataset"
+)
+
+// ErrNoRow: the catalog has answered that there is no such row. What that means
+// to the caller (not found, or corruption) is the caller's to say.
+var ErrNoRow = errors.New("no such row")
+
+// ErrExists: a row with this unique key is there already.
+var ErrExists = errors.New("row exists")
+
+// Head is the state of the audit log and of the policy, one row, locked by
+// every writing transaction before anything else.
+type Head struct {
+	Size     uint64     // leaves
+	Frontier [][32]byte // compact Merkle range of Size leaves, left to right
+	Revision uint64     // policy revision: counts changes of grants, assignments, states, …
+	Time     int64      // of the last leaf, Unix microseconds; the log's time never goes back
+	NextSlot uint64     // the next permanent slot to hand out
+}
+
+// Leaf is one record of the log as stored, with the columns that it is found by.
+type Leaf struct {
+	Index     uint64
+	Slot      uint64
+	Kind      uint16
+	Decision  uint8
+	Time      int64 // Unix microseconds
+	Data      []byte
+	Principal dataset.PrincipalID // whose details are sealed; zero: none
+	Details   []byte              // sealed under that person's key; kept in a side table, nil: none
+}
+
+// Chain is the end of one slot's chain of leaves.
+type Chain struct {
+	Slot      uint64
+	Seq       uint64 // leaves in this slot
+	LastIndex uint64
+	LastHash  [32]byte
+}
+
+// OpenRead is an admitted read that no read-end leaf has closed yet.
+type OpenRead struct {
+	Index     uint64 // of the read's leaf
+	Slot      uint64
+	Dataset   dataset.DatasetID
+	Shard     int
+	Principal dataset.PrincipalID
+	MaxBytes  int64 // what it could send at the most
+	Time      int64 // Unix microseconds
+	Node      string
+}
+
+// ScopeRow is a client, a project or a dataset, or the vault itself (slot 0).
+type ScopeRow struct {
+	Slot      uint64
+	Scope     dataset.Scope
+	Tag       [16]byte // random; stands for the scope in leaves
+	CreatedAt time.Time
+	CreatedBy dataset.PrincipalID
+}
+
+// Project is the terms of one engagement, beside its ScopeRow.
+type Project struct {
+	Slot      uint64
+	Scope     dataset.Scope
+	Purposes  []string // empty: none stated
+	Region    string   // empty: none required
+	Sensitive bool
+	Agreement string // which agreement readers must have signed; empty: "nda", for contractors only
+	Contract  string // contract reference
+	Revision  uint64
+}
+
+// Dataset is one upload unit, beside its ScopeRow.
+type Dataset struct {
+	ID        dataset.DatasetID
+	Slot      uint64
+	Scope     dataset.Scope
+	Tag       [16]byte
+	State     dataset.State
+	Recipient string   // age recipient that its shards are sealed to
+	Salt      [32]byte // keys the fingerprints of its shards
+	Complete  bool     // every shard has arrived; nothing is added after that
+	Shards    int      // how many there are to be, known once Complete
+	Revision  uint64
+	CreatedAt time.Time
+	CreatedBy dataset.PrincipalID
+}
+
+// WrappedKey is a secret sealed to an epoch's recipient.
+type WrappedKey struct {
+	Epoch  uint32
+	Sealed []byte
+}
+
+// Shard is one committed shard: the winner among its attempts.
+type Shard struct {
+	Dataset     dataset.DatasetID
+	Number      int
+	Attempt     dataset.AttemptID
+	Key         string // of the object
+	ETag        string
+	SealedSize  int64    // bytes of the object
+	PlainSize   int64    // bytes of the plaintext
+	SHA256      [32]byte // of the object
+	Header      []byte   // the object's own age header
+	Nonce       [16]byte // of the payload; unique in the whole vault
+	Fingerprint [32]byte // of what was packed, keyed with the dataset's salt
+	Manifest    []byte   // dataset.Manifest as JSON, sealed to the dataset's recipient
+	CommittedAt time.Time
+	CommittedBy dataset.PrincipalID
+}
+
+// Attempt is an upload under way; its object may exist, wholly or not at all.
+type Attempt struct {
+	ID        dataset.AttemptID
+	Dataset   dataset.DatasetID
+	Number    int
+	Key       string
+	StartedAt time.Time
+	StartedBy dataset.PrincipalID
+}
+
+// Principal is a person or a service.
+type Principal struct {
+	ID        dataset.PrincipalID
+	Handle    string // unique, of the form of a scope's segment
+	Service   bool
+	Disabled  time.Time // zero: not disabled
+	Region    string    // declared region; empty: none
+	Key       WrappedKey
+	Profile   []byte // sealed under the person's key: name and address
+	Revision  uint64
+	CreatedAt time.Time
+	CreatedBy dataset.PrincipalID
+}
+
+// TokenKind says what a token is good for.
+type TokenKind string
+
+const (
+	InviteToken  TokenKind = "invite"  // once, at login, where it is exchanged
+	SessionToken TokenKind = "session" // a person's, made at login
+	AccessToken  TokenKind = "access"  // standing: a service's, or the first admin's
+)
+
+// Token is what the catalog knows of a bearer token: its hash, never itself.
+type Token struct {
+	ID        dataset.TokenID
+	Hash      [32]byte // SHA-256 of the secret
+	Principal dataset.PrincipalID
+	Kind      TokenKind
+	CreatedAt time.Time
+	Expires   time.Time // zero: no end
+	Ended     time.Time // used up, rotated or revoked; zero: good
+}
+
+// Device is a registered device key.
+type Device struct {
+	ID        dataset.DeviceID
+	Principal dataset.PrincipalID
+	Recipient string // hybrid age recipient
+	Name      string
+	CreatedAt time.Time
+	Removed   time.Time // zero: in use
+}
