@@ -118,13 +118,19 @@ type Shard struct {
 }
 
 // Attempt is an upload under way; its object may exist, wholly or not at all.
+// ETag, SealedSize and SHA256 are set once the bytes are stored (StoreAttempt).
 type Attempt struct {
-	ID        dataset.AttemptID
-	Dataset   dataset.DatasetID
-	Number    int
-	Key       string
-	StartedAt time.Time
-	StartedBy dataset.PrincipalID
+	ID          dataset.AttemptID
+	Dataset     dataset.DatasetID
+	Number      int
+	Key         string   // of the object
+	PlainSize   int64    // as announced, bytes
+	Fingerprint [32]byte // as announced
+	ETag        string
+	SealedSize  int64
+	SHA256      [32]byte
+	StartedAt   time.Time
+	StartedBy   dataset.PrincipalID
 }
 
 // Principal is a person or a service.
