@@ -1,0 +1,168 @@
+package storagetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// postgresServer is one real PostgreSQL, on a socket in a folder of its own.
+type postgresServer struct {
+	process   *process
+	folder    string
+	databases atomic.Int64 // made so far; names them
+}
+
+// errNoPostgres: the programs are not on this machine.
+var errNoPostgres = errors.New("no PostgreSQL server programs (initdb, postgres) were found")
+
+// Postgres returns the DSN (a URL) of a fresh, empty database, dropped when t
+// ends. The first call starts one PostgreSQL for the whole test process, with
+// fsync on; see Main for its end. Other processes of the test may connect too.
+func Postgres(t testing.TB) (dsn string) {
+	t.Helper()
+	shared.mu.Lock()
+	if shared.postgres == nil && shared.pgErr == nil {
+		shared.postgres, shared.pgErr = startPostgres()
+	}
+	server, err := shared.postgres, shared.pgErr
+	shared.mu.Unlock()
+	if errors.Is(err, errNoPostgres) {
+		missing(t, err.Error())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	name := fmt.Sprintf("t%d", server.databases.Add(1))
+	if err := server.exec("CREATE DATABASE " + name); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := server.exec("DROP DATABASE " + name + " WITH (FORCE)"); err != nil {
+			t.Error(err)
+		}
+	})
+	return server.dsn(name)
+}
+
+func (s *postgresServer) dsn(database string) string {
+	return "postgres://postgres@localhost/" + database + "?sslmode=disable&host=" + url.QueryEscape(s.folder)
+}
+
+// exec runs one statement in the maintenance database.
+func (s *postgresServer) exec(statement string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, s.dsn("postgres"))
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	_, err = conn.Exec(ctx, statement)
+	return err
+}
+
+func (s *postgresServer) stop() {
+	s.process.stop(syscall.SIGINT) // "fast": ends the sessions
+	os.RemoveAll(s.folder)
+}
+
+func startPostgres() (*postgresServer, error) {
+	initdb, postgres, err := postgresPrograms()
+	if err != nil {
+		return nil, err
+	}
+	folder, err := tempFolder("pg")
+	if err != nil {
+		return nil, err
+	}
+	server, err := runPostgres(initdb, postgres, folder)
+	if err != nil {
+		os.RemoveAll(folder)
+		return nil, err
+	}
+	return server, nil
+}
+
+func runPostgres(initdb, postgres, folder string) (*postgresServer, error) {
+	as := func(*exec.Cmd) {}
+	if os.Getuid() == 0 { // it refuses to run as root
+		uid, gid, err := postgresUser()
+		if err != nil {
+			return nil, err
+		}
+		if err := os.Chown(folder, uid, gid); err != nil {
+			return nil, err
+		}
+		as = func(cmd *exec.Cmd) { runAs(cmd, uid, gid) }
+	}
+	data := filepath.Join(folder, "data")
+
+	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
+	defer cancel()
+	// --no-sync: a cluster that was lost half-made is never used.
+	cmd := exec.CommandContext(ctx, initdb, "--pgdata", data, "--username=postgres", "--auth=trust",
+		"--encoding=UTF8", "--locale=C", "--no-sync")
+	cmd.Dir = folder
+	as(cmd)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("initdb: %w\n%s", err, out)
+	}
+
+	cmd = exec.Command(postgres, "-D", data, "-k", folder, "-c", "listen_addresses=", "-c", "max_connections=200")
+	cmd.Dir = folder
+	as(cmd)
+	p, err := start(cmd)
+	if err != nil {
+		return nil, err
+	}
+	server := &postgresServer{process: p, folder: folder}
+	if err := p.await(func() error { return server.exec("SELECT 1") }); err != nil {
+		server.stop()
+		return nil, err
+	}
+	return server, nil
+}
+
+// postgresPrograms finds initdb and postgres where Debian puts them (the newest
+// version), or in PATH.
+func postgresPrograms() (initdb, postgres string, err error) {
+	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/postgres")
+	version := func(path string) int {
+		n, _ := strconv.Atoi(filepath.Base(filepath.Dir(filepath.Dir(path))))
+		return n
+	}
+	slices.SortFunc(found, func(a, b string) int { return version(b) - version(a) })
+	if len(found) > 0 {
+		return filepath.Join(filepath.Dir(found[0]), "initdb"), found[0], nil
+	}
+	initdb, err1 := exec.LookPath("initdb")
+	postgres, err2 := exec.LookPath("postgres")
+	if err1 != nil || err2 != nil {
+		return "", "", errNoPostgres
+	}
+	return initdb, postgres, nil
+}
+
+func postgresUser() (uid, gid int, err error) {
+	u, err := user.Lookup("postgres")
+	if err != nil {
+		return 0, 0, fmt.Errorf("PostgreSQL does not run as root, and there is no user for it: %w", err)
+	}
+	uid, err1 := strconv.Atoi(u.Uid)
+	gid, err2 := strconv.Atoi(u.Gid)
+	return uid, gid, errors.Join(err1, err2)
+}
