@@ -1,0 +1,229 @@
+package pack
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"io"
+	"sync"
+)
+
+const (
+	chunkSize = 256 << 10
+	chunks    = 4 // between a stream and its hasher
+)
+
+var chunkPool = sync.Pool{New: func() any { return new([chunkSize]byte) }}
+
+// readError marks an error of the source, so that it is told from the sink's.
+type readError struct{ err error }
+
+func (e *readError) Error() string { return e.err.Error() }
+func (e *readError) Unwrap() error { return e.err }
+
+// hasher computes SHA-256 beside a stream, in a goroutine that close ends. The
+// stream passes a chunk on, may still read it, and takes its next one from free:
+// so a chunk comes back only when both are done with it.
+type hasher struct {
+	full chan []byte
+	free chan *[chunkSize]byte
+	done chan [sha256.Size]byte
+}
+
+func newHasher() *hasher {
+	h := &hasher{
+		full: make(chan []byte, chunks),
+		free: make(chan *[chunkSize]byte, chunks),
+		done: make(chan [sha256.Size]byte, 1),
+	}
+	for range chunks {
+		h.free <- chunkPool.Get().(*[chunkSize]byte)
+	}
+	go h.run()
+	return h
+}
+
+func (h *hasher) run() {
+	sum := sha256.New()
+	for b := range h.full {
+		sum.Write(b)
+		h.free <- (*[chunkSize]byte)(b[:chunkSize])
+	}
+	for range len(h.free) {
+		chunkPool.Put(<-h.free)
+	}
+	h.done <- [sha256.Size]byte(sum.Sum(nil))
+}
+
+// close ends the goroutine and gives the hash of all chunks passed on.
+func (h *hasher) close() [sha256.Size]byte {
+	close(h.full)
+	return <-h.done
+}
+
+// hashWriter collects what is written into chunks, and passes each on to a
+// writer and to a hasher.
+type hashWriter struct {
+	ctx     context.Context
+	w       io.Writer
+	h       *hasher
+	buf     *[chunkSize]byte
+	used    int
+	written int64
+}
+
+func newHashWriter(ctx context.Context, w io.Writer) *hashWriter {
+	h := newHasher()
+	return &hashWriter{ctx: ctx, w: w, h: h, buf: <-h.free}
+}
+
+func (s *hashWriter) Write(p []byte) (int, error) {
+	for rest := p; len(rest) > 0; {
+		n := copy(s.buf[s.used:], rest)
+		rest = rest[n:]
+		if err := s.advance(n); err != nil {
+			return len(p) - len(rest), err
+		}
+	}
+	return len(p), nil
+}
+
+// fill reads exactly size bytes of r; an error of r is a *readError.
+func (s *hashWriter) fill(r io.Reader, size int64) error {
+	for size > 0 {
+		want := min(int64(chunkSize-s.used), size)
+		n, err := io.ReadFull(r, s.buf[s.used:s.used+int(want)])
+		if err == io.EOF {
+			err = io.ErrUnexpectedEOF
+		}
+		if err != nil {
+			return &readError{err}
+		}
+		size -= want
+		if err := s.advance(n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *hashWriter) advance(n int) error {
+	s.used += n
+	if s.used < chunkSize {
+		return nil
+	}
+	return s.flush()
+}
+
+func (s *hashWriter) flush() error {
+	if err := s.ctx.Err(); err != nil {
+		return canceled("pack.Write", err)
+	}
+	if s.used == 0 {
+		return nil
+	}
+	b := s.buf[:s.used]
+	s.h.full <- b
+	n, err := s.w.Write(b)
+	s.written += int64(n)
+	s.buf, s.used = <-s.h.free, 0
+	if err == nil && n < len(b) {
+		err = io.ErrShortWrite
+	}
+	return err
+}
+
+// sum ends the stream and gives its hash.
+func (s *hashWriter) sum() []byte {
+	sum := s.h.close()
+	s.h = nil
+	return sum[:]
+}
+
+// release ends the hasher if sum did not.
+func (s *hashWriter) release() {
+	if s.h != nil {
+		s.h.close()
+		s.h = nil
+	}
+}
+
+// hashReader reads at most limit bytes of r in chunks, and hashes them beside.
+type hashReader struct {
+	ctx   context.Context
+	r     io.Reader
+	h     *hasher
+	rest  []byte // of the current chunk, not yet read
+	limit int64  // bytes that r may still give
+	err   error  // why r ended; io.EOF at its end or at the limit
+}
+
+func newHashReader(ctx context.Context, r io.Reader, limit int64) *hashReader {
+	return &hashReader{ctx: ctx, r: r, h: newHasher(), limit: limit}
+}
+
+// next reads a chunk. It is called when rest is empty.
+func (s *hashReader) next() error {
+	if s.err == nil {
+		s.err = s.ctx.Err()
+	}
+	if s.err == nil && s.limit == 0 {
+		s.err = io.EOF
+	}
+	if s.err != nil {
+		return s.err
+	}
+	buf := <-s.h.free
+	n, err := io.ReadFull(s.r, buf[:min(chunkSize, s.limit)])
+	if errors.Is(err, io.ErrUnexpectedEOF) && n > 0 && err == io.ErrUnexpectedEOF {
+		err = io.EOF
+	}
+	s.err = err
+	s.limit -= int64(n)
+	s.rest = buf[:n]
+	s.h.full <- s.rest
+	if n == 0 {
+		return s.err
+	}
+	return nil
+}
+
+func (s *hashReader) Read(p []byte) (int, error) {
+	if len(s.rest) == 0 {
+		if err := s.next(); err != nil {
+			return 0, err
+		}
+	}
+	n := copy(p, s.rest)
+	s.rest = s.rest[n:]
+	return n, nil
+}
+
+// WriteTo passes the rest on without copying it.
+func (s *hashReader) WriteTo(w io.Writer) (total int64, err error) {
+	for {
+		if len(s.rest) == 0 {
+			if err := s.next(); err == io.EOF {
+				return total, nil
+			} else if err != nil {
+				return total, err
+			}
+		}
+		n, err := w.Write(s.rest)
+		total += int64(n)
+		s.rest = s.rest[n:]
+		if err != nil {
+			return total, err
+		}
+	}
+}
+
+// close ends the hasher and gives the hash of what was read.
+func (s *hashReader) close() []byte {
+	if s.h == nil {
+		return nil
+	}
+	sum := s.h.close()
+	s.h = nil
+	return sum[:]
+}

@@ -1,0 +1,173 @@
+package pack
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+
+	"dsvault/vault/dataset"
+	"dsvault/vault/fault"
+)
+
+var zeros [tarEnd]byte
+
+// Write streams shard n to w, exactly Size(n) bytes, and gives its manifest.
+// Several shards may be written at once.
+//
+// Errors: Conflict when a file is no longer as NewPlan saw it; Invalid when one
+// cannot be read; an error of w as w gave it; Canceled. After an error the bytes
+// that w got are worthless.
+func (p *Plan) Write(ctx context.Context, n int, w io.Writer) (dataset.Manifest, error) {
+	const op = "pack.Write"
+	if n < 0 || n >= len(p.shards) {
+		return dataset.Manifest{}, fault.New(fault.Invalid, op, fmt.Sprintf("there is no shard %d", n))
+	}
+	out := newHashWriter(ctx, w)
+	defer out.release()
+	var err error
+	if p.packing == dataset.PackTar {
+		err = p.writeTar(out, n)
+	} else {
+		err = p.writePiece(out, n)
+	}
+	if err == nil {
+		err = out.flush()
+	}
+	if err != nil {
+		return dataset.Manifest{}, err
+	}
+	m := p.Manifest(n)
+	if out.written != m.Size {
+		return dataset.Manifest{}, fault.New(fault.Internal, op,
+			fmt.Sprintf("shard %d has %d bytes and was planned with %d", n, out.written, m.Size))
+	}
+	m.SHA256 = out.sum()
+	return m, nil
+}
+
+func (p *Plan) writeTar(out *hashWriter, n int) error {
+	root, err := os.OpenRoot(p.path)
+	if err != nil {
+		return readFault(p.path, err)
+	}
+	defer root.Close()
+	folder := subfolder{root: root}
+	defer folder.close()
+	s := p.shards[n]
+	var header bytes.Buffer
+	for i := s.first; i < s.end; i++ {
+		m := &p.members[i]
+		if err := tarHeader(&header, m); err != nil {
+			return fault.Wrap(fault.Internal, "pack.Write", "cannot make a tar header", err)
+		}
+		if _, err := out.Write(header.Bytes()); err != nil {
+			return err
+		}
+		if m.dir {
+			continue
+		}
+		dir, err := folder.open(path.Dir(m.name))
+		if err != nil {
+			return readFault(m.name, err)
+		}
+		f, err := dir.OpenFile(path.Base(m.name), readFlags, 0)
+		if err != nil {
+			return readFault(m.name, err)
+		}
+		if err := copyMember(out, f, m, 0, m.size); err != nil {
+			return err
+		}
+		if _, err := out.Write(zeros[:tarPadding(m.size)]); err != nil {
+			return err
+		}
+	}
+	_, err = out.Write(zeros[:])
+	return err
+}
+
+func (p *Plan) writePiece(out *hashWriter, n int) error {
+	f, err := os.OpenFile(p.path, readFlags, 0)
+	if err != nil {
+		return readFault(p.path, err)
+	}
+	return copyMember(out, f, &p.members[0], p.shards[n].offset, p.shards[n].size)
+}
+
+// copyMember copies size bytes of f from offset and closes f. It checks that f
+// is what planning saw, before and after.
+func copyMember(out *hashWriter, f *os.File, m *member, offset, size int64) error {
+	defer f.Close()
+	if err := unchanged(f, m); err != nil {
+		return err
+	}
+	if offset > 0 {
+		if _, err := f.Seek(offset, io.SeekStart); err != nil {
+			return readFault(m.name, err)
+		}
+	}
+	if err := out.fill(f, size); err != nil {
+		var bad *readError
+		if !errors.As(err, &bad) {
+			return err
+		}
+		return readFault(m.name, bad.err)
+	}
+	return unchanged(f, m)
+}
+
+func unchanged(f *os.File, m *member) error {
+	info, err := f.Stat()
+	if err != nil {
+		return readFault(m.name, err)
+	}
+	now := memberOf(m.name, info)
+	if !info.Mode().IsRegular() || now.size != m.size || now.mtime != m.mtime || now.id != m.id {
+		return changed("pack.Write", m.name, nil)
+	}
+	return nil
+}
+
+func readFault(name string, err error) error {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return changed("pack.Write", filepath.ToSlash(name), err)
+	}
+	return localFault("pack.Write", "cannot read "+quote(name), err)
+}
+
+// subfolder keeps the folder open that was used last: neighbours in a listing
+// mostly share it, and opening one by its path costs a call per element.
+type subfolder struct {
+	root *os.Root
+	name string
+	cur  *os.Root // nil: root itself
+}
+
+// open gives the folder name, "." for the root, until the next call.
+func (s *subfolder) open(name string) (*os.Root, error) {
+	if name == "." {
+		return s.root, nil
+	}
+	if s.cur != nil && s.name == name {
+		return s.cur, nil
+	}
+	next, err := s.root.OpenRoot(name)
+	if err != nil {
+		return nil, err
+	}
+	s.close()
+	s.name, s.cur = name, next
+	return next, nil
+}
+
+func (s *subfolder) close() {
+	if s.cur != nil {
+		s.cur.Close()
+		s.cur = nil
+	}
+}
