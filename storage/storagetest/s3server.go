@@ -1,0 +1,106 @@
+package storagetest
+
+import (
+	"context"
+	"crypto/rand"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/minio/minio-go/v7"
+	"github.com/minio/minio-go/v7/pkg/credentials"
+)
+
+// S3Server is a real S3 server on a loopback port, with one empty bucket. Its
+// keys are random and end with it.
+type S3Server struct {
+	Name      string // of the program
+	Endpoint  string // "http://127.0.0.1:PORT"
+	Region    string
+	AccessKey string
+	SecretKey string
+	Bucket    string
+}
+
+// Versitygw starts versitygw on data of its own and stops it when t ends.
+func Versitygw(t testing.TB) S3Server {
+	t.Helper()
+	program := Binary(t, "versitygw")
+	return startS3(t, "versitygw", func(address, folder string, s S3Server) *exec.Cmd {
+		data, sidecar := filepath.Join(folder, "data"), filepath.Join(folder, "sidecar")
+		for _, sub := range []string{data, sidecar} {
+			if err := os.Mkdir(sub, 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}
+		cmd := exec.Command(program, "--port", address, "--region", s.Region, "--quiet", "posix", "--sidecar", sidecar, data)
+		cmd.Env = append(os.Environ(), "ROOT_ACCESS_KEY_ID="+s.AccessKey, "ROOT_SECRET_ACCESS_KEY="+s.SecretKey)
+		return cmd
+	})
+}
+
+// MinIO starts MinIO on data of its own and stops it when t ends.
+func MinIO(t testing.TB) S3Server {
+	t.Helper()
+	program := Binary(t, "minio")
+	return startS3(t, "minio", func(address, folder string, s S3Server) *exec.Cmd {
+		cmd := exec.Command(program, "server", "--quiet", "--address", address, "--certs-dir", filepath.Join(folder, "certs"),
+			filepath.Join(folder, "data"))
+		cmd.Env = append(os.Environ(), "HOME="+folder, "MINIO_ROOT_USER="+s.AccessKey, "MINIO_ROOT_PASSWORD="+s.SecretKey,
+			"MINIO_REGION="+s.Region, "MINIO_BROWSER=off", "MINIO_UPDATE=off")
+		return cmd
+	})
+}
+
+// startS3 runs a server and waits until it has made the bucket, which only the
+// server that knows the random keys does.
+func startS3(t testing.TB, name string, command func(address, folder string, s S3Server) *exec.Cmd) S3Server {
+	t.Helper()
+	const tries = 3 // the free port may be taken by another between two calls
+	for try := 1; ; try++ {
+		address := freeAddress(t)
+		s := S3Server{
+			Name: name, Endpoint: "http://" + address, Region: "us-east-1",
+			AccessKey: rand.Text(), SecretKey: rand.Text(), Bucket: "b-" + strings.ToLower(rand.Text()),
+		}
+		p, err := start(command(address, t.TempDir(), s))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { p.stop(syscall.SIGTERM) })
+		err = p.await(func() error { return s.makeBucket(t.Context()) })
+		if err == nil {
+			return s
+		}
+		if try == tries {
+			t.Fatal(err)
+		}
+	}
+}
+
+func (s S3Server) makeBucket(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	client, err := minio.New(strings.TrimPrefix(s.Endpoint, "http://"), &minio.Options{
+		Creds: credentials.NewStaticV4(s.AccessKey, s.SecretKey, ""), Region: s.Region, MaxRetries: 1,
+	})
+	if err != nil {
+		return err
+	}
+	return client.MakeBucket(ctx, s.Bucket, minio.MakeBucketOptions{Region: s.Region})
+}
+
+func freeAddress(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
