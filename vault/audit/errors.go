@@ -1,0 +1,45 @@
+package audit
+
+import "fmt"
+
+// The checks that a *VerifyError can name. The names are stable.
+const (
+	CheckFormat       = "leaf-format"          // the leaf is not in the canonical encoding
+	CheckOrder        = "leaf-order"           // leaves were not given in index order
+	CheckSeq          = "slot-sequence"        // a leaf of a slot is missing, repeated or out of place
+	CheckPrev         = "slot-chain"           // the previous leaf's hash does not match
+	CheckTag          = "slot-tag"             // a slot changed its tag, or two slots share one
+	CheckDataset      = "slot-dataset"         // a dataset's leaf is in a slot that is not its own
+	CheckTime         = "time-order"           // time went back
+	CheckRevision     = "revision-order"       // the policy revision went back
+	CheckReadEnd      = "read-end"             // a read-end closes nothing that was open
+	CheckReadEndTwice = "read-end-twice"       // a read was closed twice
+	CheckDetails      = "details"              // the details are not those that the leaf commits to
+	CheckSize         = "size"                 // the checkpoint has another number of leaves
+	CheckRoot         = "root"                 // the checkpoint has another root
+	CheckCheckpoint   = "checkpoint-format"    // not a checkpoint
+	CheckOrigin       = "checkpoint-origin"    // the checkpoint of another log
+	CheckSignature    = "checkpoint-signature" // not signed by the log's key
+)
+
+// VerifyError says which check failed, on which leaf, and what is wrong.
+type VerifyError struct {
+	Check  string // one of the Check constants
+	Index  int64  // the leaf's index; -1 if it is not about one leaf
+	Detail string // what is wrong, in a form that continues "leaf 7: "
+}
+
+// Error gives one sentence.
+func (e *VerifyError) Error() string {
+	if e.Index < 0 {
+		return fmt.Sprintf("audit: %s: %s", e.Check, e.Detail)
+	}
+	return fmt.Sprintf("audit: leaf %d: %s: %s", e.Index, e.Check, e.Detail)
+}
+
+// Is makes errors.Is(err, &VerifyError{Check: CheckRoot}) ask for the check,
+// whatever the leaf.
+func (e *VerifyError) Is(target error) bool {
+	t, ok := target.(*VerifyError)
+	return ok && t.Check == e.Check
+}

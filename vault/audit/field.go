@@ -1,0 +1,174 @@
+package audit
+
+import (
+	"encoding/binary"
+	"slices"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Field is one extension field of a leaf.
+type Field struct {
+	ID    FieldID
+	Value []byte
+}
+
+// FieldID names an extension field. Closed and fixed like Kind.
+type FieldID uint16
+
+const (
+	FieldBytesSent     FieldID = 1  // number: bytes really sent, or the most that may have been
+	FieldCause         FieldID = 2  // text: how it ended
+	FieldRefIndex      FieldID = 3  // number: index of the leaf that this one closes
+	FieldRole          FieldID = 4  // text
+	FieldSubjectTag    FieldID = 5  // 16 bytes: the ActorTag of whom it is about
+	FieldUntil         FieldID = 6  // number: Unix microseconds; absent means no end
+	FieldPurpose       FieldID = 7  // text
+	FieldRegion        FieldID = 8  // text
+	FieldPolicyHash    FieldID = 9  // 32 bytes
+	FieldDeviceID      FieldID = 10 // 16 bytes
+	FieldPlaintextSize FieldID = 11 // number: bytes
+	FieldSealedSize    FieldID = 12 // number: bytes
+	FieldSealedSHA256  FieldID = 13 // 32 bytes
+	FieldDelivery      FieldID = 14 // text: "sealed" or "opened"
+	FieldAttemptID     FieldID = 15 // 16 bytes
+	FieldShardSet      FieldID = 16 // text: for example "0-3,7"
+	FieldRefusedKind   FieldID = 17 // number: the Kind that was asked for
+	FieldAgreementHash FieldID = 18 // 32 bytes
+	FieldRecipientHash FieldID = 19 // 32 bytes
+	FieldFacts         FieldID = 20 // text
+	FieldCount         FieldID = 21 // number
+	FieldGrantID       FieldID = 22 // 16 bytes
+	FieldAssignmentID  FieldID = 23 // 16 bytes
+	FieldAction        FieldID = 24 // text: the action that was decided on
+	FieldMaxBytes      FieldID = 25 // number: the most that this may send
+	FieldApproverTag   FieldID = 26 // 16 bytes: ActorTag of the second person
+	FieldRangeStart    FieldID = 27 // number: first byte of the plaintext
+	FieldRangeLength   FieldID = 28 // number: bytes
+	FieldEpoch         FieldID = 29 // number: of keys
+	FieldKeyHash       FieldID = 30 // 32 bytes: of a public key
+)
+
+// FieldType is what an extension field's value holds.
+type FieldType uint8
+
+const (
+	TypeBytes  FieldType = iota // any bytes; also that of fields this version does not know
+	TypeNumber                  // 8 bytes, an unsigned big-endian number
+	TypeText                    // UTF-8 without control characters
+	TypeID                      // 16 bytes
+	TypeHash                    // 32 bytes
+)
+
+type fieldInfo struct {
+	name string
+	kind FieldType
+}
+
+var fields = map[FieldID]fieldInfo{
+	FieldBytesSent: {"bytes-sent", TypeNumber}, FieldCause: {"cause", TypeText}, FieldRefIndex: {"ref-index", TypeNumber},
+	FieldRole: {"role", TypeText}, FieldSubjectTag: {"subject-tag", TypeID}, FieldUntil: {"until", TypeNumber},
+	FieldPurpose: {"purpose", TypeText}, FieldRegion: {"region", TypeText}, FieldPolicyHash: {"policy-hash", TypeHash},
+	FieldDeviceID: {"device-id", TypeID}, FieldPlaintextSize: {"plaintext-size", TypeNumber},
+	FieldSealedSize: {"sealed-size", TypeNumber}, FieldSealedSHA256: {"sealed-sha256", TypeHash},
+	FieldDelivery: {"delivery", TypeText}, FieldAttemptID: {"attempt-id", TypeID}, FieldShardSet: {"shard-set", TypeText},
+	FieldRefusedKind: {"refused-kind", TypeNumber}, FieldAgreementHash: {"agreement-hash", TypeHash},
+	FieldRecipientHash: {"recipient-hash", TypeHash}, FieldFacts: {"facts", TypeText}, FieldCount: {"count", TypeNumber},
+	FieldGrantID: {"grant-id", TypeID}, FieldAssignmentID: {"assignment-id", TypeID}, FieldAction: {"action", TypeText},
+	FieldMaxBytes: {"max-bytes", TypeNumber}, FieldApproverTag: {"approver-tag", TypeID},
+	FieldRangeStart: {"range-start", TypeNumber}, FieldRangeLength: {"range-length", TypeNumber},
+	FieldEpoch: {"epoch", TypeNumber}, FieldKeyHash: {"key-hash", TypeHash},
+}
+
+// String gives the field's name, or "field-123" for a number that this version
+// does not know.
+func (id FieldID) String() string {
+	if info, ok := fields[id]; ok {
+		return info.name
+	}
+	return nameOf[FieldID](nil, "field-", id)
+}
+
+// Type gives the type of the field's value.
+func (id FieldID) Type() FieldType { return fields[id].kind }
+
+// Uint64Field makes a field that holds a number.
+func Uint64Field(id FieldID, v uint64) Field {
+	return Field{id, binary.BigEndian.AppendUint64(nil, v)}
+}
+
+// StringField makes a field that holds text.
+func StringField(id FieldID, s string) Field { return Field{id, []byte(s)} }
+
+// BytesField makes a field that holds bytes, an ID or a hash. It copies b.
+func BytesField(id FieldID, b []byte) Field { return Field{id, slices.Clone(b)} }
+
+// Set adds fields, each at its place in the order, or replaces those of the
+// same ID. It leaves a slice that Ext shared with others as it was.
+func (l *Leaf) Set(add ...Field) {
+	ext := make([]Field, len(l.Ext), len(l.Ext)+len(add))
+	copy(ext, l.Ext)
+	for _, f := range add {
+		i, found := slices.BinarySearchFunc(ext, f.ID, compareField)
+		if found {
+			ext[i] = f
+		} else {
+			ext = slices.Insert(ext, i, f)
+		}
+	}
+	l.Ext = ext
+}
+
+// Uint64 gives a number field, and whether the leaf has it.
+func (l *Leaf) Uint64(id FieldID) (uint64, bool) {
+	b, ok := l.Bytes(id)
+	if !ok || len(b) != 8 {
+		return 0, false
+	}
+	return binary.BigEndian.Uint64(b), true
+}
+
+// Text gives a text field, and whether the leaf has it.
+func (l *Leaf) Text(id FieldID) (string, bool) {
+	b, ok := l.Bytes(id)
+	return string(b), ok
+}
+
+// Bytes gives a field's value as it is, and whether the leaf has it. The bytes
+// are the leaf's own: do not change them.
+func (l *Leaf) Bytes(id FieldID) ([]byte, bool) {
+	i, found := slices.BinarySearchFunc(l.Ext, id, compareField)
+	if !found {
+		return nil, false
+	}
+	return l.Ext[i].Value, true
+}
+
+func compareField(f Field, id FieldID) int { return int(f.ID) - int(id) }
+
+// fits reports whether the value is of the field's type.
+func (f Field) fits() bool {
+	switch f.ID.Type() {
+	case TypeNumber:
+		return len(f.Value) == 8
+	case TypeID:
+		return len(f.Value) == 16
+	case TypeHash:
+		return len(f.Value) == 32
+	case TypeText:
+		return isText(f.Value)
+	default:
+		return true
+	}
+}
+
+func isText(b []byte) bool {
+	for len(b) > 0 {
+		r, n := utf8.DecodeRune(b)
+		if r == utf8.RuneError && n == 1 || unicode.IsControl(r) {
+			return false
+		}
+		b = b[n:]
+	}
+	return true
+}
