@@ -1,0 +1,95 @@
+package rbac
+
+import (
+	"slices"
+
+	"dsvault/vault/fault"
+)
+
+// Action is what somebody wants to do. The list is closed.
+type Action string
+
+const (
+	Create   Action = "create"
+	Read     Action = "read"
+	Update   Action = "update"
+	Suspend  Action = "suspend"
+	Grant    Action = "grant"
+	Assign   Action = "assign"
+	Revoke   Action = "revoke"
+	Approve  Action = "approve"
+	Publish  Action = "publish"
+	Upload   Action = "upload"
+	Export   Action = "export"
+	Submit   Action = "submit"
+	Review   Action = "review"
+	Delete   Action = "delete"
+	Expire   Action = "expire"
+	Rotate   Action = "rotate"
+	Destroy  Action = "destroy"
+	Hold     Action = "hold"
+	Release  Action = "release"
+	Restrict Action = "restrict"
+	Test     Action = "test"
+)
+
+// Actions lists every action.
+var Actions = [...]Action{
+	Create, Read, Update, Suspend, Grant, Assign, Revoke, Approve, Publish, Upload, Export,
+	Submit, Review, Delete, Expire, Rotate, Destroy, Hold, Release, Restrict, Test,
+}
+
+// ParseAction reads an action's name. An unknown one is Invalid.
+func ParseAction(s string) (Action, error) {
+	if a := Action(s); slices.Contains(Actions[:], a) {
+		return a, nil
+	}
+	return "", fault.New(fault.Invalid, "rbac.ParseAction", "no such action").
+		WithHint("actions are " + join(Actions[:]))
+}
+
+// Kind is what kind of thing an action is done to. The list is closed.
+type Kind string
+
+const (
+	Org           Kind = "org"        // a client; to create one is done at the vault
+	Project       Kind = "project"    // its record
+	Dataset       Kind = "dataset"    // its record and its life: upload, hold, restrict, delete, expire
+	Shard         Kind = "shard"      // the data of one shard
+	ExportObj     Kind = "export"     // data taken out of the vault as a whole
+	Annotation    Kind = "annotation" // what was made of one shard; Owner is the author
+	Person        Kind = "person"     // a principal; Owner is who it is
+	GrantObj      Kind = "grant"
+	AssignmentObj Kind = "assignment" // Owner is whose it is
+	Approval      Kind = "approval"   // Owner is who asked for it
+	PolicyObj     Kind = "policy"
+	Key           Kind = "key"
+	HoldObj       Kind = "hold"        // the record of a legal hold
+	Restriction   Kind = "restriction" // the record of a restriction
+	Log           Kind = "log"
+	AgreementObj  Kind = "agreement" // vault-wide: a role held anywhere counts for reading it
+)
+
+// Kinds lists every kind.
+var Kinds = [...]Kind{
+	Org, Project, Dataset, Shard, ExportObj, Annotation, Person, GrantObj, AssignmentObj,
+	Approval, PolicyObj, Key, HoldObj, Restriction, Log, AgreementObj,
+}
+
+// ParseKind reads a kind's name. An unknown one is Invalid.
+func ParseKind(s string) (Kind, error) {
+	if k := Kind(s); slices.Contains(Kinds[:], k) {
+		return k, nil
+	}
+	return "", fault.New(fault.Invalid, "rbac.ParseKind", "no such kind of object").
+		WithHint("kinds are " + join(Kinds[:]))
+}
+
+// recordKind is the kind of the record that stands at a scope of this depth.
+func recordKind(depth int) Kind { return [...]Kind{"", Org, Project, Dataset}[depth] }
+
+// number gives a kind's place in Kinds, or -1.
+func (k Kind) number() int { return slices.Index(Kinds[:], k) }
+
+// number gives an action's place in Actions, or -1.
+func (a Action) number() int { return slices.Index(Actions[:], a) }
