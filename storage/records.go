@@ -176,3 +176,34 @@ type Device struct {
 	CreatedAt time.Time
 	Removed   time.Time // zero: in use
 }
+
+// LeafQuery selects leaves. Zero fields do not restrict.
+type LeafQuery struct {
+	From      uint64              // first index
+	To        uint64              // the index to stop before; 0: the end of the log
+	Under     dataset.Scope       // leaves of this scope and of those below it
+	Principal dataset.PrincipalID // leaves with details of this person
+	Kinds     []uint16            // leaves of one of these kinds; at most 100
+	SinceUS   int64               // leaves not before this time, Unix microseconds
+	Limit     int                 // at most this many
+}
+
+// GrantQuery selects grants. Zero fields do not restrict.
+type GrantQuery struct {
+	Under        dataset.Scope // grants at this scope or below it
+	At           dataset.Scope // grants that reach this scope: at it or above it
+	Principal    dataset.PrincipalID
+	IncludeEnded bool            // also those that were revoked; what has merely expired is always included
+	After        dataset.GrantID // continue after this one
+	Limit        int             // 0: as many as a page has
+}
+
+// AssignmentQuery selects assignments. Zero fields do not restrict.
+type AssignmentQuery struct {
+	Under        dataset.Scope // assignments of datasets at this scope or below it
+	Dataset      dataset.DatasetID
+	Principal    dataset.PrincipalID
+	IncludeEnded bool                 // also those that were ended; what has merely expired is always included
+	After        dataset.AssignmentID // continue after this one
+	Limit        int                  // 0: as many as a page has
+}

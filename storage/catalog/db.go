@@ -1,0 +1,123 @@
+// Package catalog keeps the vault's rows in SQL: SQLite for one node,
+// PostgreSQL for several. The text of the SQL is one; what differs is in
+// dialect.go.
+//
+// Times are kept as Unix microseconds and returned in UTC; the zero time is
+// kept as 0. Errors are storage.ErrNoRow, storage.ErrExists, or *fault.Error.
+package catalog
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"strings"
+
+	"dsvault/vault/fault"
+)
+
+// Options tune a catalog. The zero value is good.
+type Options struct {
+	// Readers is how many snapshots can be read at once; 0 means 8.
+	Readers int
+	// Writers is how many transactions can write at once, on PostgreSQL only;
+	// 0 means 4. SQLite has one.
+	Writers int
+}
+
+// DB is an open catalog, safe for concurrent use.
+type DB struct {
+	dialect *dialect
+	writers *pool
+	readers *pool
+}
+
+// Open opens the catalog at url, "sqlite:PATH" or "postgres://…", creates or
+// migrates its tables, and refuses what is not a catalog, is damaged, or was
+// written by a newer version. SQLite's file is made with mode 0600; its
+// folder has to exist. Several nodes may open one PostgreSQL database at once.
+func Open(ctx context.Context, url string, opts Options) (*DB, error) {
+	const op = "catalog.Open"
+	if opts.Readers <= 0 {
+		opts.Readers = 8
+	}
+	if opts.Writers <= 0 {
+		opts.Writers = 4
+	}
+	var db *DB
+	var err error
+	switch path, isFile := strings.CutPrefix(url, "sqlite:"); {
+	case isFile:
+		db, err = openSQLite(op, path, opts)
+	case strings.HasPrefix(url, "postgres://"), strings.HasPrefix(url, "postgresql://"):
+		db, err = openPostgres(op, url, opts)
+	default:
+		err = fault.New(fault.Invalid, op, "not the URL of a database").
+			WithHint("write sqlite:PATH or postgres://USER@HOST/DATABASE")
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := db.migrate(ctx); err != nil {
+		return nil, errors.Join(classify(ctx, op, err), db.Close())
+	}
+	return db, nil
+}
+
+// Engine is "sqlite" or "postgres".
+func (db *DB) Engine() string { return db.dialect.name }
+
+// Close waits up to ten seconds for transactions under way, then closes.
+func (db *DB) Close() error { return errors.Join(db.readers.close(), db.writers.close()) }
+
+// Ping asks the database for an answer.
+func (db *DB) Ping(ctx context.Context) error {
+	return db.View(ctx, func(tx *Tx) error {
+		_, err := tx.Head(ctx)
+		return err
+	})
+}
+
+// View runs f on a read-only snapshot: all that f reads is the state at its
+// first read. It neither blocks the writer nor waits for it.
+func (db *DB) View(ctx context.Context, f func(*Tx) error) error {
+	tx, err := db.begin(ctx, db.readers, db.dialect.beginRead)
+	if err != nil {
+		return err
+	}
+	tx.readOnly = true
+	defer tx.Rollback()
+	return f(tx)
+}
+
+// Begin starts a writing transaction. On SQLite there is one at a time, and
+// Begin waits for it until ctx ends.
+func (db *DB) Begin(ctx context.Context) (*Tx, error) {
+	return db.begin(ctx, db.writers, db.dialect.beginWrite)
+}
+
+func (db *DB) begin(ctx context.Context, p *pool, statement string) (*Tx, error) {
+	const op = "catalog.Begin"
+	c, err := p.get(ctx)
+	if err != nil {
+		return nil, classify(ctx, op, err)
+	}
+	_, err = c.sql.ExecContext(ctx, statement)
+	if err != nil && classOf(err) == lost && ctx.Err() == nil {
+		// The server may have ended the connection while it was idle. Nothing
+		// has been done on it, so a fresh one may take its place.
+		c.close()
+		if c, err = p.fill(ctx); err != nil {
+			return nil, classify(ctx, op, err)
+		}
+		_, err = c.sql.ExecContext(ctx, statement)
+	}
+	if err != nil {
+		p.discard(c)
+		return nil, classify(ctx, op, err)
+	}
+	return &Tx{db: db, pool: p, c: c}, nil
+}
+
+func pools(d *dialect, writers, readers *sql.DB, nWriters, nReaders int) *DB {
+	return &DB{dialect: d, writers: newPool(writers, nWriters), readers: newPool(readers, nReaders)}
+}

@@ -1,0 +1,66 @@
+package catalog
+
+import (
+	"context"
+	"database/sql"
+	"strconv"
+
+	"github.com/pressly/goose/v3"
+)
+
+// dialect is all that differs between the two engines. Everything else is one
+// SQL text: both read $1 placeholders, ON CONFLICT and RETURNING, and compare
+// text by bytes.
+type dialect struct {
+	name  string        // as Engine reports it
+	goose goose.Dialect // as goose calls it
+
+	beginWrite string // begins a writing transaction
+	beginRead  string // begins a read-only snapshot
+	lockRow    string // appended to a SELECT whose row is to be locked
+
+	// Words of the schema.
+	Int, Text, Blob string
+	NoBytes         string // the literal of an empty blob
+	End             string // after a table's closing parenthesis
+
+	// prepare makes the database ready for migration, and refuses one that is
+	// not ours.
+	prepare func(ctx context.Context, db *sql.DB) error
+}
+
+var sqliteDialect = dialect{
+	name: "sqlite", goose: goose.DialectSQLite3,
+	// IMMEDIATE takes the write lock at once: a transaction that reads first
+	// could not be upgraded without the risk of SQLITE_BUSY.
+	beginWrite: "BEGIN IMMEDIATE",
+	beginRead:  "BEGIN",
+	Int:        "INTEGER", Text: "TEXT", Blob: "BLOB",
+	NoBytes: "x''",
+	End:     " STRICT",
+	prepare: prepareSQLite,
+}
+
+var postgresDialect = dialect{
+	name: "postgres", goose: goose.DialectPostgres,
+	// Read committed is enough for writers: they hold the head's row lock.
+	beginWrite: "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
+	beginRead:  "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+	lockRow:    " FOR UPDATE",
+	Int:        "bigint", Text: `text COLLATE "C"`, Blob: "bytea",
+	NoBytes: "''",
+	prepare: func(context.Context, *sql.DB) error { return nil },
+}
+
+// placeholders gives "$first, …" for n parameters.
+func placeholders(first, n int) string {
+	b := make([]byte, 0, 6*n)
+	for i := range n {
+		if i > 0 {
+			b = append(b, ", "...)
+		}
+		b = append(b, '$')
+		b = strconv.AppendInt(b, int64(first+i), 10)
+	}
+	return string(b)
+}

@@ -1,0 +1,122 @@
+package catalog
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"dsvault/storage"
+	"dsvault/vault/dataset"
+)
+
+var attempts = table[storage.Attempt]{
+	name: "attempts", columns: "id, dataset, number, object, plain_size, fingerprint, etag, sealed_size, sha256, started_at, started_by",
+	into: func(a *storage.Attempt) []any {
+		return []any{fixed(a.ID[:]), fixed(a.Dataset[:]), &a.Number, &a.Key, &a.PlainSize, fixed(a.Fingerprint[:]),
+			&a.ETag, &a.SealedSize, fixed(a.SHA256[:]), moment{&a.StartedAt}, fixed(a.StartedBy[:])}
+	},
+	values: func(a *storage.Attempt) []any {
+		return []any{a.ID[:], a.Dataset[:], int64(a.Number), a.Key, a.PlainSize, a.Fingerprint[:],
+			a.ETag, a.SealedSize, a.SHA256[:], micros(a.StartedAt), a.StartedBy[:]}
+	},
+}
+
+// AddAttempt records an upload before its first byte is stored.
+func (tx *Tx) AddAttempt(ctx context.Context, a storage.Attempt) error {
+	return attempts.insert(ctx, tx, "catalog.AddAttempt", "", a)
+}
+
+// StoreAttempt records what was stored for an attempt: storage.ErrNoRow if the
+// attempt is not there.
+func (tx *Tx) StoreAttempt(ctx context.Context, id dataset.AttemptID, etag string, sealedSize int64, sha256 [32]byte) error {
+	return tx.change(ctx, "catalog.StoreAttempt",
+		"UPDATE attempts SET etag = $2, sealed_size = $3, sha256 = $4 WHERE id = $1", id[:], etag, sealedSize, sha256[:])
+}
+
+// Attempt reads one attempt.
+func (tx *Tx) Attempt(ctx context.Context, id dataset.AttemptID) (storage.Attempt, error) {
+	return attempts.one(ctx, tx, "catalog.Attempt", "WHERE id = $1", id[:])
+}
+
+// Attempts lists the attempts started before a time, the oldest first.
+func (tx *Tx) Attempts(ctx context.Context, before time.Time, limit int) ([]storage.Attempt, error) {
+	return attempts.list(ctx, tx, "catalog.Attempts", "WHERE started_at < $1 ORDER BY started_at, id LIMIT $2", micros(before), page(limit))
+}
+
+// DropAttempt forgets an attempt, once its object is gone or committed:
+// storage.ErrNoRow if it is not there.
+func (tx *Tx) DropAttempt(ctx context.Context, id dataset.AttemptID) error {
+	return tx.change(ctx, "catalog.DropAttempt", "DELETE FROM attempts WHERE id = $1", id[:])
+}
+
+var shards = table[storage.Shard]{
+	name: "shards", columns: "dataset, number, attempt, object, etag, sealed_size, plain_size, sha256, header, nonce, fingerprint, manifest, committed_at, committed_by",
+	into: func(s *storage.Shard) []any {
+		return []any{fixed(s.Dataset[:]), &s.Number, fixed(s.Attempt[:]), &s.Key, &s.ETag, &s.SealedSize, &s.PlainSize,
+			fixed(s.SHA256[:]), &s.Header, fixed(s.Nonce[:]), fixed(s.Fingerprint[:]), &s.Manifest,
+			moment{&s.CommittedAt}, fixed(s.CommittedBy[:])}
+	},
+	values: func(s *storage.Shard) []any {
+		return []any{s.Dataset[:], int64(s.Number), s.Attempt[:], s.Key, s.ETag, s.SealedSize, s.PlainSize,
+			s.SHA256[:], blob(s.Header), s.Nonce[:], s.Fingerprint[:], blob(s.Manifest),
+			micros(s.CommittedAt), s.CommittedBy[:]}
+	},
+}
+
+var shardsUpsert = shards.upsert("dataset, number")
+
+// PutShard makes an attempt the shard's content and returns the one that it
+// replaced, if any, whose object is now the caller's to delete. A payload
+// nonce that was ever committed before, in any dataset, is storage.ErrExists.
+func (tx *Tx) PutShard(ctx context.Context, s storage.Shard) (replaced *storage.Shard, err error) {
+	const op = "catalog.PutShard"
+	before, err := tx.Shard(ctx, s.Dataset, s.Number)
+	switch {
+	case err == nil:
+		replaced = &before
+	case !errors.Is(err, storage.ErrNoRow):
+		return nil, err
+	}
+	if _, err := tx.exec(ctx, op, "INSERT INTO nonces (nonce) VALUES ($1)", s.Nonce[:]); err != nil {
+		return nil, err
+	}
+	if err := shards.insert(ctx, tx, op, shardsUpsert, s); err != nil {
+		return nil, err
+	}
+	return replaced, nil
+}
+
+// Shard reads shard n of a dataset.
+func (tx *Tx) Shard(ctx context.Context, id dataset.DatasetID, n int) (storage.Shard, error) {
+	return shards.one(ctx, tx, "catalog.Shard", "WHERE dataset = $1 AND number = $2", id[:], int64(n))
+}
+
+// Shards lists a dataset's shards with numbers greater than after (-1 for all),
+// in order.
+func (tx *Tx) Shards(ctx context.Context, id dataset.DatasetID, after, limit int) ([]storage.Shard, error) {
+	return shards.list(ctx, tx, "catalog.Shards", "WHERE dataset = $1 AND number > $2 ORDER BY number LIMIT $3", id[:], int64(after), page(limit))
+}
+
+// ShardCount sums up a dataset's shards: how many, the highest number (-1 if
+// there are none), and the bytes of plaintext and of the objects.
+func (tx *Tx) ShardCount(ctx context.Context, id dataset.DatasetID) (count, highest int, plain, sealed int64, err error) {
+	// PostgreSQL sums up to a numeric.
+	err = tx.row(ctx, "catalog.ShardCount", "SELECT COUNT(*), COALESCE(MAX(number), -1), CAST(COALESCE(SUM(plain_size), 0) AS bigint),"+
+		" CAST(COALESCE(SUM(sealed_size), 0) AS bigint) FROM shards WHERE dataset = $1",
+		[]any{id[:]}, &count, &highest, &plain, &sealed)
+	return count, highest, plain, sealed, err
+}
+
+// DropShardsFrom removes the shards numbered n and above and returns them, in
+// order; their objects are then the caller's to delete. Their nonces stay used.
+func (tx *Tx) DropShardsFrom(ctx context.Context, id dataset.DatasetID, n int) ([]storage.Shard, error) {
+	list, err := shards.returning(ctx, tx, "catalog.DropShardsFrom", "DELETE FROM shards WHERE dataset = $1 AND number >= $2", id[:], int64(n))
+	slices.SortFunc(list, func(a, b storage.Shard) int { return a.Number - b.Number })
+	return list, err
+}
+
+// ShardByKey reads the shard whose object has this key.
+func (tx *Tx) ShardByKey(ctx context.Context, objectKey string) (storage.Shard, error) {
+	return shards.one(ctx, tx, "catalog.ShardByKey", "WHERE object = $1", objectKey)
+}
