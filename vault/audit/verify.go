@@ -48,6 +48,7 @@ type slotState struct {
 	index   uint64 // of its last visible leaf
 	hidden  uint64 // leaves hidden before that leaf, in all slots
 	dataset [16]byte
+	bound   bool // dataset is known
 }
 
 // Option changes what a Verifier asks for.
@@ -206,11 +207,11 @@ func (v *Verifier) checkDataset(index uint64, l *Leaf) error {
 		return v.fail(CheckDataset, index, "it is in slot %d, but its dataset's slot is %d", l.Slot, slot)
 	}
 	s := v.slots[l.Slot]
-	if !known && s.dataset != [16]byte{} {
+	if !known && s.bound {
 		return v.fail(CheckDataset, index, "its slot %d is that of another dataset", l.Slot)
 	}
 	v.datasets[l.Object.ID] = l.Slot
-	s.dataset = l.Object.ID
+	s.dataset, s.bound = l.Object.ID, true
 	return nil
 }
 
