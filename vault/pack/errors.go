@@ -20,6 +20,9 @@ func localFault(op, message string, err error) error {
 	case errors.Is(err, fs.ErrPermission):
 		return fault.Wrap(fault.Invalid, op, message+": permission denied", err).
 			WithHint("check its owner and permissions, then run the command again")
+	case errors.Is(err, syscall.ENOTDIR), errors.Is(err, fs.ErrExist):
+		return fault.Wrap(fault.Conflict, op, message+": something else has that name", err).
+			WithHint("move it away, or choose another folder")
 	case errors.Is(err, syscall.ENOSPC):
 		return fault.Wrap(fault.Unavailable, op, message+": the disk is full", err).
 			WithHint("free some space, then run the command again")

@@ -156,7 +156,7 @@ func (p *Plan) cutFolder(ctx context.Context, opts Options) error {
 		}
 	}
 	p.add(cur)
-	return nil
+	return p.checkCount()
 }
 
 // cutFile makes one shard of a file, or parts of equal size and a rest.
@@ -164,6 +164,9 @@ func (p *Plan) cutFile(info fs.FileInfo, shardSize int64) error {
 	m := memberOf(p.name, info)
 	p.members = []member{m}
 	p.packing = dataset.PackFile
+	if m.size/shardSize > dataset.MaxShards {
+		return tooManyShards()
+	}
 	if m.size > shardSize {
 		p.packing = dataset.PackPart
 		if len(p.name) > maxPartName {
@@ -178,7 +181,19 @@ func (p *Plan) cutFile(info fs.FileInfo, shardSize int64) error {
 		}
 	}
 	p.files = 1
+	return p.checkCount()
+}
+
+func (p *Plan) checkCount() error {
+	if len(p.shards) > dataset.MaxShards {
+		return tooManyShards()
+	}
 	return nil
+}
+
+func tooManyShards() error {
+	return fault.New(fault.TooLarge, "pack.NewPlan", fmt.Sprintf("that makes more than %d shards", dataset.MaxShards)).
+		WithHint("choose a larger shard size")
 }
 
 func (p *Plan) add(s shard) {

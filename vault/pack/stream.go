@@ -3,7 +3,6 @@ package pack
 import (
 	"context"
 	"crypto/sha256"
-	"errors"
 	"io"
 	"sync"
 )
@@ -174,11 +173,12 @@ func (s *hashReader) next() error {
 		return s.err
 	}
 	buf := <-s.h.free
-	n, err := io.ReadFull(s.r, buf[:min(chunkSize, s.limit)])
-	if errors.Is(err, io.ErrUnexpectedEOF) && n > 0 && err == io.ErrUnexpectedEOF {
-		err = io.EOF
+	n := 0
+	for want := int(min(chunkSize, s.limit)); n < want && s.err == nil; {
+		var got int
+		got, s.err = s.r.Read(buf[n:want])
+		n += got
 	}
-	s.err = err
 	s.limit -= int64(n)
 	s.rest = buf[:n]
 	s.h.full <- s.rest
@@ -218,7 +218,15 @@ func (s *hashReader) WriteTo(w io.Writer) (total int64, err error) {
 	}
 }
 
-// close ends the hasher and gives the hash of what was read.
+// failed gives the error of r, or of the context, that is not its end.
+func (s *hashReader) failed() error {
+	if s.err == nil || s.err == io.EOF {
+		return nil
+	}
+	return s.err
+}
+
+// close ends the hasher, once, and gives the hash of what was read.
 func (s *hashReader) close() []byte {
 	if s.h == nil {
 		return nil

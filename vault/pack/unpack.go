@@ -1,17 +1,21 @@
 package pack
 
 import (
+	"bytes"
+	"cmp"
 	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
 	"io"
+	"os"
+	"time"
 
 	"dsvault/vault/dataset"
 	"dsvault/vault/fault"
 )
 
-// maxPartName leaves room for ".part-NNNNNN" in a file's name.
-const maxPartName = maxElement - len(".part-000000")
-
-// Limits bound what an archive may make. A zero field means the default.
+// Limits bound what a shard may make. A zero field means the default.
 type Limits struct {
 	MaxFiles int   // files and folders of a shard, those above members included
 	MaxBytes int64 // plaintext of a shard
@@ -20,28 +24,202 @@ type Limits struct {
 	MaxPAX   int   // bytes of a member's extended header
 }
 
-// DefaultLimits are what every shard that NewPlan makes stays below.
+// DefaultLimits are what every shard that NewPlan makes stays within.
 func DefaultLimits() Limits {
-	return Limits{MaxFiles: 1 << 20, MaxBytes: 1 << 43, MaxPath: 4096, MaxDepth: 64, MaxPAX: 16 << 10}
+	return Limits{MaxFiles: 1 << 20, MaxBytes: 8 << 40, MaxPath: 4096, MaxDepth: 64, MaxPAX: 16 << 10}
+}
+
+func (l Limits) orDefault() Limits {
+	d := DefaultLimits()
+	return Limits{
+		MaxFiles: cmp.Or(l.MaxFiles, d.MaxFiles),
+		MaxBytes: cmp.Or(l.MaxBytes, d.MaxBytes),
+		MaxPath:  cmp.Or(l.MaxPath, d.MaxPath),
+		MaxDepth: cmp.Or(l.MaxDepth, d.MaxDepth),
+		MaxPAX:   cmp.Or(l.MaxPAX, d.MaxPAX),
+	}
 }
 
 // UnpackOptions says how to unpack.
 type UnpackOptions struct {
-	Limits    Limits
-	Overwrite bool // replace files that differ; without it they are a Conflict
-	NoSync    bool // do not wait for the disk: a power failure may leave empty files
+	Limits Limits
+	// Overwrite replaces files that differ; without it they are a Conflict.
+	Overwrite bool
+	// NoSync does not wait for the disk. By default the bytes are on disk
+	// before they get their final names, so that after a power failure a name
+	// never stands for an empty or half file, which a second run would refuse
+	// to replace. The names themselves may be lost: then the second run makes
+	// them again.
+	NoSync bool
 }
 
 // UnpackResult says what came out.
 type UnpackResult struct {
-	Files   int    // regular files of the shard; 1 for a file or a part
-	Same    int    // of these, were there already with the same bytes
+	Files   int    // regular files in the shard; 1 for a file or a part
+	Same    int    // of these, how many were there already with the same bytes
 	Bytes   int64  // content of these files
-	Name    string // file or part: what now lies in the folder
+	Name    string // file and part: what now lies in the folder
 	Missing int    // part: how many parts the file still lacks; 0 when it is whole
 }
 
-// Unpack reads a shard's plaintext from r and puts its files into dir.
+// Unpack reads a shard's plaintext from r to its end and puts its files into
+// dir, which it makes if need be. Nothing appears under a final name before
+// size and hash have been checked against m. A file that is there with the same
+// bytes stays. A part becomes NAME.part-0003; when all parts of NAME are there,
+// whichever way and in whatever order they came, they are joined and go.
+// Several calls may unpack into one folder at once.
+//
+// Errors: Corrupt when the bytes are not those of m; Invalid for a bad manifest
+// or an archive that could not be unpacked safely; TooLarge over a limit;
+// Conflict when something else is in the way; Unavailable when r or the disk
+// fails; Canceled.
 func Unpack(ctx context.Context, dir string, r io.Reader, m dataset.Manifest, opts UnpackOptions) (UnpackResult, error) {
-	return UnpackResult{}, fault.New(fault.Internal, "pack.Unpack", "not built yet")
+	const op = "pack.Unpack"
+	opts.Limits = opts.Limits.orDefault()
+	if err := checkManifest(m, opts.Limits); err != nil {
+		return UnpackResult{}, err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return UnpackResult{}, localFault(op, "cannot make the folder "+quote(dir), err)
+	}
+	w, err := openWorkspace(ctx, dir)
+	if err != nil {
+		return UnpackResult{}, err
+	}
+	defer w.close()
+	in := newHashReader(ctx, r, m.Size)
+	defer in.close()
+
+	t := &untar{stage: w.stage, names: newNameSet(), limits: opts.Limits, left: m.Size}
+	if m.Packing == dataset.PackTar {
+		err = t.run(in, m.Files)
+	} else {
+		err = w.receive(in, m)
+	}
+	if code := fault.CodeOf(err); err == nil || code == fault.Invalid || code == fault.TooLarge {
+		// Damaged bytes explain a bad archive better than the archive does.
+		err = cmp.Or(verify(in, m), err)
+	}
+	if err != nil {
+		return UnpackResult{}, err
+	}
+	if !opts.NoSync {
+		if err := syncTree(w.stage, w.lock); err != nil {
+			return UnpackResult{}, localFault(op, "cannot write to the disk", err)
+		}
+	}
+	unlock, err := lockFolder(ctx, w.root)
+	if err != nil {
+		return UnpackResult{}, err
+	}
+	defer unlock()
+	switch m.Packing {
+	case dataset.PackTar:
+		return w.placeTar(ctx, t, opts)
+	case dataset.PackFile:
+		return w.placeFile(ctx, m, opts)
+	default:
+		return w.placePart(ctx, m, opts)
+	}
+}
+
+func checkManifest(m dataset.Manifest, limits Limits) error {
+	const op = "pack.Unpack"
+	bad := func(why string) error {
+		return fault.New(fault.Invalid, op, fmt.Sprintf("the manifest of shard %d is wrong: %s", m.Number, why))
+	}
+	switch {
+	case m.Version != formatVersion:
+		return bad(fmt.Sprintf("its version is %d", m.Version)).(*fault.Error).
+			WithHint("a newer dsvault may know it")
+	case m.Size < 0 || len(m.SHA256) != sha256.Size:
+		return bad("its size or hash cannot be")
+	case m.Size > limits.MaxBytes:
+		return fault.New(fault.TooLarge, op, fmt.Sprintf("shard %d has %d bytes and the limit is %d", m.Number, m.Size, limits.MaxBytes))
+	}
+	if err := checkElement(m.Name); err != nil {
+		return nameFault(op, m.Name, err)
+	}
+	switch m.Packing {
+	case dataset.PackTar:
+		return nil
+	case dataset.PackPart:
+		if m.Parts < 1 || m.Parts > dataset.MaxShards || m.Part < 0 || m.Part >= m.Parts {
+			return bad("its part number cannot be")
+		}
+		if len(m.Name) > maxPartName {
+			return bad("its name is too long for a part")
+		}
+	case dataset.PackFile:
+	default:
+		return bad("its packing " + quote(string(m.Packing)) + " is not known")
+	}
+	if m.Mode&^0o777 != 0 {
+		return bad("its mode has more than permission bits")
+	}
+	return nil
+}
+
+// verify reads in to its end and compares what came with the manifest.
+func verify(in *hashReader, m dataset.Manifest) error {
+	const op = "pack.Unpack"
+	corrupt := func(why string) error {
+		return fault.New(fault.Corrupt, op, fmt.Sprintf("shard %d is not what its manifest says: %s", m.Number, why)).
+			WithHint("nothing was unpacked; fetch the shard again, and tell its owner if that does not help")
+	}
+	if _, err := in.WriteTo(io.Discard); err != nil {
+		return sourceFault(err)
+	}
+	if in.limit > 0 {
+		return corrupt("it is shorter")
+	}
+	// The end must be seen: a sealed stream is authentic only up to there.
+	for range 100 {
+		n, err := in.r.Read(make([]byte, 1))
+		switch {
+		case n > 0:
+			return corrupt("it is longer")
+		case err == io.EOF:
+			if !bytes.Equal(in.close(), m.SHA256) {
+				return corrupt("its hash differs")
+			}
+			return nil
+		case err != nil:
+			return sourceFault(err)
+		}
+	}
+	return sourceFault(io.ErrNoProgress)
+}
+
+func sourceFault(err error) error {
+	const op = "pack.Unpack"
+	var known *fault.Error
+	if errors.As(err, &known) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return localFault(op, "", err)
+	}
+	return fault.Wrap(fault.Unavailable, op, "the shard did not arrive whole", err).
+		WithHint("nothing was unpacked; run the command again")
+}
+
+// receive writes a file or a part into the stage.
+func (w *workspace) receive(in *hashReader, m dataset.Manifest) error {
+	mode := os.FileMode(m.Mode)
+	if m.Packing == dataset.PackPart {
+		mode = 0o600 // it is ours until the file is whole
+	}
+	f, err := w.stage.OpenFile(stagedFile, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return localFault("pack.Unpack", "cannot make a file", err)
+	}
+	_, err = in.WriteTo(f)
+	if failed := in.failed(); failed != nil {
+		f.Close()
+		return sourceFault(failed)
+	}
+	err = errors.Join(err, f.Chmod(mode), f.Close(),
+		w.stage.Chtimes(stagedFile, time.Time{}, time.Unix(0, m.ModTime)))
+	if err != nil {
+		return localFault("pack.Unpack", "cannot write "+quote(m.Name), err)
+	}
+	return nil
 }

@@ -1,0 +1,329 @@
+package pack
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"time"
+
+	"dsvault/vault/dataset"
+	"dsvault/vault/fault"
+)
+
+// maxPartName leaves room for ".part-NNNNNN" in a file's name.
+const maxPartName = maxElement - len(".part-000000")
+
+// maxJoinState bounds the record of a file's parts: a million parts fit.
+const maxJoinState = 256 << 20
+
+// join is the record of a file whose parts arrive one by one. It is kept in the
+// folder, as JSON, from the first part until the file is whole. All of it
+// happens under the folder's lock.
+//
+// Parts are joined from the first to the last into one hidden file. After each,
+// Joined is stored and only then is the part removed: a run that dies at any
+// point is taken up by the next, and the disk never has to hold the file twice.
+type join struct {
+	Name    string             `json:"name"`
+	Parts   int                `json:"parts"`
+	Mode    uint32             `json:"mode"`
+	ModTime int64              `json:"mtime"`
+	Joined  int                `json:"joined"` // the first so many are in the hidden file
+	Have    map[int]joinedPart `json:"have"`   // verified, joined or not
+
+	w    *workspace
+	sync bool
+}
+
+type joinedPart struct {
+	Size   int64            `json:"size"`
+	SHA256 dataset.HexBytes `json:"sha256"`
+}
+
+func (j *join) partName(n int) string { return fmt.Sprintf("%s.part-%04d", j.Name, n) }
+
+// hidden gives a name of ours for the file; a hash, so that it is never too long.
+func (j *join) hidden(kind string) string {
+	sum := sha256.Sum256([]byte(j.Name))
+	return reserved + kind + "-" + hex.EncodeToString(sum[:12])
+}
+
+// placePart gives the staged part its name and joins the file if it can.
+func (w *workspace) placePart(ctx context.Context, m dataset.Manifest, opts UnpackOptions) (UnpackResult, error) {
+	const op = "pack.Unpack"
+	res := UnpackResult{Files: 1, Bytes: m.Size}
+	j := &join{Name: m.Name, w: w, sync: !opts.NoSync}
+	found, err := j.load()
+	if err != nil {
+		return res, err
+	}
+	if found && !j.agrees(m) {
+		if !opts.Overwrite {
+			return res, fault.New(fault.Conflict, op, "parts of another version of "+quote(m.Name)+" are in the way").
+				WithHint("unpack into an empty folder, or ask to overwrite")
+		}
+		if err := j.discard(); err != nil {
+			return res, localFault(op, "cannot remove old parts of "+quote(m.Name), err)
+		}
+		found = false
+	}
+	if !found {
+		j.Parts, j.Mode, j.ModTime = m.Parts, m.Mode, m.ModTime
+		j.Joined, j.Have = 0, map[int]joinedPart{}
+		whole, err := w.isWithin(ctx, m)
+		if err != nil {
+			return res, localFault(op, "cannot compare "+quote(m.Name), err)
+		}
+		if whole {
+			res.Name, res.Same = m.Name, 1
+			return res, nil
+		}
+		if _, err := w.root.Lstat(m.Name); !errors.Is(err, fs.ErrNotExist) && !opts.Overwrite {
+			return res, inTheWay(m.Name, "something else")
+		}
+	}
+	if m.Part >= j.Joined {
+		if err := j.take(ctx, m, opts.Overwrite, &res); err != nil {
+			return res, err
+		}
+	}
+	res.Name = j.partName(m.Part)
+	if err := j.run(ctx, opts.Overwrite, &res); err != nil {
+		return res, err
+	}
+	return res, nil
+}
+
+// agrees reports whether m is a part of the version that j is about.
+func (j *join) agrees(m dataset.Manifest) bool {
+	have, ok := j.Have[m.Part]
+	return j.Name == m.Name && j.Parts == m.Parts && j.Mode == m.Mode && j.ModTime == m.ModTime &&
+		(!ok || have.Size == m.Size && bytes.Equal(have.SHA256, m.SHA256))
+}
+
+// isWithin reports whether the whole file is there already and has the staged
+// part at its place.
+func (w *workspace) isWithin(ctx context.Context, m dataset.Manifest) (bool, error) {
+	info, err := w.root.Lstat(m.Name)
+	if err != nil || !info.Mode().IsRegular() {
+		if errors.Is(err, fs.ErrNotExist) {
+			err = nil
+		}
+		return false, err
+	}
+	offset, rest := int64(m.Part)*m.Size, info.Size()-m.Size
+	if m.Part == m.Parts-1 {
+		offset = rest
+	}
+	if offset < 0 || offset > rest {
+		return false, nil
+	}
+	staged, err := w.stage.Open(stagedFile)
+	if err != nil {
+		return false, err
+	}
+	defer staged.Close()
+	return sameRange(ctx, w.root, staged, m.Name, offset, m.Size)
+}
+
+// take gives the staged part its name beside the file and records it.
+func (j *join) take(ctx context.Context, m dataset.Manifest, overwrite bool, res *UnpackResult) error {
+	name := j.partName(m.Part)
+	if err := j.w.stage.Rename(stagedFile, name); err != nil {
+		return localFault("pack.Unpack", "cannot write "+quote(name), err)
+	}
+	_, ours := j.Have[m.Part] // then it may be replaced: it can only be the same or damaged
+	p := placer{ctx: ctx, w: j.w, overwrite: overwrite || ours}
+	err := p.look(".")
+	if err == nil {
+		err = p.move()
+	}
+	if err != nil {
+		return err
+	}
+	res.Same = p.same
+	j.Have[m.Part] = joinedPart{m.Size, m.SHA256}
+	return j.store()
+}
+
+// run joins all parts when they are there. Without them it only counts.
+func (j *join) run(ctx context.Context, overwrite bool, res *UnpackResult) error {
+	const op = "pack.Unpack"
+	if len(j.Have) == j.Parts {
+		j.forgetLost()
+	}
+	if res.Missing = j.Parts - len(j.Have); res.Missing > 0 {
+		return nil
+	}
+	have, err := j.w.root.Lstat(j.Name)
+	if err == nil {
+		if done, err := j.finished(); done || err != nil {
+			res.Name = j.Name
+			return err
+		}
+		if !overwrite || !have.Mode().IsRegular() {
+			return inTheWay(j.Name, "a "+kindOf(have.Mode()))
+		}
+	}
+	if j.Joined > 0 { // a run died before it could
+		_ = j.w.root.Remove(j.partName(j.Joined - 1))
+	}
+	for j.Joined < j.Parts {
+		if err := j.appendNext(ctx); err != nil {
+			return err
+		}
+	}
+	hidden := j.hidden("join")
+	err = j.w.root.Chmod(hidden, os.FileMode(j.Mode))
+	if err == nil {
+		err = j.w.root.Chtimes(hidden, time.Time{}, time.Unix(0, j.ModTime))
+	}
+	if err == nil {
+		err = j.w.root.Rename(hidden, j.Name)
+	}
+	if err == nil {
+		err = j.w.root.Remove(j.hidden("parts"))
+	}
+	res.Name = j.Name
+	return localOrNil(op, "cannot write "+quote(j.Name), err)
+}
+
+// finished reports whether a run died between its last rename and the removal
+// of the record, and removes it then.
+func (j *join) finished() (bool, error) {
+	if _, err := j.w.root.Lstat(j.hidden("join")); j.Joined < j.Parts || !errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return true, localOrNil("pack.Unpack", "cannot remove the record of parts", j.w.root.Remove(j.hidden("parts")))
+}
+
+// forgetLost drops the record of parts whose files were removed.
+func (j *join) forgetLost() {
+	for n := j.Joined; n < j.Parts; n++ {
+		info, err := j.w.root.Lstat(j.partName(n))
+		if err != nil || !info.Mode().IsRegular() {
+			delete(j.Have, n)
+		}
+	}
+}
+
+// appendNext appends the next part to the hidden file, checking it once more:
+// it lay in the open since it came.
+func (j *join) appendNext(ctx context.Context) error {
+	const op = "pack.Unpack"
+	name, want := j.partName(j.Joined), j.Have[j.Joined]
+	start := int64(0)
+	for n := range j.Joined {
+		start += j.Have[n].Size
+	}
+	src, err := j.w.root.OpenFile(name, readFlags, 0)
+	if err != nil {
+		return localFault(op, "cannot read "+quote(name), err)
+	}
+	defer src.Close()
+	dst, err := j.w.root.OpenFile(j.hidden("join"), os.O_WRONLY|os.O_CREATE, 0o600)
+	if err != nil {
+		return localFault(op, "cannot join "+quote(j.Name), err)
+	}
+	defer dst.Close()
+	in := newHashReader(ctx, src, want.Size)
+	defer in.close()
+	// Truncated first: a run that died may have left half of this part.
+	if err = dst.Truncate(start); err == nil {
+		_, err = dst.Seek(start, io.SeekStart)
+	}
+	if err == nil {
+		_, err = in.WriteTo(dst)
+	}
+	if err == nil && j.sync {
+		err = dst.Sync()
+	}
+	if err != nil {
+		return localFault(op, "cannot join "+quote(j.Name), err)
+	}
+	if extra, _ := src.Read(make([]byte, 1)); extra > 0 || in.limit > 0 || !bytes.Equal(in.close(), want.SHA256) {
+		return fault.New(fault.Conflict, op, quote(name)+" was changed after it was unpacked").
+			WithHint("remove it and fetch its shard again")
+	}
+	j.Joined++
+	if err := j.store(); err != nil {
+		return err
+	}
+	return localOrNil(op, "cannot remove "+quote(name), j.w.root.Remove(name))
+}
+
+// load reads the record, if there is one.
+func (j *join) load() (found bool, err error) {
+	const op = "pack.Unpack"
+	f, err := j.w.root.Open(j.hidden("parts"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, localFault(op, "cannot read the record of parts", err)
+	}
+	defer f.Close()
+	raw, err := io.ReadAll(io.LimitReader(f, maxJoinState))
+	if err != nil {
+		return false, localFault(op, "cannot read the record of parts", err)
+	}
+	name := j.Name
+	if err := json.Unmarshal(raw, j); err != nil || j.Name != name || j.Joined < 0 || j.Joined > j.Parts || j.Have == nil {
+		return false, fault.Wrap(fault.Conflict, op, "the record of the parts of "+quote(name)+" is damaged", err).
+			WithHint("remove " + j.hidden("parts") + " and unpack every part again")
+	}
+	return true, nil
+}
+
+// store replaces the record in one step.
+func (j *join) store() error {
+	const op, staged = "pack.Unpack", "record"
+	raw, err := json.Marshal(j)
+	if err != nil {
+		return fault.Wrap(fault.Internal, op, "cannot make the record of parts", err)
+	}
+	f, err := j.w.stage.OpenFile(staged, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return localFault(op, "cannot write the record of parts", err)
+	}
+	_, err = f.Write(raw)
+	if err == nil && j.sync {
+		err = f.Sync()
+	}
+	if closed := f.Close(); err == nil {
+		err = closed
+	}
+	if err == nil {
+		err = j.w.root.Rename(j.w.name+"/"+staged, j.hidden("parts"))
+	}
+	return localOrNil(op, "cannot write the record of parts", err)
+}
+
+// discard removes the parts, the hidden file and the record of a version that
+// is given up.
+func (j *join) discard() error {
+	names := []string{j.hidden("join")}
+	for n := range j.Have {
+		names = append(names, j.partName(n))
+	}
+	for _, name := range append(names, j.hidden("parts")) {
+		if err := j.w.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+func localOrNil(op, message string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return localFault(op, message, err)
+}
