@@ -78,6 +78,9 @@ func (p *Plan) writeTar(out *hashWriter, n int) error {
 		}
 		f, err := dir.OpenFile(path.Base(m.name), readFlags, 0)
 		if err != nil {
+			if now, gone := dir.Lstat(path.Base(m.name)); gone == nil && !now.Mode().IsRegular() {
+				return changed("pack.Write", m.name, err)
+			}
 			return readFault(m.name, err)
 		}
 		if err := copyMember(out, f, m, 0, m.size); err != nil {
