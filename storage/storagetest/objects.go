@@ -196,6 +196,8 @@ func testLongKey(t *testing.T, store storage.Objects) {
 	}
 	slices.Sort(keys)
 	checkList(t, store, "", keys)
+	checkList(t, store, "..", []string{"..."})
+	checkList(t, store, "a/.", []string{"a/..b"})
 	for _, key := range keys {
 		checkContent(t, store, key, "", strings.NewReader(key))
 		if err := store.Delete(t.Context(), key); err != nil {
