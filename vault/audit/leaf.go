@@ -59,7 +59,11 @@ func (l *Leaf) Marshal() ([]byte, error) {
 	if size > MaxLeaf {
 		return nil, formatError("it is %d bytes long, more than %d", size, MaxLeaf)
 	}
-	return l.AppendTo(make([]byte, 0, size))
+	data, err := l.AppendTo(make([]byte, 0, size))
+	if err != nil {
+		return nil, err
+	}
+	return data, nil
 }
 
 // AppendTo appends the leaf's encoding to b, with Marshal's errors; then b is

@@ -216,7 +216,7 @@ func TestParseLeafRefuses(t *testing.T) {
 		"reason length": edit(func(b []byte) []byte { b[184] = 0xff; return b }),
 		"ext length":    edit(func(b []byte) []byte { b[186+5+1]--; return b[:len(b)-1] }),
 		"field order":   edit(func(b []byte) []byte { b[188+5+1] = 0x30; return b }),
-		"field type":    edit(func(b []byte) []byte { b[188+5+1] = byte(audit.FieldPolicyHash); return b[:len(b)] }),
+		"field type":    edit(func(b []byte) []byte { b[188+5+1] = byte(audit.FieldPolicyHash); return b }),
 		"too large":     edit(func(b []byte) []byte { return append(b, make([]byte, audit.MaxLeaf)...) }),
 	}
 	for i := range good {
@@ -256,9 +256,10 @@ func TestMarshalRefuses(t *testing.T) {
 		l := goldenLeaf()
 		spoil(&l)
 		if data, err := l.Marshal(); !errors.Is(err, &audit.VerifyError{Check: audit.CheckFormat}) || data != nil {
-			if len(data) > 0 || err == nil {
-				t.Errorf("%s: got %d bytes and %v, want a %s", name, len(data), err, audit.CheckFormat)
-			}
+			t.Errorf("%s: got %d bytes and %v, want a %s", name, len(data), err, audit.CheckFormat)
+		}
+		if data, err := l.AppendTo([]byte("x")); err == nil || string(data) != "x" {
+			t.Errorf("%s: AppendTo gives %q and %v", name, data, err)
 		}
 	}
 	full := goldenLeaf()
