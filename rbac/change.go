@@ -1,6 +1,10 @@
 package rbac
 
-import "dsvault/vault/dataset"
+import (
+	"slices"
+
+	"dsvault/vault/dataset"
+)
 
 // Change is one row that was written, as the index has to know it. Changes are
 // idempotent: applying one twice is applying it once. They are applied in the
@@ -50,3 +54,89 @@ type AgreementChange struct {
 // SignatureChange adds, changes or withdraws a signature. Of two for the same
 // person, agreement and version, the one made later counts.
 type SignatureChange struct{ dataset.Signature }
+
+func (c PrincipalChange) apply(w *World) {
+	n := w.person(c.ID)
+	p := &w.people[n]
+	p.known, p.service, p.disabled, p.region = true, c.Service, c.Disabled, c.Region
+}
+
+func (c ClientChange) apply(w *World) {
+	n := w.scope(c.Scope)
+	w.scopes[n].exists = true
+}
+
+func (c ProjectChange) apply(w *World) {
+	n := w.scope(c.Scope)
+	s := &w.scopes[n]
+	s.exists = true
+	s.project = &project{
+		purposes: slices.Clone(c.Purposes), region: c.Region, sensitive: c.Sensitive,
+		required: c.Agreement != "", agreement: c.Agreement,
+	}
+	if c.Agreement == "" {
+		s.project.agreement = defaultAgreement
+	}
+}
+
+func (c DatasetChange) apply(w *World) {
+	n := w.scope(c.Scope)
+	s := &w.scopes[n]
+	s.exists, s.dataset, s.state = true, w.dataset(c.ID), stateFact(c.State)
+}
+
+func (c GrantChange) apply(w *World) {
+	n := w.person(c.Principal)
+	p := &w.people[n]
+	at := slices.IndexFunc(p.grants, func(g grant) bool { return g.id == c.ID })
+	role := roleNumber(c.Role)
+	switch {
+	case !c.Revoked.IsZero() || role < 0 || c.Scope.IsZero():
+		w.endedGrants[c.ID] = struct{}{}
+		if at >= 0 {
+			p.grants = slices.Delete(p.grants, at, at+1)
+		}
+		return
+	case ended(w.endedGrants, c.ID):
+		return
+	case at < 0:
+		at = len(p.grants)
+		p.grants = append(p.grants, grant{})
+	}
+	p.grants[at] = grant{id: c.ID, until: end(c.Until), scope: w.scope(c.Scope), role: uint8(role), self: c.By == c.Principal}
+}
+
+func (c AssignmentChange) apply(w *World) {
+	at := pair{w.person(c.Principal), w.dataset(c.Dataset)}
+	if !c.Ended.IsZero() || len(c.Shards) == 0 {
+		w.endedAssignments[c.ID] = struct{}{}
+		w.assignments.remove(at, c.ID)
+		return
+	}
+	if !ended(w.endedAssignments, c.ID) {
+		w.assignments.put(at, c.Assignment)
+	}
+}
+
+func (c AgreementChange) apply(w *World) { w.newest[c.Name] = max(w.newest[c.Name], c.Version) }
+
+func (c SignatureChange) apply(w *World) {
+	n := w.person(c.Principal)
+	p := &w.people[n]
+	s := signature{agreement: c.Agreement, version: c.Version, made: c.At, until: end(c.Until)}
+	if !c.Withdrawn.IsZero() {
+		s.until = 0
+	}
+	for i := range p.signatures {
+		old := &p.signatures[i]
+		if old.agreement == s.agreement && old.version == s.version {
+			if !s.made.Before(old.made) {
+				*old = s
+			}
+			return
+		}
+	}
+	p.signatures = append(p.signatures, s)
+}
+
+func ended[ID comparable](ids map[ID]struct{}, id ID) bool { _, ok := ids[id]; return ok }

@@ -45,3 +45,153 @@ type Decision struct {
 	// assignments and signatures run out; zero: it does not.
 	Until time.Time
 }
+
+// Decide answers q. It never fails: whatever is wrong is a refusal.
+func (w *World) Decide(q Query) Decision { return w.decide(&q, false) }
+
+// Explain answers q as Decide does, and says of an allowed one too what it
+// rests on.
+func (w *World) Explain(q Query) Decision { return w.decide(&q, true) }
+
+func (w *World) decide(q *Query, explain bool) Decision {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	d := Decision{Revision: w.revision, Policy: w.policy.hash}
+	kind, action, now := q.Object.Kind.number(), q.Action.number(), nanos(q.Now)
+	actor := w.peopleNumbers[q.Actor]
+	switch p := &w.people[actor]; {
+	case kind < 0 || action < 0:
+		return d.refuse("no such kind of object or action")
+	case q.Object.Scope.IsZero() || now == 0:
+		return d.refuse("no scope or no time in the question")
+	case q.Actor.IsZero() || !p.known:
+		return d.refuse("unknown principal")
+	case p.disabled:
+		return d.refuse("principal is disabled")
+	}
+	where := q.Object.Scope
+	if q.Action == Create && where.Depth() > 0 && recordKind(where.Depth()) == q.Object.Kind {
+		where = where.Parent()
+	}
+	at := w.place(where)
+	var g grounds
+	w.gather(&g, actor, q, &at)
+	d.Roles, d.Facts = g.at(now)
+	if !at.exists {
+		d.Visible = w.readsRecord(&g, &at, now)
+		return d.refuse("no such " + string(recordKind(int(at.depth))))
+	}
+	v, err := w.judge(kind, action, d.Roles, d.Facts)
+	if err != nil {
+		return d.refuse("the policy could not be evaluated")
+	}
+	if v.rule >= 0 {
+		d.Rule = w.policy.rules[v.rule].ID
+	}
+	d.Allowed = v.allowed
+	if d.Allowed {
+		d.Visible = true
+		d.Until = w.lapse(&g, kind, action, now)
+		if explain {
+			d.Reasons = []string{d.Rule + " allows: " + w.policy.rules[v.rule].Condition}
+		}
+		return d
+	}
+	d.Reasons = w.policy.reasons(kind, action, d.Roles, d.Facts)
+	d.Visible = w.sees(&g, q, &at, kind, now)
+	return d
+}
+
+func (d Decision) refuse(reason string) Decision {
+	d.Reasons = []string{reason}
+	return d
+}
+
+// judge asks the memo, then Casbin. An error is never remembered.
+func (w *World) judge(kind, action int, roles RoleSet, facts Facts) (verdict, error) {
+	asked := question(kind, action, roles, facts)
+	if v, ok := w.memo.get(asked); ok {
+		return v, nil
+	}
+	v, err := w.policy.engine.decide(Kinds[kind], Actions[action], roles, facts)
+	if err != nil {
+		return verdict{rule: -1}, err
+	}
+	w.memo.put(asked, v)
+	return v, nil
+}
+
+// lapse finds when an allowed decision ends by itself: at the first end of
+// anything after which the table no longer allows it.
+func (w *World) lapse(g *grounds, kind, action int, now int64) time.Time {
+	for t := g.next(now); t < forever; t = g.next(t) {
+		roles, facts := g.at(t)
+		if v, err := w.judge(kind, action, roles, facts); err != nil || !v.allowed {
+			return time.Unix(0, t).UTC()
+		}
+	}
+	return time.Time{}
+}
+
+// sees reports whether a refused actor may know that the object exists.
+func (w *World) sees(g *grounds, q *Query, at *scope, kind int, now int64) bool {
+	if q.Object.Kind == Person && q.Action != Create {
+		return w.reads(g, kind, now)
+	}
+	// The vault itself, its log, keys and policy are no secret.
+	return at.depth == 0 || w.reads(g, kind, now) || w.readsRecord(g, at, now)
+}
+
+// readsRecord reports whether the actor may read the record that stands, or
+// would stand, at a place; a shard's reader sees its dataset.
+func (w *World) readsRecord(g *grounds, at *scope, now int64) bool {
+	if at.depth == 0 {
+		return true
+	}
+	kind := recordKind(int(at.depth))
+	record := *g
+	record.kind = kind
+	if kind == Dataset && g.dataset > now {
+		if roles, _ := g.at(now); roles != 0 {
+			return true
+		}
+	}
+	return w.reads(&record, kind.number(), now)
+}
+
+// reads reports whether the table lets the actor read a thing of this kind.
+func (w *World) reads(g *grounds, kind int, now int64) bool {
+	roles, facts := g.at(now)
+	v, err := w.judge(kind, Read.number(), roles, facts)
+	return err == nil && v.allowed
+}
+
+// reasons lists what stood in the way: every deny that matched, then every
+// allow that a role held here nearly met, in table order.
+func (p *Policy) reasons(kind, action int, roles RoleSet, facts Facts) []string {
+	var reasons, near []string
+	offered := false
+	for _, i := range p.index[kind][action] {
+		r := &p.rules[i]
+		switch {
+		case !r.heldBy(roles):
+		case !r.Deny:
+			offered = true
+			if !r.met(facts) {
+				near = append(near, r.ID+" needs "+r.missing(facts))
+			}
+		case r.met(facts) && r.Condition == always:
+			reasons = append(reasons, r.ID+" denies: never for "+r.Role)
+		case r.met(facts):
+			reasons = append(reasons, r.ID+" denies: "+r.denial())
+		}
+	}
+	reasons = append(reasons, near...)
+	switch {
+	case roles == 0:
+		reasons = append(reasons, "no role here")
+	case !offered:
+		reasons = append(reasons, "no rule lets "+roles.String()+" "+string(Actions[action])+" "+string(Kinds[kind]))
+	}
+	return reasons
+}

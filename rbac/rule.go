@@ -41,6 +41,11 @@ func (r *Rule) missing(facts Facts) string {
 	return strings.Join(names, ", ")
 }
 
+// denial says which facts made a deny match: "sensitive, not dual".
+func (r *Rule) denial() string {
+	return strings.ReplaceAll(strings.ReplaceAll(r.Condition, " & ", ", "), "!", "not ")
+}
+
 // effect gives the word in the table.
 func (r *Rule) effect() string {
 	if r.Deny {

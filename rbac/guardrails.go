@@ -1,0 +1,237 @@
+package rbac
+
+import (
+	"slices"
+
+	"dsvault/vault/dataset"
+)
+
+// A guardrail is a limit that no edit of the table can move. It is compiled
+// in, and every policy is held against it for every role set and every
+// combination of the facts that matter.
+type guardrail struct {
+	name    string
+	kinds   []Kind   // nil: all
+	actions []Action // nil: all
+	reads   Facts    // the facts that permits looks at
+	permits func(RoleSet, Facts) bool
+}
+
+const (
+	admin      = RoleSet(1 << iota) // in the order of dataset.Roles, which a test holds
+	client                          //
+	reviewer                        //
+	labeler                         //
+	contractor                      //
+	auditor                         //
+	service                         //
+)
+
+func never(RoleSet, Facts) bool { return false }
+
+// only permits whoever holds one of the roles.
+func only(allowed RoleSet) func(RoleSet, Facts) bool {
+	return func(r RoleSet, _ Facts) bool { return r&allowed != 0 }
+}
+
+// without permits whoever holds none of the roles.
+func without(denied RoleSet) func(RoleSet, Facts) bool {
+	return func(r RoleSet, _ Facts) bool { return r&denied == 0 }
+}
+
+// while permits when all of need hold, and none of forbid.
+func while(need, forbid Facts) func(RoleSet, Facts) bool {
+	return func(_ RoleSet, f Facts) bool { return f&need == need && f&forbid == 0 }
+}
+
+func isOwner(r RoleSet, f Facts) bool { return r&client != 0 && f.Has(Owner) }
+
+var (
+	data     = []Kind{Shard, ExportObj, Annotation}
+	bulkData = []Kind{Shard, ExportObj}
+)
+
+var guardrails = []guardrail{
+	{"whoever has no role may do nothing", nil, nil, 0, func(r RoleSet, _ Facts) bool { return r != 0 }},
+
+	// Data.
+	{"nothing is done to a shard but reading it", []Kind{Shard}, others(Read), 0, never},
+	{"a shard is read by its owner, its reviewer or whoever it was assigned to", []Kind{Shard}, nil,
+		Owner | Reviewing | Assigned | DataGrant, func(r RoleSet, f Facts) bool {
+			return isOwner(r, f) || r&reviewer != 0 && f.Has(Reviewing) ||
+				r&(labeler|contractor) != 0 && f.Has(Assigned) || r&admin != 0 && f.Has(DataGrant)
+		}},
+	{"an auditor never touches data", data, nil, 0, without(auditor)},
+	{"a machine account never touches a shard", []Kind{Shard}, nil, 0, without(service)},
+	{"a contractor reads only under a signed agreement and while the dataset is active", []Kind{Shard}, nil,
+		NDA | Active, func(r RoleSet, f Facts) bool { return r&contractor == 0 || f.Has(NDA|Active) }},
+	{"a contractor without a signed agreement has nothing to do with annotations", []Kind{Annotation}, nil,
+		NDA, func(r RoleSet, f Facts) bool { return r != contractor || f.Has(NDA) }},
+	{"a contractor never exports", []Kind{ExportObj}, nil, 0, without(contractor)},
+	{"only the owner exports data", []Kind{ExportObj}, nil, Owner, isOwner},
+	{"nobody reads what has expired", bulkData, nil, Expired, while(0, Expired)},
+	{"under a hold only the owner reads", bulkData, nil, Live | Held | Owner, func(r RoleSet, f Facts) bool {
+		return f.Has(Live) || f.Has(Held) && isOwner(r, f)
+	}},
+	{"sensitive data takes two people", bulkData, nil, Sensitive | Dual, func(_ RoleSet, f Facts) bool {
+		return !f.Has(Sensitive) || f.Has(Dual)
+	}},
+	{"nobody reads what only he granted himself", []Kind{Shard}, nil, SelfGranted, while(0, SelfGranted)},
+	{"data stays in its region", bulkData, nil, Region, while(Region, 0)},
+	{"whoever is not the owner reads for the project's purpose", []Kind{Shard}, nil, Purpose | Owner,
+		func(r RoleSet, f Facts) bool { return f.Has(Purpose) || isOwner(r, f) }},
+	{"whoever is not the owner signs the agreement that the project names", []Kind{Shard}, nil,
+		Required | NDA | Owner, func(_ RoleSet, f Facts) bool { return !f.Has(Required) || f&(NDA|Owner) != 0 }},
+	{"annotations are read by their author, their reviewer and the owner", []Kind{Annotation}, []Action{Read},
+		Author | Reviewing | Live | Owner, func(r RoleSet, f Facts) bool {
+			return isOwner(r, f) || r&reviewer != 0 && f.Has(Reviewing|Live) || r&(labeler|contractor) != 0 && f.Has(Author)
+		}},
+	{"annotations are submitted by whoever the shard was assigned to", []Kind{Annotation}, []Action{Submit},
+		Assigned, func(r RoleSet, f Facts) bool { return r&(labeler|contractor) != 0 && f.Has(Assigned) }},
+
+	// Holds, deletion, upload.
+	{"a hold freezes the dataset", []Kind{Dataset}, []Action{Delete, Expire, Upload}, Held, while(0, Held)},
+	{"a hold freezes annotations", []Kind{Annotation}, []Action{Submit}, Held, while(0, Held)},
+	{"a hold keeps the keys", []Kind{Key}, []Action{Destroy}, Held, while(0, Held)},
+	{"deleting a dataset takes its owner and a second person", []Kind{Dataset}, []Action{Delete}, Owner | Dual,
+		func(r RoleSet, f Facts) bool { return isOwner(r, f) && f.Has(Dual) }},
+	{"the owner or a machine account uploads, while the dataset is active", []Kind{Dataset}, []Action{Upload},
+		Active | Owner, func(r RoleSet, f Facts) bool { return f.Has(Active) && (isOwner(r, f) || r&service != 0) }},
+	{"releasing a hold takes an admin and a second person", []Kind{Dataset}, []Action{Release}, Dual,
+		func(r RoleSet, f Facts) bool { return r&admin != 0 && f.Has(Dual) }},
+	{"destroying a key takes an admin and a second person", []Kind{Key}, []Action{Destroy}, Dual,
+		func(r RoleSet, f Facts) bool { return r&admin != 0 && f.Has(Dual) }},
+	{"keys are an admin's and a machine account's", []Kind{Key}, nil, 0, only(admin | service)},
+
+	// Power over others.
+	{"changing the policy takes an admin and a second person", []Kind{PolicyObj}, others(Read, Test), Dual,
+		func(r RoleSet, f Facts) bool { return r&admin != 0 && f.Has(Dual) }},
+	{"access is given and taken by admins", []Kind{GrantObj, AssignmentObj}, others(Read), 0, only(admin)},
+	{"people, clients and agreements are made by admins", []Kind{Person, Org, AgreementObj}, others(Read), 0, only(admin)},
+	{"people are looked at by admins", []Kind{Person}, nil, 0, only(admin)},
+	{"nobody grants to himself", []Kind{GrantObj}, []Action{Grant}, Self, while(0, Self)},
+	{"nobody assigns to himself", []Kind{AssignmentObj}, []Action{Assign}, Self, while(0, Self)},
+	{"nobody approves his own request", []Kind{Approval}, []Action{Approve}, Self, while(0, Self)},
+	{"nobody reviews his own work", []Kind{Annotation}, []Action{Review}, Author, while(0, Author)},
+	{"approving is for admins and owners", []Kind{Approval}, []Action{Approve}, Owner,
+		func(r RoleSet, f Facts) bool { return r&admin != 0 || isOwner(r, f) }},
+	{"grants are listed by admins and auditors", []Kind{GrantObj}, []Action{Read}, 0, only(admin | auditor)},
+	{"assignments are seen by admins, auditors, reviewers and whoever they are for", []Kind{AssignmentObj}, []Action{Read},
+		Own, func(r RoleSet, f Facts) bool { return r&(admin|auditor|reviewer) != 0 || f.Has(Own) }},
+
+	// The log.
+	{"the log is only ever read", []Kind{Log}, others(Read, Export), 0, never},
+	{"the log is read by admins, auditors and the owner", []Kind{Log}, nil, Owner,
+		func(r RoleSet, f Facts) bool { return r&(admin|auditor) != 0 || isOwner(r, f) }},
+	{"conflicting roles see no data and no log", []Kind{Shard, ExportObj, Annotation, Log}, nil, Conflict, while(0, Conflict)},
+	{"conflicting roles give nothing to others", []Kind{GrantObj, AssignmentObj, Approval, Key, PolicyObj},
+		[]Action{Grant, Assign, Approve, Destroy, Update}, Conflict, while(0, Conflict)},
+}
+
+// others lists every action except these.
+func others(except ...Action) []Action {
+	return slices.DeleteFunc(slices.Clone(Actions[:]), func(a Action) bool { return slices.Contains(except, a) })
+}
+
+func (g *guardrail) about(kind Kind, action Action) bool {
+	return (g.kinds == nil || slices.Contains(g.kinds, kind)) &&
+		(g.actions == nil || slices.Contains(g.actions, action))
+}
+
+// checkGuardrails holds a table against every guardrail, for every request
+// that it could be asked to decide.
+func checkGuardrails(rules []Rule, ix *index) error {
+	for k, kind := range Kinds {
+		for a, action := range Actions {
+			if err := checkCell(rules, ix[k][a], kind, action); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// checkCell does so for one kind and action.
+func checkCell(rules []Rule, about []int, kind Kind, action Action) error {
+	var guards []*guardrail
+	relevant := relevantFacts(rules, about)
+	for i := range guardrails {
+		if g := &guardrails[i]; g.about(kind, action) {
+			guards = append(guards, g)
+			relevant |= g.reads
+		}
+	}
+	for facts := range factSpace(relevant) {
+		// One pass over the rules serves all 128 role sets.
+		var allow, deny RoleSet
+		for _, i := range about {
+			r := &rules[i]
+			switch {
+			case !r.met(facts):
+			case !r.Deny:
+				allow |= r.roles
+			case r.Role == anyRole:
+				deny, allow = allRoles, 0
+			default:
+				deny |= r.roles
+			}
+			if deny == allRoles {
+				break
+			}
+		}
+		if allow == 0 || deny == allRoles {
+			continue
+		}
+		for roles := range allRoles + 1 {
+			if roles&allow == 0 || roles&deny != 0 {
+				continue
+			}
+			for _, g := range guards {
+				if !g.permits(roles, facts) {
+					return brokenGuardrail(rules, about, g, kind, action, roles, facts)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func brokenGuardrail(rules []Rule, about []int, g *guardrail, kind Kind, action Action, roles RoleSet, facts Facts) error {
+	r := rules[judge(rules, about, roles, facts).rule]
+	return at(policyFile, r.Line, "%s breaks a guardrail: %s; it lets %v %s a %s with the facts %v",
+		r.ID, g.name, roles, action, kind, facts)
+}
+
+// relevantFacts are those that the rules name.
+func relevantFacts(rules []Rule, about []int) Facts {
+	var facts Facts
+	for _, i := range about {
+		facts |= rules[i].need | rules[i].forbid
+	}
+	return facts
+}
+
+// factSpace yields every combination of the relevant facts. Those on the
+// dataset's state are consistent: one state or none, and live as it follows.
+func factSpace(relevant Facts) func(yield func(Facts) bool) {
+	states := []Facts{0}
+	if relevant&(stateFacts|Live) != 0 {
+		states = []Facts{0, Active, Restricted, Held, Expired}
+	}
+	free := relevant &^ (stateFacts | Live)
+	return func(yield func(Facts) bool) {
+		for _, state := range states {
+			for subset := Facts(0); ; subset = (subset - free) & free { // the next subset of free
+				if !yield(withLive(state | subset)) {
+					return
+				}
+				if subset == free {
+					break
+				}
+			}
+		}
+	}
+}
+
+// Roles in the order of dataset.Roles: the constants above rest on it.
+var _ = [1]struct{}{}[len(dataset.Roles)-7]
