@@ -100,7 +100,7 @@ func TestOpenCheckpointRefuses(t *testing.T) {
 		{"another key of this name", audit.CheckSignature, good, sameName},
 		{"a key of another name", audit.CheckSignature, good, otherName},
 		{"changed size", audit.CheckSignature, bytes.Replace(good, []byte("\n123\n"), []byte("\n124\n"), 1), verifier},
-		{"too long", audit.CheckCheckpoint, append(bytes.Clone(good), make([]byte, audit.MaxCheckpoint)...), verifier},
+		{"too long", audit.CheckCheckpoint, sign(origin + "\n123\n" + root + "\n" + strings.Repeat("x", audit.MaxCheckpoint) + "\n"), verifier},
 		{"another origin", audit.CheckOrigin, sign("vault.example.com/log\n123\n" + root + "\n"), verifier},
 		{"another case", audit.CheckOrigin, sign("Vault.example.org/log\n123\n" + root + "\n"), verifier},
 		{"leading zero", audit.CheckCheckpoint, sign(origin + "\n0123\n" + root + "\n"), verifier},

@@ -146,7 +146,8 @@ func ParseLeaf(data []byte) (Leaf, error) {
 	if !in.ReadUint8LengthPrefixed(&label) || string(label) != leafLabel {
 		return Leaf{}, formatError("it does not begin with the label %s", leafLabel)
 	}
-	var kind, time = uint16(0), uint64(0)
+	var kind uint16
+	var time uint64
 	var object, decision uint8
 	var reason, ext cryptobyte.String
 	ok := in.ReadUint16(&kind) && in.ReadUint64(&time) && in.ReadUint64(&l.Revision) &&
@@ -169,8 +170,7 @@ func ParseLeaf(data []byte) (Leaf, error) {
 	if l.Ext, err = parseExt(bytes.Clone(ext)); err != nil {
 		return Leaf{}, err
 	}
-	var buf [fixedLeaf + 512]byte
-	again, err := l.AppendTo(buf[:0])
+	again, err := l.Marshal()
 	if err != nil {
 		return Leaf{}, err
 	}
@@ -185,7 +185,7 @@ func parseExt(ext cryptobyte.String) ([]Field, error) {
 	if ext.Empty() {
 		return nil, nil
 	}
-	fields := make([]Field, 0, 8)
+	fields := make([]Field, 0, 4)
 	for !ext.Empty() {
 		var id uint16
 		var value cryptobyte.String

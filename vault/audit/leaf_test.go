@@ -242,7 +242,7 @@ func TestMarshalRefuses(t *testing.T) {
 		"long reason":   func(l *audit.Leaf) { l.Reason = strings.Repeat("x", audit.MaxReason+1) },
 		"reason":        func(l *audit.Leaf) { l.Reason = "größe" },
 		"fields":        func(l *audit.Leaf) { l.Ext = many(audit.MaxFields+1, 1) },
-		"large ext":     func(l *audit.Leaf) { l.Ext = many(16, 253) },
+		"large ext":     func(l *audit.Leaf) { l.Ext = append(many(31, 124), audit.BytesField(2000, make([]byte, 125))) },
 		"one large":     func(l *audit.Leaf) { l.Ext = many(1, 1<<20) },
 		"field twice":   func(l *audit.Leaf) { l.Ext = append(many(1, 1), many(1, 1)...) },
 		"field order":   func(l *audit.Leaf) { l.Ext = many(2, 1); slices.Reverse(l.Ext) },
@@ -315,17 +315,23 @@ func TestWords(t *testing.T) {
 	for d := range audit.Refused + 1 {
 		fmt.Fprintln(&b, "decision", uint8(d), d)
 	}
+	golden(t, "testdata/words.golden", b.String())
+}
+
+// golden compares got with a file, or writes the file if UPDATE_GOLDEN is set.
+func golden(t *testing.T, file, got string) {
+	t.Helper()
 	if os.Getenv("UPDATE_GOLDEN") != "" {
-		if err := os.WriteFile("testdata/words.golden", []byte(b.String()), 0o644); err != nil {
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
-	want, err := os.ReadFile("testdata/words.golden")
+	want, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if b.String() != string(want) {
-		t.Errorf("numbers, names or types have changed:\n%s", b.String())
+	if got != string(want) {
+		t.Errorf("%s says otherwise; got:\n%s", file, got)
 	}
 }
 

@@ -54,7 +54,8 @@ type slotState struct {
 // Option changes what a Verifier asks for.
 type Option func(*Verifier)
 
-// WholeSlots names the slots of which no leaf may be hidden.
+// WholeSlots names the slots of which no leaf may be hidden. Without it none is
+// named, and hidden leaves may belong to any slot.
 func WholeSlots(whole func(slot uint64) bool) Option {
 	return func(v *Verifier) { v.whole = whole }
 }

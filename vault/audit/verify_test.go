@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"os"
 	"slices"
 	"strconv"
@@ -129,7 +130,6 @@ func wantCheck(t *testing.T, err error, check string, index int64) {
 		index >= 0 && !strings.Contains(msg, "leaf "+strconv.FormatInt(index, 10)) {
 		t.Errorf("unclear message %q", msg)
 	}
-	t.Log(err)
 }
 
 func TestVerify(t *testing.T) {
@@ -176,6 +176,25 @@ func TestVerifyHidden(t *testing.T) {
 	}
 	_, err = verify([][]byte{one.data[0], one.data[3]}, one.checkpoint(), []uint64{0})
 	wantCheck(t, err, audit.CheckSeq, 1)
+	// Nor can one that lies before the slot's last visible leaf.
+	_, err = verify([][]byte{one.data[0], one.data[1], one.data[3]}, one.checkpoint(), []uint64{0})
+	wantCheck(t, err, audit.CheckSeq, 2)
+}
+
+// A refused read, however it is written, opens nothing and binds no dataset.
+func TestVerifyRefusedRead(t *testing.T) {
+	b := sampleLog(t)
+	refused := b.add(t, audit.Leaf{
+		Kind: audit.KindRead, Decision: audit.Refused, Slot: 1,
+		Object: audit.Object{Kind: audit.ObjectShard, ID: id16(99)},
+	})
+	r, err := verify(b.data, b.checkpoint(), nil)
+	if err != nil || !slices.Equal(r.OpenReads, []uint64{9}) {
+		t.Errorf("got %+v, %v", r, err)
+	}
+	end := b.readEnd(t, 1, refused)
+	_, err = verify(b.data, b.checkpoint(), nil)
+	wantCheck(t, err, audit.CheckReadEnd, int64(end))
 }
 
 // change decodes leaf i of a copy, lets f edit it and encodes it again.
@@ -209,6 +228,7 @@ func TestVerifyTampered(t *testing.T) {
 	swapped := slices.Clone(b.data)
 	swapped[3], swapped[6] = swapped[6], swapped[3]
 
+	var messages strings.Builder
 	for _, c := range []struct {
 		name  string
 		data  [][]byte
@@ -249,8 +269,10 @@ func TestVerifyTampered(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			_, err := verify(c.data, b.checkpoint(), nil)
 			wantCheck(t, err, c.check, c.index)
+			fmt.Fprintf(&messages, "%s: %v\n", c.name, err)
 		})
 	}
+	golden(t, "testdata/messages.golden", messages.String())
 
 	t.Run("end of a hidden read twice", func(t *testing.T) {
 		more := sampleLog(t)
