@@ -140,3 +140,8 @@ func (s *ShardSet) UnmarshalText(text []byte) error {
 	}
 	return err
 }
+
+// Union gives the shards of either set.
+func (s ShardSet) Union(other ShardSet) ShardSet {
+	return slices.Concat(s, other).normal()
+}

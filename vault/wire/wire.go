@@ -293,9 +293,10 @@ type Record struct {
 	Personal []byte            `json:"personal,omitempty"` // what was committed to, JSON
 }
 
-// LogHead answers GET /v1/log/head: a signed checkpoint, and the slots that
-// the caller may see whole (nil: all of them).
-// GET /v1/log/hashes?from=N&to=N gives the leaf hashes, 32 bytes each.
+// LogHead answers GET /v1/log/head?under=SCOPE: a signed checkpoint, and the
+// slots below that scope, which the caller may see whole (All: every slot).
+// GET /v1/log/hashes?under=SCOPE&from=N&to=N gives the hashes of leaves from
+// (included) to (not included), 32 bytes each, whatever scope they belong to.
 type LogHead struct {
 	Checkpoint []byte   `json:"checkpoint"`
 	Slots      []uint64 `json:"slots,omitempty"`

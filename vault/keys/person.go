@@ -1,0 +1,162 @@
+package keys
+
+import (
+	"context"
+	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/sha256"
+	"errors"
+	"io"
+
+	"golang.org/x/crypto/chacha20poly1305"
+
+	"dsvault/storage"
+	"dsvault/storage/catalog"
+	"dsvault/vault/audit"
+	"dsvault/vault/dataset"
+	"dsvault/vault/fault"
+	"dsvault/vault/ledger"
+)
+
+const personKeySize = 32
+
+// personKey is a person's key, split by use: pseudonyms in leaves, and sealing
+// (XChaCha20-Poly1305) of what is personal. Destroying the wrapped key forgets
+// both.
+type personKey struct {
+	tag  [32]byte
+	aead cipher.AEAD
+}
+
+func newPersonKey(secret []byte) (personKey, error) {
+	var k personKey
+	tag, err := hkdf.Key(sha256.New, secret, nil, "dsvault/person/tag/v1", 32)
+	if err != nil {
+		return k, err
+	}
+	sealing, err := hkdf.Key(sha256.New, secret, nil, "dsvault/person/seal/v1", chacha20poly1305.KeySize)
+	if err != nil {
+		return k, err
+	}
+	copy(k.tag[:], tag)
+	k.aead, err = chacha20poly1305.NewX(sealing)
+	return k, err
+}
+
+// NewPerson makes the key of a new principal and remembers it.
+func (r *Ring) NewPerson(id dataset.PrincipalID) (storage.WrappedKey, error) {
+	secret := make([]byte, personKeySize)
+	if _, err := io.ReadFull(r.random, secret); err != nil {
+		return storage.WrappedKey{}, fault.Wrap(fault.Internal, "keys.NewPerson", "no randomness", err)
+	}
+	wrapped, err := r.wrap(secret)
+	if err != nil {
+		return storage.WrappedKey{}, err
+	}
+	key, err := newPersonKey(secret)
+	if err != nil {
+		return storage.WrappedKey{}, err
+	}
+	r.people.put(id, key)
+	return wrapped, nil
+}
+
+func (r *Ring) person(ctx context.Context, id dataset.PrincipalID) (personKey, error) {
+	if k, ok := r.people.get(id); ok {
+		return k, nil
+	}
+	var p storage.Principal
+	err := r.db.View(ctx, func(tx *catalog.Tx) (err error) {
+		p, err = tx.Principal(ctx, id)
+		return err
+	})
+	if errors.Is(err, storage.ErrNoRow) {
+		return personKey{}, fault.Wrap(fault.Unauthenticated, "keys.person", "unknown principal", err)
+	}
+	if err != nil {
+		return personKey{}, err
+	}
+	secret, err := r.unwrap(p.Key)
+	if err != nil {
+		return personKey{}, err
+	}
+	k, err := newPersonKey(secret)
+	if err == nil {
+		r.people.put(id, k)
+	}
+	return k, err
+}
+
+// Tag is a person's pseudonym at a slot's tag.
+func (r *Ring) Tag(ctx context.Context, who dataset.PrincipalID, tag [16]byte) ([16]byte, error) {
+	k, err := r.person(ctx, who)
+	if err != nil {
+		return [16]byte{}, err
+	}
+	return audit.ActorTag(k.tag, tag), nil
+}
+
+// Seal implements ledger.Sealer. The sealed form is a 24-byte nonce, then the
+// AEAD of a 32-byte salt and the details, bound to the person's ID.
+func (r *Ring) Seal(ctx context.Context, who dataset.PrincipalID, tag [16]byte, details []byte) (ledger.Sealed, error) {
+	k, err := r.person(ctx, who)
+	if err != nil {
+		return ledger.Sealed{}, err
+	}
+	var salt [32]byte
+	if _, err := io.ReadFull(r.random, salt[:]); err != nil {
+		return ledger.Sealed{}, fault.Wrap(fault.Internal, "keys.Seal", "no randomness", err)
+	}
+	sealed, err := r.sealFor(k, who, append(salt[:len(salt):len(salt)], details...))
+	return ledger.Sealed{Actor: audit.ActorTag(k.tag, tag), Commitment: audit.Commit(salt, details), Details: sealed}, err
+}
+
+// OpenDetails gives the salt and the details that Seal sealed.
+func (r *Ring) OpenDetails(ctx context.Context, who dataset.PrincipalID, sealed []byte) (salt [32]byte, details []byte, err error) {
+	plain, err := r.openFor(ctx, who, sealed)
+	if err != nil {
+		return salt, nil, err
+	}
+	if len(plain) < len(salt) {
+		return salt, nil, fault.New(fault.Corrupt, "keys.OpenDetails", "sealed details are too short")
+	}
+	copy(salt[:], plain)
+	return salt, plain[len(salt):], nil
+}
+
+// SealProfile seals a person's profile under their key.
+func (r *Ring) SealProfile(ctx context.Context, who dataset.PrincipalID, profile []byte) ([]byte, error) {
+	k, err := r.person(ctx, who)
+	if err != nil {
+		return nil, err
+	}
+	return r.sealFor(k, who, profile)
+}
+
+// OpenProfile opens what SealProfile sealed.
+func (r *Ring) OpenProfile(ctx context.Context, who dataset.PrincipalID, sealed []byte) ([]byte, error) {
+	return r.openFor(ctx, who, sealed)
+}
+
+func (r *Ring) sealFor(k personKey, who dataset.PrincipalID, plain []byte) ([]byte, error) {
+	nonce := make([]byte, chacha20poly1305.NonceSizeX, chacha20poly1305.NonceSizeX+len(plain)+chacha20poly1305.Overhead)
+	if _, err := io.ReadFull(r.random, nonce); err != nil {
+		return nil, fault.Wrap(fault.Internal, "keys.seal", "no randomness", err)
+	}
+	return k.aead.Seal(nonce, nonce, plain, who[:]), nil
+}
+
+func (r *Ring) openFor(ctx context.Context, who dataset.PrincipalID, sealed []byte) ([]byte, error) {
+	k, err := r.person(ctx, who)
+	if err != nil {
+		return nil, err
+	}
+	if len(sealed) < chacha20poly1305.NonceSizeX {
+		return nil, fault.New(fault.Corrupt, "keys.open", "sealed data is too short")
+	}
+	plain, err := k.aead.Open(nil, sealed[:chacha20poly1305.NonceSizeX], sealed[chacha20poly1305.NonceSizeX:], who[:])
+	if err != nil {
+		return nil, fault.Wrap(fault.Corrupt, "keys.open", "sealed personal data does not open", err)
+	}
+	return plain, nil
+}

@@ -1,0 +1,38 @@
+package ledger
+
+import (
+	"strings"
+
+	"dsvault/rbac"
+)
+
+// hint says what the refused person can do: about the first fact that would
+// have helped, in the order in which people can do something about it.
+func hint(d rbac.Decision) string {
+	reasons := strings.Join(d.Reasons, "\n")
+	for _, h := range []struct {
+		holds bool
+		text  string
+	}{
+		{d.Facts.Has(rbac.Conflict), "two of your roles exclude each other; ask an admin to revoke one"},
+		{d.Facts.Has(rbac.SelfGranted), "nobody reads what they granted themselves; ask another admin to assign it"},
+		{d.Facts.Has(rbac.Expired), "the dataset's retention has ended; nobody reads it any more"},
+		{lacks(d, reasons, rbac.NDA, "nda"), "read and sign the agreement: `dsvault agreement sign nda`"},
+		{lacks(d, reasons, rbac.Assigned, "assigned"), "ask an admin to assign it to you"},
+		{lacks(d, reasons, rbac.DataGrant, "datagrant"), "admins read data only where another admin has assigned it to them"},
+		{lacks(d, reasons, rbac.Purpose, "purpose"), "state a purpose that the project allows: --purpose"},
+		{lacks(d, reasons, rbac.Region, "region"), "the project's region differs from the one declared for you; ask an admin"},
+		{lacks(d, reasons, rbac.Dual, "dual"), "this needs a second person's approval"},
+		{d.Facts.Has(rbac.Held), "the dataset is under a legal hold"},
+	} {
+		if h.holds {
+			return h.text
+		}
+	}
+	return "ask an admin for a role that allows it; `dsvault can me ACTION OBJECT` explains"
+}
+
+// lacks reports whether a fact does not hold and a reason names it.
+func lacks(d rbac.Decision, reasons string, fact rbac.Facts, name string) bool {
+	return !d.Facts.Has(fact) && strings.Contains(reasons, name)
+}

@@ -1,0 +1,282 @@
+// Package ledger is the one gate of dsvault: admission. It takes what somebody
+// wants to do, has rbac decide it, and in ONE database transaction compares the
+// policy revision that the decision was made on with the one in force, appends
+// the record to the audit log, changes the rows that belong to it and commits.
+// Only a commit yields a Permit, and nothing opens a file key without one.
+//
+// Concurrent admissions share a transaction. There is no timer: whoever arrives
+// while one commit is under way rides on the next.
+package ledger
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+
+	"dsvault/rbac"
+	"dsvault/storage/catalog"
+	"dsvault/vault/audit"
+	"dsvault/vault/dataset"
+	"dsvault/vault/fault"
+)
+
+const (
+	maxBatch      = 512              // entries that share one commit
+	maxQueue      = 8192             // entries that may wait; beyond it callers are told to come back
+	commitTimeout = 30 * time.Second // for one batch, so that a hung database fails closed
+	maxDecisions  = 4                // one decision, and three more after stale ones
+)
+
+// Actor is who asks, and from where. Address, Agent and Handle are personal
+// data: they go into the sealed details, never into a leaf.
+type Actor struct {
+	Principal dataset.PrincipalID
+	Handle    string
+	Request   dataset.RequestID
+	Address   string
+	Agent     string
+}
+
+// Place is the slot of the log that a record belongs to: the scope's permanent
+// number and the random tag that stands for its name. The zero Place is the
+// vault's own slot.
+type Place struct {
+	Slot uint64
+	Tag  [16]byte
+}
+
+// Intent is one thing that somebody wants to do.
+type Intent struct {
+	Kind   audit.Kind // of the leaf if it is allowed
+	Actor  Actor
+	Place  Place
+	Object audit.Object
+	Fields []audit.Field     // the leaf's extension; no names in it
+	Note   map[string]string // client words and personal data: sealed with the details
+
+	// Query is what rbac decides. Own marks the few things that every active
+	// principal may do for itself (sign, register a device), and the node's own
+	// records; then Query is not used. An Intent with neither is refused.
+	Query rbac.Query
+	Own   bool
+
+	// Refused, if set, is where a refusal is recorded instead of Place.
+	Refused *Place
+
+	// Access, if set, is the shard whose file key this is about. A record of
+	// kind read is open until Permit.End closes it.
+	Access *Access
+	closes *uint64 // the index of the open read that this record closes
+
+	// Apply changes the rows that belong to the record, in its transaction. It
+	// may complete the Intent (a new scope gets its slot there). An error undoes
+	// what Apply did and the record with it, and is the caller's answer.
+	// PolicyChange says that decisions rest on those rows: revision + 1.
+	Apply        func(ctx context.Context, tx *Tx, in *Intent) error
+	PolicyChange bool
+}
+
+// Access is one shard, and how many bytes a read of it may send at the most.
+type Access struct {
+	Dataset  dataset.DatasetID
+	Shard    int
+	MaxBytes int64
+}
+
+// Tx is the admission transaction as Apply sees it.
+type Tx struct {
+	*catalog.Tx
+	Now      time.Time // of the leaf
+	Revision uint64    // in force once this transaction has committed
+	nextSlot *uint64
+}
+
+// NewSlot hands out the next permanent slot of the log.
+func (tx *Tx) NewSlot() uint64 {
+	slot := *tx.nextSlot
+	*tx.nextSlot++
+	return slot
+}
+
+// Receipt says where a record is in the log.
+type Receipt struct {
+	Index    uint64
+	Hash     audit.Hash
+	Time     time.Time
+	Revision uint64
+	Decision rbac.Decision
+}
+
+// Sealer seals a person's details under that person's key, so that destroying
+// the key forgets them without touching the log. It is called before the
+// admission transaction, by many goroutines.
+type Sealer interface {
+	// Seal returns the pseudonym of who at a slot's tag, a salted commitment to
+	// details, and the sealed details.
+	Seal(ctx context.Context, who dataset.PrincipalID, tag [16]byte, details []byte) (Sealed, error)
+}
+
+// Sealed is what a leaf and its side row hold of a person.
+type Sealed struct {
+	Actor      [16]byte
+	Commitment [32]byte
+	Details    []byte
+}
+
+// Config is what a Ledger is made of; every field is required.
+type Config struct {
+	Catalog *catalog.DB
+	World   *rbac.World
+	Sealer  Sealer
+	Now     func() time.Time
+	Random  io.Reader // for the node's name
+	Logger  *slog.Logger
+}
+
+// Ledger admits. It owns one goroutine, the committer, from Open to Close.
+type Ledger struct {
+	db     *catalog.DB
+	world  *rbac.World
+	sealer Sealer
+	now    func() time.Time
+	log    *slog.Logger
+	node   string // this process, in open reads
+
+	catchUp  sync.Mutex // one catch-up at a time
+	nextSlot uint64     // guarded by catchUp; scopes below it are known
+
+	mu     sync.Mutex
+	queue  []*entry // guarded by mu
+	closed bool     // guarded by mu
+	wake   chan struct{}
+	done   chan struct{} // closed when the committer has ended
+}
+
+// Open loads the policy state into the world, closes the reads that a crash
+// left open ("unknown, up to N bytes"), and starts the committer.
+func Open(ctx context.Context, cfg Config) (*Ledger, error) {
+	l := &Ledger{
+		db: cfg.Catalog, world: cfg.World, sealer: cfg.Sealer, now: cfg.Now, log: cfg.Logger,
+		node: dataset.NewID[dataset.RequestID](cfg.Random).String(),
+		wake: make(chan struct{}, 1), done: make(chan struct{}),
+	}
+	if err := l.CatchUp(ctx); err != nil {
+		return nil, err
+	}
+	go l.run()
+	if err := l.closeAbandoned(ctx); err != nil {
+		l.Close()
+		return nil, err
+	}
+	return l, nil
+}
+
+// Close refuses new work, finishes what is queued and ends the committer.
+func (l *Ledger) Close() {
+	l.mu.Lock()
+	already := l.closed
+	l.closed = true
+	l.mu.Unlock()
+	if !already {
+		l.signal()
+	}
+	<-l.done
+}
+
+// World is the policy state that this node decides on.
+func (l *Ledger) World() *rbac.World { return l.world }
+
+// Record decides in and records it, with its rows. It returns once both are
+// durable. A refusal is recorded too and comes back as fault.Forbidden, or as
+// fault.NotFound for somebody who may not know that the object exists.
+func (l *Ledger) Record(ctx context.Context, in Intent) (Receipt, error) {
+	const op = "ledger.Record"
+	for range maxDecisions {
+		decision, err := l.decide(&in)
+		if err != nil {
+			return Receipt{}, err
+		}
+		e := &entry{ctx: ctx, in: in, decision: decision, result: make(chan result, 1)}
+		if !decision.Allowed && in.Refused != nil {
+			e.in.Place = *in.Refused
+		}
+		if err := l.describe(ctx, e); err != nil {
+			return Receipt{}, outage(decision, err)
+		}
+		if err := l.enqueue(e); err != nil {
+			return Receipt{}, outage(decision, err)
+		}
+		r := <-e.result // always answered: by the commit, its failure, or Close
+		switch {
+		case r.stale:
+			if err := l.CatchUp(ctx); err != nil {
+				return Receipt{}, err
+			}
+			continue
+		case r.err != nil:
+			return Receipt{}, outage(decision, r.err)
+		case !decision.Allowed:
+			return Receipt{}, refusal(decision)
+		}
+		r.receipt.Decision = decision
+		return r.receipt, nil
+	}
+	return Receipt{}, fault.New(fault.Unavailable, op, "the policy changes faster than this node can follow").
+		WithHint("try again in a moment").WithRetry(time.Second)
+}
+
+// outage keeps a refusal a refusal when it could not be recorded.
+func outage(d rbac.Decision, err error) error {
+	if !d.Allowed {
+		return refusal(d)
+	}
+	return err
+}
+
+// Check decides in without recording an allowed decision; a refusal is recorded
+// and returned as Record does. It is for looking at records that hold no data.
+func (l *Ledger) Check(ctx context.Context, in Intent) (rbac.Decision, error) {
+	decision, err := l.decide(&in)
+	if err != nil {
+		return rbac.Decision{}, err
+	}
+	if decision.Allowed {
+		return decision, nil
+	}
+	_, err = l.Record(ctx, in)
+	if err == nil { // a grant arrived in between
+		return l.world.Decide(in.Query), nil
+	}
+	return decision, err
+}
+
+func (l *Ledger) decide(in *Intent) (rbac.Decision, error) {
+	if in.Own {
+		return rbac.Decision{Allowed: true, Rule: "own", Revision: l.world.Revision()}, nil
+	}
+	if in.Query.Action == "" {
+		return rbac.Decision{}, fault.New(fault.Internal, "ledger.decide", "an intent without a query")
+	}
+	in.Query.Now = l.now()
+	return l.world.Decide(in.Query), nil
+}
+
+// refusal turns a decision into the caller's answer. Who may not know that the
+// object exists gets the same answer as for an absent one, without reasons.
+func refusal(d rbac.Decision) error {
+	if !d.Visible {
+		return Absent()
+	}
+	e := fault.New(fault.Forbidden, "ledger.Record", "refused")
+	e.Reasons = d.Reasons
+	e.Hint = hint(d)
+	return e
+}
+
+// Absent is the one answer for what is not there and for what is hidden.
+func Absent() error {
+	return fault.New(fault.NotFound, "ledger.Record", "no such thing, or not for you").
+		WithHint("check the name; if it is right, ask an admin for a role or an assignment")
+}

@@ -1,0 +1,162 @@
+package ledger
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"dsvault/rbac"
+	"dsvault/storage"
+	"dsvault/vault/audit"
+	"dsvault/vault/dataset"
+	"dsvault/vault/fault"
+)
+
+// startWithin is how long a permit may wait before the file key is opened: a
+// node that was suspended in between must ask again.
+const startWithin = time.Minute
+
+// Permit is the proof that one access to one shard was authorised and durably
+// recorded. Only Admit makes one; the zero Permit is good for nothing.
+type Permit struct {
+	ledger  *Ledger
+	receipt Receipt
+	query   rbac.Query
+	actor   Actor
+	place   Place
+	object  audit.Object
+	access  Access
+	seen    atomic.Uint64 // the policy revision that Recheck last looked at
+	ended   atomic.Bool
+}
+
+// Admit decides and records an access to a shard (in.Access names it) and gives
+// the permit for it. Errors are those of Record.
+func (l *Ledger) Admit(ctx context.Context, in Intent) (*Permit, error) {
+	if in.Access == nil || in.Own {
+		return nil, fault.New(fault.Internal, "ledger.Admit", "an admission without a shard or a decision")
+	}
+	receipt, err := l.Record(ctx, in)
+	if err != nil {
+		return nil, err
+	}
+	p := &Permit{ledger: l, receipt: receipt, query: in.Query, actor: in.Actor, place: in.Place, object: in.Object, access: *in.Access}
+	p.seen.Store(receipt.Decision.Revision)
+	return p, nil
+}
+
+// Dataset is the dataset that the permit is for.
+func (p *Permit) Dataset() dataset.DatasetID { return p.access.Dataset }
+
+// Receipt says where the access is recorded.
+func (p *Permit) Receipt() Receipt { return p.receipt }
+
+// Covers refuses, with fault.Forbidden, anything that this permit is not for,
+// and any start that comes too late.
+func (p *Permit) Covers(id dataset.DatasetID, shard int) error {
+	switch {
+	case p == nil || p.ledger == nil:
+		return fault.New(fault.Forbidden, "ledger.Covers", "no permit")
+	case p.access.Dataset != id || p.access.Shard != shard:
+		return fault.New(fault.Forbidden, "ledger.Covers", "the permit is for another shard")
+	case p.ended.Load():
+		return fault.New(fault.Forbidden, "ledger.Covers", "the permit has ended")
+	case p.ledger.now().Sub(p.receipt.Time) > startWithin:
+		return fault.New(fault.Unavailable, "ledger.Covers", "the permit waited too long").WithHint("ask again")
+	}
+	return nil
+}
+
+// Recheck decides again if the policy has changed since, or if the decision has
+// lapsed by itself. It returns the refusal, or nil while the access may go on.
+func (p *Permit) Recheck() error {
+	now, revision := p.ledger.now(), p.ledger.world.Revision()
+	until := p.receipt.Decision.Until
+	if p.seen.Load() == revision && (until.IsZero() || now.Before(until)) {
+		return nil
+	}
+	q := p.query
+	q.Now = now
+	d := p.ledger.world.Decide(q)
+	if !d.Allowed {
+		return refusal(d)
+	}
+	p.seen.Store(d.Revision)
+	return nil
+}
+
+// Cause says why an access ended.
+type Cause string
+
+const (
+	Finished   Cause = "finished"
+	ClientGone Cause = "client-gone"
+	CutOff     Cause = "revoked"
+	Failed     Cause = "failed"
+	Crashed    Cause = "unknown" // the node died; up to the bytes recorded went out
+)
+
+// End records how many bytes were really sent and closes the read. Only the
+// first call counts. An End that fails leaves the read open; the next start of
+// the vault closes it as unknown.
+func (p *Permit) End(ctx context.Context, sent int64, cause Cause) error {
+	if p.ended.Swap(true) {
+		return nil
+	}
+	_, err := p.ledger.Record(ctx, closing(p.receipt.Index, p.place, p.object, sent, cause, p.actor))
+	return err
+}
+
+func closing(index uint64, place Place, object audit.Object, bytes int64, cause Cause, actor Actor) Intent {
+	return Intent{
+		Kind: audit.KindReadEnd, Own: true, Actor: actor, Place: place, Object: object, closes: &index,
+		Fields: []audit.Field{
+			audit.Uint64Field(audit.FieldBytesSent, uint64(bytes)),
+			audit.StringField(audit.FieldCause, string(cause)),
+			audit.Uint64Field(audit.FieldRefIndex, index),
+		},
+	}
+}
+
+// closeAbandoned closes the reads that an earlier process left open. How much
+// they sent is unknown; the record says the most that it can have been.
+func (l *Ledger) closeAbandoned(ctx context.Context) error {
+	for {
+		var open []storage.OpenRead
+		err := l.db.View(ctx, func(tx *txView) (err error) {
+			open, err = tx.OpenReads(ctx, maxBatch)
+			return err
+		})
+		if err != nil || len(open) == 0 {
+			return err
+		}
+		errs := make(chan error, len(open))
+		for _, r := range open {
+			go func() { errs <- l.closeOne(ctx, r) }()
+		}
+		for range open {
+			if e := <-errs; e != nil && err == nil {
+				err = e
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (l *Ledger) closeOne(ctx context.Context, r storage.OpenRead) error {
+	var place Place
+	err := l.db.View(ctx, func(tx *txView) error {
+		row, err := tx.ScopeBySlot(ctx, r.Slot)
+		place = Place{Slot: row.Slot, Tag: row.Tag}
+		return err
+	})
+	if err != nil {
+		return fault.Wrap(fault.Corrupt, "ledger.closeOne", fmt.Sprintf("open read %d has no scope", r.Index), err)
+	}
+	object := audit.Object{Kind: audit.ObjectShard, ID: r.Dataset, Number: uint32(r.Shard)}
+	_, err = l.Record(ctx, closing(r.Index, place, object, r.MaxBytes, Crashed, Actor{}))
+	return err
+}

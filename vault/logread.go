@@ -1,0 +1,240 @@
+package vault
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"io"
+	"strconv"
+	"time"
+
+	"dsvault/rbac"
+	"dsvault/storage"
+	"dsvault/storage/catalog"
+	"dsvault/vault/audit"
+	"dsvault/vault/dataset"
+	"dsvault/vault/fault"
+	"dsvault/vault/identity"
+	"dsvault/vault/wire"
+)
+
+// LogQuery selects records. Zero fields do not restrict; After is the index of
+// the last record already seen, -1 for none.
+type LogQuery struct {
+	Under dataset.Scope
+	Actor string // a handle
+	Since time.Time
+	After int64
+	Limit int
+}
+
+// Log gives one page of the records below a scope, oldest first, to those who
+// may read the log there. Looking is recorded too.
+func (v *Vault) Log(ctx context.Context, c identity.Caller, q LogQuery) (wire.Page[wire.Record], error) {
+	page := wire.Page[wire.Record]{Items: []wire.Record{}}
+	t, err := v.target(ctx, q.Under)
+	if err != nil {
+		return page, err
+	}
+	in := v.intent(c, audit.KindLogRead, t, rbac.Read, rbac.Log)
+	if !t.known {
+		return page, v.absent(ctx, in)
+	}
+	query := storage.LeafQuery{From: uint64(max(q.After+1, 0)), Under: t.scope, Limit: clip(q.Limit, wire.MaxPage)}
+	if !q.Since.IsZero() {
+		query.SinceUS = q.Since.UnixMicro()
+	}
+	if q.Actor != "" {
+		p, err := v.principal(ctx, c, q.Actor, in)
+		if err != nil {
+			return page, err
+		}
+		query.Principal = p.ID
+	}
+	// The page ends before the record of looking at it.
+	receipt, err := v.ledger.Record(ctx, in)
+	if err != nil {
+		return page, err
+	}
+	query.To = receipt.Index
+	err = v.db.View(ctx, func(tx *catalog.Tx) error {
+		r := v.newReader(ctx, tx)
+		return tx.Leaves(ctx, query, func(l storage.Leaf) error {
+			rec, err := r.record(l)
+			page.Items = append(page.Items, rec)
+			return err
+		})
+	})
+	if err == nil && len(page.Items) == query.Limit {
+		page.Next = strconv.FormatUint(page.Items[len(page.Items)-1].Index, 10)
+	}
+	return page, err
+}
+
+// reader turns stored leaves into records, with the names that still resolve.
+type reader struct {
+	v      *Vault
+	ctx    context.Context
+	tx     *catalog.Tx
+	names  func(dataset.PrincipalID) string
+	scopes map[uint64]dataset.Scope
+}
+
+func (v *Vault) newReader(ctx context.Context, tx *catalog.Tx) *reader {
+	return &reader{v: v, ctx: ctx, tx: tx, names: v.names(ctx, tx), scopes: map[uint64]dataset.Scope{}}
+}
+
+func (r *reader) record(l storage.Leaf) (wire.Record, error) {
+	leaf, err := audit.ParseLeaf(l.Data)
+	if err != nil {
+		return wire.Record{}, fault.Wrap(fault.Corrupt, "vault.Log", "record "+strconv.FormatUint(l.Index, 10)+" is damaged", err)
+	}
+	hash := audit.LeafHash(l.Data)
+	rec := wire.Record{
+		Index: l.Index, Hash: hash[:], Time: time.UnixMicro(leaf.Time).UTC(), Kind: leaf.Kind.String(),
+		Decision: leaf.Decision.String(), Reason: leaf.Reason, Slot: leaf.Slot, Leaf: l.Data, Detail: detail(leaf),
+	}
+	if leaf.Actor != [16]byte{} {
+		rec.Actor = "~" + hex.EncodeToString(leaf.Actor[:])
+	}
+	if !l.Principal.IsZero() && l.Details != nil {
+		if name := r.names(l.Principal); name != "" {
+			rec.Actor = name
+		}
+		salt, personal, err := r.v.keys.OpenDetails(r.ctx, l.Principal, l.Details)
+		if err != nil {
+			return rec, err
+		}
+		rec.Salt, rec.Personal = salt[:], personal
+	}
+	rec.Object, err = r.object(leaf)
+	return rec, err
+}
+
+// object names what the leaf is about, by the scope that its slot stands for.
+func (r *reader) object(leaf audit.Leaf) (string, error) {
+	scope, known := r.scopes[leaf.Slot]
+	if !known {
+		row, err := r.tx.ScopeBySlot(r.ctx, leaf.Slot)
+		if err != nil && !errors.Is(err, storage.ErrNoRow) {
+			return "", err
+		}
+		scope = row.Scope
+		r.scopes[leaf.Slot] = scope
+	}
+	switch leaf.Object.Kind {
+	case audit.ObjectShard:
+		return dataset.ShardRef{Dataset: scope, Number: int(leaf.Object.Number)}.String(), nil
+	case audit.ObjectPerson:
+		return r.names(leaf.Object.ID), nil
+	case audit.ObjectAgreement:
+		return "agreement version " + strconv.FormatUint(uint64(leaf.Object.Number), 10), nil
+	case audit.ObjectDevice:
+		return dataset.DeviceID(leaf.Object.ID).String(), nil
+	case audit.ObjectUnknown:
+		return "", nil
+	default:
+		return scope.String(), nil
+	}
+}
+
+// detail gives a leaf's extension fields as text.
+func detail(leaf audit.Leaf) map[string]string {
+	out := make(map[string]string, len(leaf.Ext))
+	for _, f := range leaf.Ext {
+		switch f.ID.Type() {
+		case audit.TypeNumber:
+			n, _ := leaf.Uint64(f.ID)
+			out[f.ID.String()] = strconv.FormatUint(n, 10)
+			switch f.ID {
+			case audit.FieldUntil:
+				out[f.ID.String()] = time.UnixMicro(int64(n)).UTC().Format(time.RFC3339)
+			case audit.FieldRefusedKind:
+				out[f.ID.String()] = audit.Kind(n).String()
+			}
+		case audit.TypeText:
+			out[f.ID.String()] = string(f.Value)
+		default:
+			out[f.ID.String()] = hex.EncodeToString(f.Value)
+		}
+	}
+	return out
+}
+
+// LogHead gives a signed checkpoint of the log as it is now, and the slots
+// below a scope, which the caller may see whole.
+func (v *Vault) LogHead(ctx context.Context, c identity.Caller, under dataset.Scope) (wire.LogHead, error) {
+	var out wire.LogHead
+	t, err := v.target(ctx, under)
+	if err != nil {
+		return out, err
+	}
+	in := v.intent(c, audit.KindLogRead, t, rbac.Read, rbac.Log)
+	if !t.known {
+		return out, v.absent(ctx, in)
+	}
+	if _, err := v.ledger.Check(ctx, in); err != nil {
+		return out, err
+	}
+	out.All = t.scope == dataset.Root
+	err = v.db.View(ctx, func(tx *catalog.Tx) error {
+		head, err := tx.Head(ctx)
+		if err != nil {
+			return err
+		}
+		tree, err := audit.NewTree(head.Size, head.Frontier)
+		if err != nil {
+			return fault.Wrap(fault.Corrupt, "vault.LogHead", "the log's head is damaged", err)
+		}
+		if out.Checkpoint, err = audit.SignCheckpoint(v.origin, head.Size, tree.Root(), v.keys.Signer()); err != nil {
+			return fault.Wrap(fault.Internal, "vault.LogHead", "cannot sign a checkpoint", err)
+		}
+		if out.All {
+			return nil
+		}
+		for after := ""; ; {
+			rows, err := tx.ScopesUnder(ctx, t.scope, after, wire.MaxPage)
+			if err != nil {
+				return err
+			}
+			for _, row := range rows {
+				out.Slots = append(out.Slots, row.Slot)
+				after = row.Scope.String()
+			}
+			if len(rows) < wire.MaxPage {
+				return nil
+			}
+		}
+	})
+	return out, err
+}
+
+// maxHashes is the most leaf hashes of one answer.
+const maxHashes = 1 << 20
+
+// LogHashes writes the hashes of leaves from (included) to (not included), 32
+// bytes each, to whoever may read the log below some scope. A leaf hash tells
+// nothing about a leaf that one does not know.
+func (v *Vault) LogHashes(ctx context.Context, c identity.Caller, under dataset.Scope, from, to uint64, w io.Writer) error {
+	t, err := v.target(ctx, under)
+	if err != nil {
+		return err
+	}
+	in := v.intent(c, audit.KindLogRead, t, rbac.Read, rbac.Log)
+	if !t.known {
+		return v.absent(ctx, in)
+	}
+	if _, err := v.ledger.Check(ctx, in); err != nil {
+		return err
+	}
+	if to < from || to-from > maxHashes {
+		return fault.New(fault.Invalid, "vault.LogHashes", "ask for at most 1,048,576 hashes at a time")
+	}
+	return v.db.View(ctx, func(tx *catalog.Tx) error {
+		return tx.LeafData(ctx, from, to, func(_, _ uint64, data []byte) error {
+			hash := audit.LeafHash(data)
+			_, err := w.Write(hash[:])
+			return err
+		})
+	})
+}

@@ -1,0 +1,450 @@
+package vault
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/mail"
+	"time"
+
+	"dsvault/rbac"
+	"dsvault/storage"
+	"dsvault/storage/catalog"
+	"dsvault/vault/audit"
+	"dsvault/vault/dataset"
+	"dsvault/vault/fault"
+	"dsvault/vault/identity"
+	"dsvault/vault/keys"
+	"dsvault/vault/ledger"
+	"dsvault/vault/seal"
+	"dsvault/vault/wire"
+)
+
+// Profile is what is known of a person, sealed under the person's key.
+type Profile struct {
+	Name  string `json:"name,omitempty"`
+	Email string `json:"email,omitempty"`
+}
+
+func sealProfile(ctx context.Context, ring *keys.Ring, id dataset.PrincipalID, p Profile) ([]byte, error) {
+	data, err := json.Marshal(p)
+	if err != nil {
+		return nil, fault.Wrap(fault.Internal, "vault.sealProfile", "cannot encode a profile", err)
+	}
+	return ring.SealProfile(ctx, id, data)
+}
+
+func (v *Vault) profile(ctx context.Context, p storage.Principal) (Profile, error) {
+	var profile Profile
+	data, err := v.keys.OpenProfile(ctx, p.ID, p.Profile)
+	if err == nil {
+		err = json.Unmarshal(data, &profile)
+	}
+	return profile, err
+}
+
+// maxDevices is how many device keys a principal may have at a time.
+const maxDevices = 20
+
+// Login registers the caller's device key. An invitation is used up by it, in
+// the same transaction that makes the session token which replaces it.
+func (v *Vault) Login(ctx context.Context, c identity.Caller, req wire.Login) (wire.LoggedIn, error) {
+	const op = "vault.Login"
+	recipient, err := seal.ParseRecipient(req.Recipient)
+	if err != nil {
+		return wire.LoggedIn{}, err
+	}
+	if err := checkText("device name", req.DeviceName, wire.MaxProfile); err != nil {
+		return wire.LoggedIn{}, err
+	}
+	root, err := v.root(ctx)
+	if err != nil {
+		return wire.LoggedIn{}, err
+	}
+	session, err := identity.NewSecret(v.random)
+	if err != nil {
+		return wire.LoggedIn{}, err
+	}
+	device := dataset.NewID[dataset.DeviceID](v.random)
+	expires := v.now().Add(identity.SessionLife)
+	invited := c.Kind == storage.InviteToken
+
+	in := v.own(c, audit.KindLogin, root)
+	in.Object = audit.Object{Kind: audit.ObjectDevice, ID: device}
+	in.Note = map[string]string{"device": req.DeviceName, "recipient": recipient.String()}
+	in.Apply = func(ctx context.Context, tx *ledger.Tx, in *ledger.Intent) error {
+		devices, err := tx.Devices(ctx, c.Principal)
+		if err != nil {
+			return err
+		}
+		known := false
+		inUse := 0
+		for _, d := range devices {
+			if !d.Removed.IsZero() {
+				continue
+			}
+			inUse++
+			if d.Recipient == recipient.String() {
+				device, known = d.ID, true
+				in.Object.ID = d.ID
+			}
+		}
+		if !known {
+			if inUse >= maxDevices {
+				return fault.New(fault.Conflict, op, "too many device keys")
+			}
+			err := tx.AddDevice(ctx, storage.Device{
+				ID: device, Principal: c.Principal, Recipient: recipient.String(), Name: req.DeviceName, CreatedAt: tx.Now,
+			})
+			if err != nil {
+				return err
+			}
+		}
+		if !invited {
+			return nil
+		}
+		if err := tx.EndToken(ctx, c.Token, tx.Now); err != nil {
+			if errors.Is(err, storage.ErrNoRow) { // somebody was faster with the same invitation
+				return fault.Wrap(fault.Unauthenticated, op, "this invitation has been used", err).
+					WithHint("if it was not you, tell an admin at once: `dsvault token rotate YOU`")
+			}
+			return err
+		}
+		return tx.AddToken(ctx, storage.Token{
+			ID: dataset.NewID[dataset.TokenID](v.random), Hash: session.Hash(), Principal: c.Principal,
+			Kind: storage.SessionToken, CreatedAt: tx.Now, Expires: expires,
+		})
+	}
+	if _, err := v.ledger.Record(ctx, in); err != nil {
+		return wire.LoggedIn{}, err
+	}
+	out := wire.LoggedIn{Device: device, LogOrigin: v.origin, LogKey: v.keys.Verifier()}
+	if invited {
+		out.Token, out.Expires = session.Expose(), timePtr(expires)
+	}
+	out.Whoami, err = v.Whoami(ctx, c)
+	return out, err
+}
+
+// Whoami describes the caller to itself.
+func (v *Vault) Whoami(ctx context.Context, c identity.Caller) (wire.Whoami, error) {
+	out := wire.Whoami{Principal: c.Principal, Handle: c.Handle, Service: c.Service,
+		Grants: []wire.Grant{}, Devices: []wire.Device{}, Signed: []wire.Signature{}}
+	var p storage.Principal
+	now := v.now()
+	err := v.db.View(ctx, func(tx *catalog.Tx) (err error) {
+		if p, err = tx.Principal(ctx, c.Principal); err != nil {
+			return err
+		}
+		names := v.names(ctx, tx)
+		grants, err := tx.Grants(ctx, storage.GrantQuery{Principal: c.Principal})
+		if err != nil {
+			return err
+		}
+		for _, g := range grants {
+			if g.InForce(now) {
+				out.Grants = append(out.Grants, wireGrant(g, names))
+			}
+		}
+		devices, err := tx.Devices(ctx, c.Principal)
+		if err != nil {
+			return err
+		}
+		for _, d := range devices {
+			if d.Removed.IsZero() {
+				out.Devices = append(out.Devices, wire.Device{ID: d.ID, Name: d.Name, Recipient: d.Recipient, Created: d.CreatedAt})
+			}
+		}
+		signed, err := tx.Signatures(ctx, c.Principal)
+		for _, s := range signed {
+			if s.InForce(now) {
+				out.Signed = append(out.Signed, wireSignature(s, c.Handle))
+			}
+		}
+		return err
+	})
+	if err != nil {
+		return out, err
+	}
+	profile, err := v.profile(ctx, p)
+	out.Name, out.Email, out.Region = profile.Name, profile.Email, p.Region
+	return out, err
+}
+
+// Invite makes a person and a one-time token for them, or a service with a
+// standing token.
+func (v *Vault) Invite(ctx context.Context, c identity.Caller, req wire.NewPerson) (wire.NewToken, error) {
+	const op = "vault.Invite"
+	root, err := v.root(ctx)
+	if err != nil {
+		return wire.NewToken{}, err
+	}
+	in := v.intent(c, audit.KindPersonInvite, root, rbac.Create, rbac.Person)
+	if _, err := v.ledger.Check(ctx, in); err != nil {
+		return wire.NewToken{}, err
+	}
+	handle, err := checkPerson(req)
+	if err != nil {
+		return wire.NewToken{}, err
+	}
+	id := dataset.NewID[dataset.PrincipalID](v.random)
+	wrapped, err := v.keys.NewPerson(id)
+	if err != nil {
+		return wire.NewToken{}, err
+	}
+	profile, err := sealProfile(ctx, v.keys, id, Profile{Name: req.Name, Email: req.Email})
+	if err != nil {
+		return wire.NewToken{}, err
+	}
+	secret, token, err := v.newToken(id, req.Service)
+	if err != nil {
+		return wire.NewToken{}, err
+	}
+	var created time.Time
+	in.Object = audit.Object{Kind: audit.ObjectPerson, ID: id}
+	in.PolicyChange = true
+	in.Apply = func(ctx context.Context, tx *ledger.Tx, _ *ledger.Intent) error {
+		created = tx.Now
+		err := tx.AddPrincipal(ctx, storage.Principal{
+			ID: id, Handle: handle, Service: req.Service, Region: req.Region, Key: wrapped, Profile: profile,
+			Revision: tx.Revision, CreatedAt: tx.Now, CreatedBy: c.Principal,
+		})
+		if errors.Is(err, storage.ErrExists) {
+			return fault.Wrap(fault.Conflict, op, "there is somebody called "+handle+" already", err).
+				WithHint("choose another name; for a new token use `dsvault token rotate " + handle + "`")
+		}
+		if err != nil {
+			return err
+		}
+		token.CreatedAt = tx.Now
+		return tx.AddToken(ctx, token)
+	}
+	if _, err := v.ledger.Record(ctx, in); err != nil {
+		return wire.NewToken{}, err
+	}
+	person := wire.Person{ID: id, Handle: handle, Service: req.Service, Name: req.Name, Email: req.Email, Region: req.Region, Created: created}
+	return wire.NewToken{Person: person, Token: secret.Expose(), Kind: string(token.Kind), Expires: timePtr(token.Expires)}, nil
+}
+
+func checkPerson(req wire.NewPerson) (string, error) {
+	handle, err := dataset.ParseName(req.Handle)
+	if err != nil {
+		return "", err
+	}
+	if handle == "me" {
+		return "", fault.New(fault.Invalid, "vault.Invite", `"me" always means oneself`).WithHint("choose another name")
+	}
+	for field, s := range map[string]string{"name": req.Name, "email": req.Email, "region": req.Region} {
+		if err := checkText(field, s, wire.MaxProfile); err != nil {
+			return "", err
+		}
+	}
+	if req.Email != "" {
+		if _, err := mail.ParseAddress(req.Email); err != nil {
+			return "", fault.Wrap(fault.Invalid, "vault.Invite", "not an e-mail address", err)
+		}
+	}
+	return handle, nil
+}
+
+func (v *Vault) newToken(who dataset.PrincipalID, service bool) (identity.Secret, storage.Token, error) {
+	secret, err := identity.NewSecret(v.random)
+	t := storage.Token{ID: dataset.NewID[dataset.TokenID](v.random), Hash: secret.Hash(), Principal: who, Kind: storage.AccessToken}
+	if !service {
+		t.Kind, t.Expires = storage.InviteToken, v.now().Add(identity.InviteLife)
+	}
+	return secret, t, err
+}
+
+// People lists principals for those who may read them.
+func (v *Vault) People(ctx context.Context, c identity.Caller, after string, limit int) (wire.Page[wire.Person], error) {
+	page := wire.Page[wire.Person]{Items: []wire.Person{}}
+	root, err := v.root(ctx)
+	if err != nil {
+		return page, err
+	}
+	if _, err := v.ledger.Check(ctx, v.intent(c, audit.KindLogRead, root, rbac.Read, rbac.Person)); err != nil {
+		return page, err
+	}
+	limit = clip(limit, wire.MaxPage)
+	var rows []storage.Principal
+	err = v.db.View(ctx, func(tx *catalog.Tx) (err error) {
+		rows, err = tx.Principals(ctx, after, limit)
+		return err
+	})
+	if err != nil {
+		return page, err
+	}
+	for _, p := range rows {
+		profile, err := v.profile(ctx, p)
+		if err != nil {
+			return page, err
+		}
+		page.Items = append(page.Items, wire.Person{
+			ID: p.ID, Handle: p.Handle, Service: p.Service, Name: profile.Name, Email: profile.Email,
+			Region: p.Region, Disabled: timePtr(p.Disabled), Created: p.CreatedAt,
+		})
+	}
+	if len(rows) == limit {
+		page.Next = rows[len(rows)-1].Handle
+	}
+	return page, nil
+}
+
+// Disable ends everything that a principal may do, at once and everywhere. Its
+// grants and assignments stay on record.
+func (v *Vault) Disable(ctx context.Context, c identity.Caller, handle string) (wire.Revoked, error) {
+	var out wire.Revoked
+	root, err := v.root(ctx)
+	if err != nil {
+		return out, err
+	}
+	in := v.intent(c, audit.KindPersonDisable, root, rbac.Suspend, rbac.Person)
+	p, err := v.principal(ctx, c, handle, in)
+	if err != nil {
+		return out, err
+	}
+	if p.ID == c.Principal {
+		return out, fault.New(fault.Conflict, "vault.Disable", "one cannot disable oneself").WithHint("ask another admin")
+	}
+	in.Query.Target = p.ID
+	in.Object = audit.Object{Kind: audit.ObjectPerson, ID: p.ID}
+	in.PolicyChange = true
+	in.Apply = func(ctx context.Context, tx *ledger.Tx, _ *ledger.Intent) error {
+		if err := v.keepAdmin(ctx, tx, p.ID); err != nil {
+			return err
+		}
+		out.Revision = tx.Revision
+		if err := tx.SetDisabled(ctx, p.ID, tx.Now, tx.Revision); err != nil {
+			return err
+		}
+		var err error
+		out.Ended, err = tx.EndTokens(ctx, p.ID, dataset.TokenID{}, tx.Now)
+		return err
+	}
+	_, err = v.ledger.Record(ctx, in)
+	return out, err
+}
+
+// keepAdmin refuses to leave the vault without an active admin at "/" whose
+// grant has no end; leaving is the one who goes.
+func (v *Vault) keepAdmin(ctx context.Context, tx *ledger.Tx, leaving dataset.PrincipalID) error {
+	grants, err := tx.Grants(ctx, storage.GrantQuery{At: dataset.Root})
+	if err != nil {
+		return err
+	}
+	for _, g := range grants {
+		if g.Role != dataset.Admin || g.Principal == leaving || !g.Until.IsZero() || !g.InForce(tx.Now) {
+			continue
+		}
+		p, err := tx.Principal(ctx, g.Principal)
+		if err != nil {
+			return err
+		}
+		if p.Disabled.IsZero() {
+			return nil
+		}
+	}
+	return fault.New(fault.Conflict, "vault.keepAdmin", "the vault would be left without an admin").
+		WithHint("grant admin at / to somebody else first")
+}
+
+// RotateToken ends a principal's tokens and makes a new one. For oneself ("me"
+// or one's own handle) it replaces just the token in use; an admin does it for
+// others, who then log in anew with a one-time token.
+func (v *Vault) RotateToken(ctx context.Context, c identity.Caller, handle string) (wire.NewToken, error) {
+	var out wire.NewToken
+	root, err := v.root(ctx)
+	if err != nil {
+		return out, err
+	}
+	if handle == "me" || handle == c.Handle {
+		return v.rotateOwn(ctx, c, root)
+	}
+	in := v.intent(c, audit.KindTokenRotate, root, rbac.Rotate, rbac.Person)
+	p, err := v.principal(ctx, c, handle, in)
+	if err != nil {
+		return out, err
+	}
+	if !p.Disabled.IsZero() {
+		return out, fault.New(fault.Conflict, "vault.RotateToken", handle+" is disabled")
+	}
+	secret, token, err := v.newToken(p.ID, p.Service)
+	if err != nil {
+		return out, err
+	}
+	in.Object = audit.Object{Kind: audit.ObjectPerson, ID: p.ID}
+	in.Apply = func(ctx context.Context, tx *ledger.Tx, _ *ledger.Intent) error {
+		if _, err := tx.EndTokens(ctx, p.ID, dataset.TokenID{}, tx.Now); err != nil {
+			return err
+		}
+		token.CreatedAt = tx.Now
+		return tx.AddToken(ctx, token)
+	}
+	if _, err := v.ledger.Record(ctx, in); err != nil {
+		return out, err
+	}
+	out.Person = wire.Person{ID: p.ID, Handle: p.Handle, Service: p.Service, Created: p.CreatedAt}
+	out.Token, out.Kind, out.Expires = secret.Expose(), string(token.Kind), timePtr(token.Expires)
+	return out, nil
+}
+
+func (v *Vault) rotateOwn(ctx context.Context, c identity.Caller, root target) (wire.NewToken, error) {
+	secret, token, err := v.newToken(c.Principal, true)
+	if err != nil {
+		return wire.NewToken{}, err
+	}
+	if token.Kind = c.Kind; c.Kind == storage.SessionToken {
+		token.Expires = v.now().Add(identity.SessionLife)
+	}
+	in := v.own(c, audit.KindTokenRotate, root)
+	in.Object = audit.Object{Kind: audit.ObjectPerson, ID: c.Principal}
+	in.Apply = func(ctx context.Context, tx *ledger.Tx, _ *ledger.Intent) error {
+		if err := tx.EndToken(ctx, c.Token, tx.Now); err != nil {
+			return err
+		}
+		token.CreatedAt = tx.Now
+		return tx.AddToken(ctx, token)
+	}
+	if _, err := v.ledger.Record(ctx, in); err != nil {
+		return wire.NewToken{}, err
+	}
+	person := wire.Person{ID: c.Principal, Handle: c.Handle, Service: c.Service}
+	return wire.NewToken{Person: person, Token: secret.Expose(), Kind: string(token.Kind), Expires: timePtr(token.Expires)}, nil
+}
+
+// principal finds somebody by handle, for the operation in. Whoever may not do
+// that operation is refused before learning whether the handle exists.
+func (v *Vault) principal(ctx context.Context, c identity.Caller, handle string, in ledger.Intent) (storage.Principal, error) {
+	if handle == "me" {
+		handle = c.Handle
+	}
+	var p storage.Principal
+	err := v.db.View(ctx, func(tx *catalog.Tx) (err error) {
+		p, err = tx.PrincipalByHandle(ctx, handle)
+		return err
+	})
+	if errors.Is(err, storage.ErrNoRow) {
+		if _, err := v.ledger.Check(ctx, in); err != nil {
+			return p, err
+		}
+		return p, fault.New(fault.NotFound, "vault.principal", "nobody is called that").
+			WithHint("`dsvault person list` shows who there is; invite them with `dsvault person invite`")
+	}
+	return p, err
+}
+
+// names gives handles for IDs, reading each once.
+func (v *Vault) names(ctx context.Context, tx *catalog.Tx) func(dataset.PrincipalID) string {
+	known := map[dataset.PrincipalID]string{{}: ""}
+	return func(id dataset.PrincipalID) string {
+		name, ok := known[id]
+		if !ok {
+			if p, err := tx.Principal(ctx, id); err == nil {
+				name = p.Handle
+			}
+			known[id] = name
+		}
+		return name
+	}
+}

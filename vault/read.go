@@ -1,0 +1,359 @@
+package vault
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"time"
+
+	"dsvault/rbac"
+	"dsvault/storage"
+	"dsvault/storage/catalog"
+	"dsvault/vault/audit"
+	"dsvault/vault/dataset"
+	"dsvault/vault/fault"
+	"dsvault/vault/identity"
+	"dsvault/vault/ledger"
+	"dsvault/vault/seal"
+)
+
+// ShardStream is one admitted read. Send or Close ends it; both are safe after
+// the other.
+type ShardStream struct {
+	Size     int64      // bytes that Send writes
+	Manifest []byte     // the shard's manifest, sealed to the reader's device key
+	Index    uint64     // of the read's leaf in the log
+	Hash     audit.Hash // of that leaf
+
+	v      *Vault
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	permit *ledger.Permit
+	header []byte
+	shard  storage.Shard
+}
+
+// ReadShard admits a read of one shard, sealed to the caller's device key. When
+// it returns, the read is in the log; no byte has left storage yet.
+func (v *Vault) ReadShard(ctx context.Context, c identity.Caller, ref dataset.ShardRef, device dataset.DeviceID, purpose string) (*ShardStream, error) {
+	if err := checkText("purpose", purpose, 63); err != nil {
+		return nil, err
+	}
+	t, err := v.target(ctx, ref.Dataset)
+	if err != nil {
+		return nil, err
+	}
+	in := v.intent(c, audit.KindRead, t, rbac.Read, rbac.Shard)
+	in.Query.Object.Shard = ref.Number
+	in.Note = map[string]string{"object": ref.String()}
+	found, err := v.findShard(ctx, c, t, ref.Number, device)
+	if err != nil {
+		return nil, err
+	}
+	if !found.known {
+		return nil, v.absent(ctx, in)
+	}
+	if purpose == "" && len(found.project.Purposes) == 1 {
+		purpose = found.project.Purposes[0] // the only one there is to state
+	}
+	in.Query.Purpose = purpose
+	in.Object = shardObject(found.shard.Dataset, ref.Number)
+	if !found.device {
+		if _, err := v.ledger.Check(ctx, in); err != nil {
+			return nil, err
+		}
+		return nil, fault.New(fault.Invalid, "vault.ReadShard", "that is not a device key of yours").
+			WithHint("register this machine's key with `dsvault login`")
+	}
+	to, err := seal.ParseRecipient(found.recipient)
+	if err != nil {
+		return nil, fault.Wrap(fault.Corrupt, "vault.ReadShard", "a device key is damaged", err)
+	}
+	size := int64(seal.HeaderSize()) + found.shard.SealedSize - int64(len(found.shard.Header))
+	in.Access = &ledger.Access{Dataset: found.shard.Dataset, Shard: ref.Number, MaxBytes: size}
+	in.Fields = []audit.Field{
+		audit.StringField(audit.FieldDelivery, "sealed"),
+		audit.BytesField(audit.FieldDeviceID, device[:]),
+		audit.Uint64Field(audit.FieldMaxBytes, uint64(size)),
+		audit.StringField(audit.FieldPurpose, purpose),
+	}
+	if found.project.Region != "" {
+		in.Fields = append(in.Fields, audit.StringField(audit.FieldRegion, found.project.Region))
+	}
+	permit, err := v.ledger.Admit(ctx, in)
+	if err != nil {
+		return nil, err
+	}
+	s := &ShardStream{v: v, permit: permit, shard: found.shard, Index: permit.Receipt().Index, Hash: permit.Receipt().Hash}
+	if err := s.prepare(ctx, to); err != nil {
+		s.end(0, ledger.Failed)
+		return nil, err
+	}
+	s.ctx, s.cancel = context.WithCancelCause(ctx)
+	v.streams.add(s)
+	return s, nil
+}
+
+// found is what a read needs to know of the catalog, in one snapshot.
+type found struct {
+	known     bool // dataset and shard exist
+	shard     storage.Shard
+	project   storage.Project
+	device    bool // the device key is the caller's, and in use
+	recipient string
+}
+
+func (v *Vault) findShard(ctx context.Context, c identity.Caller, t target, n int, device dataset.DeviceID) (found, error) {
+	var f found
+	if !t.known || t.scope.Depth() != 3 {
+		return f, nil
+	}
+	err := v.db.View(ctx, func(tx *catalog.Tx) error {
+		var err error
+		if f.project, err = tx.Project(ctx, t.scope.Parent()); err != nil {
+			return missingRow("project", err)
+		}
+		if f.shard, err = tx.Shard(ctx, t.row.Tag, n); err != nil {
+			return none(err)
+		}
+		f.known = true
+		d, err := tx.Device(ctx, device)
+		if err != nil {
+			return none(err)
+		}
+		f.device = d.Principal == c.Principal && d.Removed.IsZero()
+		f.recipient = d.Recipient
+		return nil
+	})
+	return f, err
+}
+
+// none accepts that a row is not there.
+func none(err error) error {
+	if errors.Is(err, storage.ErrNoRow) {
+		return nil
+	}
+	return err
+}
+
+// prepare makes the headers for the reader: the shard's and its manifest's,
+// each with its file key wrapped anew for the device key.
+func (s *ShardStream) prepare(ctx context.Context, to seal.Recipient) error {
+	var err error
+	if s.header, err = s.rewrap(ctx, s.shard.Header, to); err != nil {
+		return err
+	}
+	if got, want := len(s.header), seal.HeaderSize(); got != want {
+		return fault.New(fault.Internal, "vault.prepare", "a header of unexpected size")
+	}
+	s.Size = int64(len(s.header)) + s.shard.SealedSize - int64(len(s.shard.Header))
+	old, rest, err := seal.ReadHeader(bytes.NewReader(s.shard.Manifest))
+	if err != nil {
+		return fault.Wrap(fault.Corrupt, "vault.prepare", "the shard's manifest is damaged", err)
+	}
+	header, err := s.rewrap(ctx, old, to)
+	if err != nil {
+		return err
+	}
+	payload, err := io.ReadAll(rest)
+	s.Manifest = append(header, payload...)
+	return err
+}
+
+func (s *ShardStream) rewrap(ctx context.Context, header []byte, to seal.Recipient) ([]byte, error) {
+	key, err := s.v.keys.FileKey(ctx, s.permit, s.shard.Number, header)
+	if err != nil {
+		return nil, err
+	}
+	defer key.Destroy()
+	return seal.Rewrap(key, to)
+}
+
+// Send writes exactly Size bytes to w, or fails; then the caller has to abort
+// the connection. It records how many bytes w took. If the read is revoked
+// meanwhile, cut is called from another goroutine and has to make a blocked
+// Write return.
+func (s *ShardStream) Send(w io.Writer, cut func()) error {
+	defer context.AfterFunc(s.ctx, func() {
+		if !errors.Is(context.Cause(s.ctx), errSent) {
+			cut()
+		}
+	})()
+	sent := &meter{w: w, ctx: s.ctx}
+	err := s.send(sent)
+	cause := ledger.Finished
+	switch {
+	case err == nil:
+	case errors.Is(context.Cause(s.ctx), errRevoked):
+		cause, err = ledger.CutOff, errRevoked
+	case sent.err != nil || fault.Is(err, fault.Canceled):
+		cause = ledger.ClientGone
+	default:
+		cause = ledger.Failed
+	}
+	s.end(sent.n, cause)
+	return err
+}
+
+func (s *ShardStream) send(w *meter) error {
+	offset := int64(len(s.shard.Header))
+	body, err := s.v.objects.Open(s.ctx, s.shard.Key, offset, -1, s.shard.ETag)
+	if err != nil {
+		return lost(err)
+	}
+	defer body.Close()
+	if _, err := w.Write(s.header); err != nil {
+		return err
+	}
+	buf := copyBuffers.Get().(*[]byte)
+	defer copyBuffers.Put(buf)
+	n, err := io.CopyBuffer(w, body, *buf)
+	if err != nil {
+		return lost(err)
+	}
+	if want := s.Size - int64(len(s.header)); n != want {
+		return fault.New(fault.Corrupt, "vault.Send", "storage sent another number of bytes than it holds")
+	}
+	return nil
+}
+
+// Close ends a stream that was never sent.
+func (s *ShardStream) Close() { s.end(0, ledger.Failed) }
+
+// end closes the read in the log; the permit does it once. The record outlives
+// the request, whose context may be gone.
+func (s *ShardStream) end(sent int64, cause ledger.Cause) {
+	if s.cancel != nil {
+		s.cancel(errSent)
+		defer s.v.streams.remove(s)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	if err := s.permit.End(ctx, sent, cause); err != nil {
+		s.v.log.Warn("a read stays open in the log until the next start", "index", s.Index, "err", err)
+	}
+}
+
+var (
+	errSent    = errors.New("the stream has ended")
+	errRevoked = fault.New(fault.Forbidden, "vault.Send", "the read was revoked while it ran")
+)
+
+var copyBuffers = sync.Pool{New: func() any { b := make([]byte, 256<<10); return &b }}
+
+// meter counts what the reader took and stops when the read is cut.
+type meter struct {
+	w   io.Writer
+	ctx context.Context
+	n   int64
+	err error // of the writer
+}
+
+func (m *meter) Write(p []byte) (int, error) {
+	if err := m.ctx.Err(); err != nil {
+		return 0, err
+	}
+	n, err := m.w.Write(p)
+	m.n += int64(n)
+	m.err = err
+	return n, err
+}
+
+// streams is the set of running reads.
+type streams struct {
+	mu      sync.Mutex
+	set     map[*ShardStream]struct{} // guarded by mu
+	drained chan struct{}             // guarded by mu; closed by remove when set is empty
+}
+
+func (s *streams) add(st *ShardStream) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.set == nil {
+		s.set = make(map[*ShardStream]struct{})
+	}
+	s.set[st] = struct{}{}
+}
+
+func (s *streams) remove(st *ShardStream) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.set, st)
+	if len(s.set) == 0 && s.drained != nil {
+		close(s.drained)
+		s.drained = nil
+	}
+}
+
+// wait returns when no read is running, or after drainWithin.
+func (s *streams) wait() {
+	s.mu.Lock()
+	if len(s.set) == 0 {
+		s.mu.Unlock()
+		return
+	}
+	drained := make(chan struct{})
+	s.drained = drained
+	s.mu.Unlock()
+	late := time.NewTimer(drainWithin)
+	defer late.Stop()
+	select {
+	case <-drained:
+	case <-late.C:
+	}
+}
+
+func (s *streams) all() []*ShardStream {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := make([]*ShardStream, 0, len(s.set))
+	for st := range s.set {
+		list = append(list, st)
+	}
+	return list
+}
+
+const (
+	recheckEvery = time.Second      // how often running reads are decided again
+	maxBlind     = 3                // rechecks in a row that may fail before running reads are cut
+	drainWithin  = 10 * time.Second // how long Close waits for running reads to end
+)
+
+// watchStreams cuts the reads that are not allowed any more. It first follows
+// the catalog, where another node may have changed the policy.
+func (v *Vault) watchStreams(ctx context.Context) {
+	tick := time.NewTicker(recheckEvery)
+	defer tick.Stop()
+	blind := 0
+	for {
+		select {
+		case <-ctx.Done():
+			for _, s := range v.streams.all() {
+				s.cancel(fault.New(fault.Unavailable, "vault.Send", "the server is shutting down"))
+			}
+			return
+		case <-tick.C:
+		}
+		running := v.streams.all()
+		if len(running) == 0 {
+			continue
+		}
+		if err := v.ledger.CatchUp(ctx); err != nil {
+			v.log.Warn("cannot follow the policy", "err", err)
+			if blind++; blind >= maxBlind {
+				for _, s := range running {
+					s.cancel(fault.Wrap(fault.Unavailable, "vault.Send", "whether the read is still allowed cannot be told", err))
+				}
+			}
+			continue
+		}
+		blind = 0
+		for _, s := range running {
+			if s.permit.Recheck() != nil {
+				s.cancel(errRevoked)
+			}
+		}
+	}
+}

@@ -1,0 +1,615 @@
+package vault
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+
+	"dsvault/rbac"
+	"dsvault/storage"
+	"dsvault/storage/catalog"
+	"dsvault/vault/audit"
+	"dsvault/vault/dataset"
+	"dsvault/vault/fault"
+	"dsvault/vault/identity"
+	"dsvault/vault/ledger"
+	"dsvault/vault/seal"
+	"dsvault/vault/wire"
+)
+
+// errNoDataset says that a dataset is yet to be made by whoever may.
+var errNoDataset = errors.New("no such dataset yet")
+
+// maxPlain keeps a sealed shard under wire.MaxShard.
+const maxPlain = wire.MaxShard - wire.MaxShard/1024
+
+func tooLarge(op string) error {
+	return fault.New(fault.TooLarge, op, "a shard is at most 64 GiB when sealed").
+		WithHint("push it with dsvault, which cuts it into shards: --shard-size")
+}
+
+// uploadable finds a dataset that the caller may upload to. One that does not
+// exist is errNoDataset, without a word about whether the caller may make it.
+func (v *Vault) uploadable(ctx context.Context, c identity.Caller, scope dataset.Scope) (storage.Dataset, error) {
+	t, err := v.target(ctx, scope)
+	if err != nil {
+		return storage.Dataset{}, err
+	}
+	if !t.known || scope.Depth() != 3 {
+		return storage.Dataset{}, errNoDataset
+	}
+	if _, err := v.ledger.Check(ctx, v.intent(c, audit.KindUpload, t, rbac.Upload, rbac.Dataset)); err != nil {
+		return storage.Dataset{}, err
+	}
+	return v.dataset(ctx, scope)
+}
+
+func (v *Vault) dataset(ctx context.Context, scope dataset.Scope) (storage.Dataset, error) {
+	var d storage.Dataset
+	err := v.db.View(ctx, func(tx *catalog.Tx) (err error) {
+		d, err = tx.Dataset(ctx, scope)
+		return err
+	})
+	return d, missingRow("dataset", err)
+}
+
+// uploadTo is uploadable for operations on a dataset that has to exist and to
+// be open for more shards.
+func (v *Vault) uploadTo(ctx context.Context, c identity.Caller, scope dataset.Scope) (storage.Dataset, error) {
+	d, err := v.uploadable(ctx, c, scope)
+	if errors.Is(err, errNoDataset) {
+		t, err := v.target(ctx, scope)
+		if err != nil {
+			return d, err
+		}
+		return d, v.absent(ctx, v.intent(c, audit.KindUpload, t, rbac.Upload, rbac.Dataset))
+	}
+	if err == nil && d.Complete {
+		err = complete(scope)
+	}
+	return d, err
+}
+
+func complete(scope dataset.Scope) error {
+	return fault.New(fault.Conflict, "vault.upload", scope.String()+" is complete; nothing is added to it").
+		WithHint("push changed or further data under a new dataset name")
+}
+
+// Dataset describes a dataset to those who may read its record.
+func (v *Vault) Dataset(ctx context.Context, c identity.Caller, scope dataset.Scope) (wire.Dataset, error) {
+	d, err := v.readable(ctx, c, scope)
+	if err != nil {
+		return wire.Dataset{}, err
+	}
+	return v.wireDataset(ctx, d, false)
+}
+
+func (v *Vault) readable(ctx context.Context, c identity.Caller, scope dataset.Scope) (storage.Dataset, error) {
+	t, err := v.target(ctx, scope)
+	if err != nil {
+		return storage.Dataset{}, err
+	}
+	in := v.intent(c, audit.KindLogRead, t, rbac.Read, rbac.Dataset)
+	if !t.known || scope.Depth() != 3 {
+		return storage.Dataset{}, v.absent(ctx, in)
+	}
+	if _, err := v.ledger.Check(ctx, in); err != nil {
+		return storage.Dataset{}, err
+	}
+	return v.dataset(ctx, scope)
+}
+
+func (v *Vault) wireDataset(ctx context.Context, d storage.Dataset, uploader bool) (wire.Dataset, error) {
+	out := wire.Dataset{ID: d.ID, Scope: d.Scope, State: d.State, Recipient: d.Recipient, Complete: d.Complete, Created: d.CreatedAt}
+	if uploader {
+		out.Salt = d.Salt[:]
+	}
+	err := v.db.View(ctx, func(tx *catalog.Tx) (err error) {
+		out.Shards, _, out.Size, out.Sealed, err = tx.ShardCount(ctx, d.ID)
+		return err
+	})
+	return out, err
+}
+
+// Shards lists a dataset's committed shards in order, from the one behind after
+// (-1: the first). Annotators do not list; their assignments name their shards.
+func (v *Vault) Shards(ctx context.Context, c identity.Caller, scope dataset.Scope, after, limit int) (wire.Page[wire.Shard], error) {
+	page := wire.Page[wire.Shard]{Items: []wire.Shard{}}
+	t, err := v.target(ctx, scope)
+	if err != nil {
+		return page, err
+	}
+	uploader := t.known && v.allowed(v.intent(c, audit.KindUpload, t, rbac.Upload, rbac.Dataset).Query)
+	var d storage.Dataset
+	if uploader {
+		d, err = v.uploadable(ctx, c, scope)
+	} else {
+		d, err = v.readable(ctx, c, scope)
+	}
+	if err != nil {
+		return page, err
+	}
+	var mine dataset.ShardSet
+	annotator := !uploader && !v.mayListShards(c, t)
+	limit = clip(limit, wire.MaxPage)
+	err = v.db.View(ctx, func(tx *catalog.Tx) error {
+		if annotator {
+			if mine, err = v.shardsOf(ctx, tx, c.Principal, scope); err != nil {
+				return err
+			}
+		}
+		rows, err := tx.Shards(ctx, d.ID, after, limit)
+		for _, s := range rows {
+			if !annotator || mine.Has(s.Number) {
+				page.Items = append(page.Items, wireShard(s, uploader))
+			}
+		}
+		if len(rows) == limit {
+			page.Next = fmt.Sprint(rows[len(rows)-1].Number)
+		}
+		return err
+	})
+	return page, err
+}
+
+// mayListShards tells those who oversee a dataset from those who work on
+// shards of it.
+func (v *Vault) mayListShards(c identity.Caller, t target) bool {
+	d := v.world.Decide(rbac.Query{Actor: c.Principal, Action: rbac.Read, Now: v.now(),
+		Object: rbac.Object{Kind: rbac.Dataset, Scope: t.scope, Shard: -1}})
+	return d.Allowed && d.Roles&^rbac.Roles(dataset.Labeler, dataset.Contractor) != 0
+}
+
+func wireShard(s storage.Shard, uploader bool) wire.Shard {
+	w := wire.Shard{Number: s.Number, Size: s.PlainSize, Sealed: s.SealedSize, SHA256: s.SHA256[:], Committed: s.CommittedAt}
+	if uploader {
+		w.Fingerprint = s.Fingerprint[:]
+	}
+	return w
+}
+
+// StartUpload opens an attempt at one shard. Each attempt has its own object,
+// so an upload that was cut off never spoils another.
+func (v *Vault) StartUpload(ctx context.Context, c identity.Caller, ref dataset.ShardRef, req wire.NewUpload) (wire.Upload, error) {
+	const op = "vault.StartUpload"
+	d, err := v.uploadTo(ctx, c, ref.Dataset)
+	if err != nil {
+		return wire.Upload{}, err
+	}
+	switch {
+	case len(req.Fingerprint) != 32:
+		return wire.Upload{}, fault.New(fault.Invalid, op, "the fingerprint has to be 32 bytes")
+	case req.Size < 0 || req.Size > maxPlain:
+		return wire.Upload{}, tooLarge(op)
+	}
+	a := v.newAttempt(d, ref.Number, req.Size, c)
+	copy(a.Fingerprint[:], req.Fingerprint)
+	return wire.Upload{Attempt: a.ID, Number: a.Number}, v.addAttempt(ctx, a)
+}
+
+func (v *Vault) newAttempt(d storage.Dataset, n int, size int64, c identity.Caller) storage.Attempt {
+	id := dataset.NewID[dataset.AttemptID](v.random)
+	return storage.Attempt{
+		ID: id, Dataset: d.ID, Number: n, PlainSize: size, StartedAt: v.now(), StartedBy: c.Principal,
+		Key: fmt.Sprintf("v1/%s/%06d/%s.age", d.ID, n, id),
+	}
+}
+
+// addAttempt and storeAttempt write bookkeeping that the log need not hold.
+func (v *Vault) addAttempt(ctx context.Context, a storage.Attempt) error {
+	return v.update(ctx, func(tx *catalog.Tx) error { return tx.AddAttempt(ctx, a) })
+}
+
+func (v *Vault) storeAttempt(ctx context.Context, id dataset.AttemptID, o storage.Object, sum [32]byte) error {
+	return v.update(ctx, func(tx *catalog.Tx) error { return tx.StoreAttempt(ctx, id, o.ETag, o.Size, sum) })
+}
+
+// update runs a writing transaction outside the log.
+func (v *Vault) update(ctx context.Context, f func(*catalog.Tx) error) error {
+	tx, err := v.db.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	if err := f(tx); err != nil {
+		return err
+	}
+	return tx.Commit()
+}
+
+// attempt finds an attempt that the caller has started on this dataset.
+func (v *Vault) attempt(ctx context.Context, c identity.Caller, scope dataset.Scope, id dataset.AttemptID) (storage.Dataset, storage.Attempt, error) {
+	d, err := v.uploadTo(ctx, c, scope)
+	if err != nil {
+		return d, storage.Attempt{}, err
+	}
+	var a storage.Attempt
+	err = v.db.View(ctx, func(tx *catalog.Tx) (err error) {
+		a, err = tx.Attempt(ctx, id)
+		return err
+	})
+	if errors.Is(err, storage.ErrNoRow) || err == nil && (a.Dataset != d.ID || a.StartedBy != c.Principal) {
+		err = fault.Wrap(fault.NotFound, "vault.attempt", "no such upload", err).WithHint("start the shard again")
+	}
+	return d, a, err
+}
+
+// StoreUpload streams an attempt's sealed bytes to storage, size of them.
+func (v *Vault) StoreUpload(ctx context.Context, c identity.Caller, scope dataset.Scope, id dataset.AttemptID, body io.Reader, size int64) (wire.Stored, error) {
+	const op = "vault.StoreUpload"
+	_, a, err := v.attempt(ctx, c, scope, id)
+	if err != nil {
+		return wire.Stored{}, err
+	}
+	if a.SealedSize != 0 {
+		return wire.Stored{}, fault.New(fault.Conflict, op, "this attempt has its bytes already").WithHint("start the shard again")
+	}
+	if want := seal.SealedSize(a.PlainSize); size != want {
+		return wire.Stored{}, fault.New(fault.Invalid, op, fmt.Sprintf("a shard of %d bytes is %d bytes when sealed, not %d", a.PlainSize, want, size)).
+			WithHint("seal it to the dataset's one recipient, in age's binary format")
+	}
+	sum := sha256.New()
+	o, err := v.objects.Put(ctx, a.Key, io.TeeReader(body, sum), size)
+	if err != nil {
+		return wire.Stored{}, err
+	}
+	digest := [32]byte(sum.Sum(nil))
+	if err := v.storeAttempt(ctx, id, o, digest); err != nil {
+		return wire.Stored{}, err
+	}
+	return wire.Stored{Attempt: id, Sealed: o.Size, SHA256: digest[:]}, nil
+}
+
+// CommitUpload checks what is stored and makes the attempt the shard: its
+// header opens with this dataset's identity and no other stanza, its size fits
+// the formula, its payload nonce is new, its last chunk authenticates, and its
+// manifest describes it. Only then is it acknowledged.
+func (v *Vault) CommitUpload(ctx context.Context, c identity.Caller, scope dataset.Scope, id dataset.AttemptID, req wire.Commit) (wire.Shard, error) {
+	const op = "vault.CommitUpload"
+	d, a, err := v.attempt(ctx, c, scope, id)
+	if err != nil {
+		return wire.Shard{}, err
+	}
+	switch {
+	case a.SealedSize == 0:
+		return wire.Shard{}, fault.New(fault.Conflict, op, "the attempt has no bytes yet").WithHint("send them first, or start the shard again")
+	case !bytes.Equal(req.SHA256, a.SHA256[:]):
+		return wire.Shard{}, fault.New(fault.Invalid, op, "what has arrived is not what was sent").WithHint("start the shard again")
+	case len(req.Manifest) > 2*dataset.MaxManifest:
+		return wire.Shard{}, fault.New(fault.TooLarge, op, "the manifest is too large")
+	}
+	return v.commitShard(ctx, c, d, a, req.Manifest)
+}
+
+func (v *Vault) commitShard(ctx context.Context, c identity.Caller, d storage.Dataset, a storage.Attempt, manifest []byte) (wire.Shard, error) {
+	t, err := v.target(ctx, d.Scope)
+	if err != nil {
+		return wire.Shard{}, err
+	}
+	in := v.intent(c, audit.KindUpload, t, rbac.Upload, rbac.Dataset)
+	in.Object = shardObject(d.ID, a.Number)
+	in.Access = &ledger.Access{Dataset: d.ID, Shard: a.Number}
+	in.Fields = []audit.Field{
+		audit.BytesField(audit.FieldAttemptID, a.ID[:]),
+		audit.Uint64Field(audit.FieldPlaintextSize, uint64(a.PlainSize)),
+		audit.Uint64Field(audit.FieldSealedSize, uint64(a.SealedSize)),
+		audit.BytesField(audit.FieldSealedSHA256, a.SHA256[:]),
+	}
+	permit, err := v.ledger.Admit(ctx, in)
+	if err != nil {
+		return wire.Shard{}, err
+	}
+	s := storage.Shard{
+		Dataset: d.ID, Number: a.Number, Attempt: a.ID, Key: a.Key, ETag: a.ETag, SealedSize: a.SealedSize, PlainSize: a.PlainSize,
+		SHA256: a.SHA256, Fingerprint: a.Fingerprint, Manifest: manifest, CommittedBy: c.Principal,
+	}
+	if s.Header, s.Nonce, err = v.inspect(ctx, permit, a); err != nil {
+		return wire.Shard{}, err
+	}
+	if err := v.inspectManifest(ctx, permit, a, manifest); err != nil {
+		return wire.Shard{}, err
+	}
+	in.Kind, in.Access = audit.KindUploadEnd, nil
+	replaced, err := v.recordShard(ctx, in, &s)
+	if err != nil {
+		return wire.Shard{}, err
+	}
+	if replaced != nil && replaced.Key != s.Key {
+		v.discard(ctx, replaced.Key)
+	}
+	return wireShard(s, true), nil
+}
+
+// recordShard switches the catalog to the attempt, in one transaction with the
+// record of it.
+func (v *Vault) recordShard(ctx context.Context, in ledger.Intent, s *storage.Shard) (*storage.Shard, error) {
+	const op = "vault.recordShard"
+	var replaced *storage.Shard
+	in.Apply = func(ctx context.Context, tx *ledger.Tx, _ *ledger.Intent) error {
+		d, err := tx.DatasetByID(ctx, s.Dataset)
+		if err != nil {
+			return missingRow("dataset", err)
+		}
+		if d.Complete {
+			return complete(d.Scope)
+		}
+		if err := tx.DropAttempt(ctx, s.Attempt); err != nil {
+			if errors.Is(err, storage.ErrNoRow) { // swept, or committed already
+				return fault.Wrap(fault.NotFound, op, "no such upload", err).WithHint("start the shard again")
+			}
+			return err
+		}
+		s.CommittedAt = tx.Now
+		replaced, err = tx.PutShard(ctx, *s)
+		if errors.Is(err, storage.ErrExists) {
+			return fault.Wrap(fault.Conflict, op, "this payload was uploaded before", err).
+				WithHint("seal the shard anew, so that it has a nonce of its own")
+		}
+		return err
+	}
+	_, err := v.ledger.Record(ctx, in)
+	return replaced, err
+}
+
+// inspect reads the beginning and the end of a stored attempt and checks them.
+// The middle is authenticated chunk by chunk when it is read.
+func (v *Vault) inspect(ctx context.Context, p *ledger.Permit, a storage.Attempt) (header []byte, nonce [16]byte, err error) {
+	head, err := v.objects.Open(ctx, a.Key, 0, min(a.SealedSize, 2*int64(seal.HeaderSize())), a.ETag)
+	if err != nil {
+		return nil, nonce, lost(err)
+	}
+	defer head.Close()
+	header, rest, err := seal.ReadHeader(head)
+	if err != nil {
+		return nil, nonce, err
+	}
+	payload := a.SealedSize - int64(len(header))
+	if payload != seal.PayloadSize(a.PlainSize) {
+		return nil, nonce, fault.New(fault.Invalid, "vault.inspect", "the sealed size does not fit the plaintext's").
+			WithHint("seal the shard anew")
+	}
+	if _, err := io.ReadFull(rest, nonce[:]); err != nil {
+		return nil, nonce, lost(err)
+	}
+	key, err := v.keys.FileKey(ctx, p, a.Number, header)
+	if err != nil {
+		return nil, nonce, err
+	}
+	defer key.Destroy()
+	size, err := seal.TailSize(payload)
+	if err != nil {
+		return nil, nonce, err
+	}
+	end, err := v.objects.Open(ctx, a.Key, a.SealedSize-size, size, a.ETag)
+	if err != nil {
+		return nil, nonce, lost(err)
+	}
+	defer end.Close()
+	tail := make([]byte, size)
+	if _, err := io.ReadFull(end, tail); err != nil {
+		return nil, nonce, lost(err)
+	}
+	return header, nonce, seal.CheckTail(key, nonce, tail, payload)
+}
+
+// inspectManifest checks that the sealed manifest opens and describes the shard.
+func (v *Vault) inspectManifest(ctx context.Context, p *ledger.Permit, a storage.Attempt, sealed []byte) error {
+	const op = "vault.inspectManifest"
+	header, rest, err := seal.ReadHeader(bytes.NewReader(sealed))
+	if err != nil {
+		return err
+	}
+	key, err := v.keys.FileKey(ctx, p, a.Number, header)
+	if err != nil {
+		return err
+	}
+	defer key.Destroy()
+	plain, err := seal.OpenPayload(key, rest)
+	if err != nil {
+		return err
+	}
+	data, err := io.ReadAll(io.LimitReader(plain, dataset.MaxManifest+1))
+	if err != nil {
+		return fault.Wrap(fault.Invalid, op, "the manifest does not open", err)
+	}
+	var m dataset.Manifest
+	if len(data) > dataset.MaxManifest || json.Unmarshal(data, &m) != nil || m.Version != 1 {
+		return fault.New(fault.Invalid, op, "the manifest is not one that this vault reads")
+	}
+	if m.Number != a.Number || m.Size != a.PlainSize || len(m.SHA256) != sha256.Size {
+		return fault.New(fault.Invalid, op, "the manifest does not describe this shard").WithHint("start the shard again")
+	}
+	return nil
+}
+
+// lost says that bytes which a row promises are not in storage.
+func lost(err error) error {
+	if errors.Is(err, storage.ErrNoObject) || errors.Is(err, storage.ErrChanged) {
+		return fault.Wrap(fault.Corrupt, "vault.objects", "stored bytes are missing or were changed", err).
+			WithHint("tell the operator; the object has to come back from a backup")
+	}
+	return err
+}
+
+func shardObject(id dataset.DatasetID, n int) audit.Object {
+	return audit.Object{Kind: audit.ObjectShard, ID: id, Number: uint32(n)}
+}
+
+// discard deletes an object that no row names any more. If it fails the sweep
+// finds it.
+func (v *Vault) discard(ctx context.Context, key string) {
+	if err := v.objects.Delete(context.WithoutCancel(ctx), key); err != nil {
+		v.log.Warn("an orphaned object is left for the sweep", "key", key, "err", err)
+	}
+}
+
+// Complete closes a dataset for uploads, once shards 0 to Shards-1 are there.
+func (v *Vault) Complete(ctx context.Context, c identity.Caller, scope dataset.Scope, req wire.Complete) (wire.Dataset, error) {
+	const op = "vault.Complete"
+	d, err := v.uploadable(ctx, c, scope)
+	if errors.Is(err, errNoDataset) {
+		_, err = v.uploadTo(ctx, c, scope)
+	}
+	if err != nil {
+		return wire.Dataset{}, err
+	}
+	if d.Complete && d.Shards == req.Shards {
+		return v.wireDataset(ctx, d, true)
+	}
+	if req.Shards < 1 || req.Shards > dataset.MaxShards {
+		return wire.Dataset{}, fault.New(fault.Invalid, op, "a dataset has 1 to 1,000,000 shards")
+	}
+	t, err := v.target(ctx, scope)
+	if err != nil {
+		return wire.Dataset{}, err
+	}
+	var dropped []storage.Shard
+	in := v.intent(c, audit.KindDatasetComplete, t, rbac.Upload, rbac.Dataset)
+	in.Fields = []audit.Field{audit.Uint64Field(audit.FieldCount, uint64(req.Shards))}
+	in.PolicyChange = true
+	in.Apply = func(ctx context.Context, tx *ledger.Tx, _ *ledger.Intent) error {
+		now, err := tx.DatasetByID(ctx, d.ID)
+		if err != nil {
+			return missingRow("dataset", err)
+		}
+		if now.Complete {
+			return complete(scope)
+		}
+		if dropped, err = tx.DropShardsFrom(ctx, d.ID, req.Shards); err != nil {
+			return err
+		}
+		count, _, _, _, err := tx.ShardCount(ctx, d.ID)
+		if err != nil {
+			return err
+		}
+		if count != req.Shards {
+			return fault.New(fault.Conflict, op, fmt.Sprintf("%d of %d shards have arrived", count, req.Shards)).
+				WithHint("push again; it sends only what is missing")
+		}
+		return tx.SetDatasetComplete(ctx, d.ID, req.Shards, tx.Revision)
+	}
+	if _, err := v.ledger.Record(ctx, in); err != nil {
+		return wire.Dataset{}, err
+	}
+	for _, s := range dropped {
+		v.discard(ctx, s.Key)
+	}
+	d.Complete, d.Shards = true, req.Shards
+	return v.wireDataset(ctx, d, true)
+}
+
+// PutFile takes a plain file, seals it while it streams, and makes it the one
+// shard of a dataset. Plaintext touches neither disk nor log. size -1 means
+// until the end of body.
+func (v *Vault) PutFile(ctx context.Context, c identity.Caller, scope dataset.Scope, name string, body io.Reader, size int64) (wire.Dataset, error) {
+	const op = "vault.PutFile"
+	if err := checkText("file name", name, 255); err != nil {
+		return wire.Dataset{}, err
+	}
+	if size > maxPlain {
+		return wire.Dataset{}, tooLarge(op)
+	}
+	if _, err := v.CreateDataset(ctx, c, scope); err != nil {
+		return wire.Dataset{}, err
+	}
+	d, err := v.uploadTo(ctx, c, scope)
+	if err != nil {
+		return wire.Dataset{}, err
+	}
+	if has, err := v.wireDataset(ctx, d, true); err != nil || has.Shards > 0 {
+		if err == nil {
+			err = fault.New(fault.Conflict, op, scope.String()+" has shards already").WithHint("put the file under a new dataset name")
+		}
+		return wire.Dataset{}, err
+	}
+	recipient, err := seal.ParseRecipient(d.Recipient)
+	if err != nil {
+		return wire.Dataset{}, err
+	}
+	a := v.newAttempt(d, 0, size, c)
+	if err := v.addAttempt(ctx, a); err != nil {
+		return wire.Dataset{}, err
+	}
+	plain, err := v.sealTo(ctx, &a, recipient, body, size)
+	if err != nil {
+		return wire.Dataset{}, err
+	}
+	m := dataset.Manifest{Version: 1, Packing: dataset.PackFile, Name: name, Size: a.PlainSize, SHA256: plain, Mode: 0o644, ModTime: v.now().UnixNano()}
+	data, err := json.Marshal(m)
+	if err != nil {
+		return wire.Dataset{}, fault.Wrap(fault.Internal, op, "cannot encode the manifest", err)
+	}
+	manifest, err := seal.SealBytes(data, recipient)
+	if err != nil {
+		return wire.Dataset{}, err
+	}
+	if _, err := v.commitShard(ctx, c, d, a, manifest); err != nil {
+		return wire.Dataset{}, err
+	}
+	return v.Complete(ctx, c, scope, wire.Complete{Shards: 1})
+}
+
+// sealTo streams body through age into storage and completes the attempt. It
+// gives the plaintext's hash.
+func (v *Vault) sealTo(ctx context.Context, a *storage.Attempt, to seal.Recipient, body io.Reader, size int64) ([]byte, error) {
+	const op = "vault.sealTo"
+	plain, sealed := sha256.New(), sha256.New()
+	counted := &counter{hash: plain}
+	r, w := io.Pipe()
+	sealing := make(chan error, 1)
+	go func() { // ends when body ends or when Put closes the pipe
+		err := sealStream(w, to, io.TeeReader(io.LimitReader(body, maxPlain+1), counted))
+		switch {
+		case err != nil:
+		case counted.n > maxPlain:
+			err = tooLarge(op)
+		case size >= 0 && counted.n != size:
+			err = fault.Wrap(fault.Invalid, op, "the file was cut off", io.ErrUnexpectedEOF)
+		}
+		w.CloseWithError(err)
+		sealing <- err
+	}()
+	sealedSize := int64(-1)
+	if size >= 0 {
+		sealedSize = seal.SealedSize(size)
+	}
+	o, err := v.objects.Put(ctx, a.Key, io.TeeReader(r, sealed), sealedSize)
+	r.CloseWithError(errPutEnded)
+	if e := <-sealing; err == nil && !errors.Is(e, errPutEnded) {
+		err = e
+	}
+	if err != nil {
+		return nil, err
+	}
+	a.PlainSize, a.ETag, a.SealedSize, a.SHA256 = counted.n, o.ETag, o.Size, [32]byte(sealed.Sum(nil))
+	return plain.Sum(nil), v.storeAttempt(ctx, a.ID, o, a.SHA256)
+}
+
+var errPutEnded = errors.New("storage stopped reading")
+
+func sealStream(w io.Writer, to seal.Recipient, body io.Reader) error {
+	sealer, err := seal.Seal(w, to)
+	if err != nil {
+		return err
+	}
+	if _, err := io.Copy(sealer, body); err != nil {
+		return err
+	}
+	return sealer.Close()
+}
+
+// counter hashes and counts what passes.
+type counter struct {
+	hash hash.Hash
+	n    int64
+}
+
+func (c *counter) Write(p []byte) (int, error) {
+	c.n += int64(len(p))
+	return c.hash.Write(p)
+}

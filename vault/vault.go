@@ -1,0 +1,303 @@
+// Package vault is every operation of dsvault, in one shape: authorise, record,
+// act. It joins the other packages and is the only one that does; it speaks
+// wire's types, so that the HTTP layer only decodes and encodes.
+package vault
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+
+	"dsvault/rbac"
+	"dsvault/storage"
+	"dsvault/storage/catalog"
+	"dsvault/vault/audit"
+	"dsvault/vault/dataset"
+	"dsvault/vault/fault"
+	"dsvault/vault/identity"
+	"dsvault/vault/keys"
+	"dsvault/vault/ledger"
+)
+
+// Config is what a Vault is made of. Every field is required, but for Exclusive.
+type Config struct {
+	Catalog *catalog.DB
+	Objects storage.Objects
+	Keys    *keys.Ring
+	Policy  *rbac.Policy
+	Logger  *slog.Logger
+	Now     func() time.Time
+	Random  io.Reader
+
+	// Exclusive says that no other process serves this catalog, so that
+	// whatever a former process left unfinished can be swept at once.
+	Exclusive bool
+}
+
+// Vault is a running vault. It is safe for concurrent use; Close ends it.
+type Vault struct {
+	db      *catalog.DB
+	objects storage.Objects
+	keys    *keys.Ring
+	world   *rbac.World
+	ledger  *ledger.Ledger
+	log     *slog.Logger
+	now     func() time.Time
+	random  io.Reader
+	origin  string
+	started time.Time
+
+	places  sync.Map // dataset.Scope -> storage.ScopeRow; scopes are permanent
+	streams streams
+
+	stop    context.CancelFunc
+	workers sync.WaitGroup // owned by Open, awaited by Close
+}
+
+// Meta keys of the catalog.
+const (
+	metaOrigin = "log-origin" // the log's name; also says that the vault is initialised
+)
+
+// Open starts a vault on an initialised catalog. A catalog that was never
+// initialised is fault.NotFound; one that belongs to another key folder is
+// fault.Conflict.
+func Open(ctx context.Context, cfg Config) (*Vault, error) {
+	const op = "vault.Open"
+	v := &Vault{
+		db: cfg.Catalog, objects: cfg.Objects, keys: cfg.Keys, world: rbac.NewWorld(cfg.Policy),
+		log: cfg.Logger, now: cfg.Now, random: cfg.Random, started: cfg.Now(),
+	}
+	err := v.db.View(ctx, func(tx *catalog.Tx) error {
+		origin, err := tx.Meta(ctx, metaOrigin)
+		v.origin = string(origin)
+		return err
+	})
+	switch {
+	case errors.Is(err, storage.ErrNoRow):
+		return nil, fault.Wrap(fault.NotFound, op, "this catalog holds no vault", err).WithHint("make one with `dsvault init`")
+	case err != nil:
+		return nil, err
+	case v.origin != v.keys.Signer().Name():
+		return nil, fault.New(fault.Conflict, op, "the key folder belongs to another vault").
+			WithHint("use the keys folder and the catalog of one vault, or restore both from one backup")
+	}
+	v.ledger, err = ledger.Open(ctx, ledger.Config{
+		Catalog: v.db, World: v.world, Sealer: v.keys, Now: v.now, Random: v.random, Logger: v.log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := v.checkHead(ctx); err != nil {
+		v.ledger.Close()
+		return nil, err
+	}
+	running, stop := context.WithCancel(context.Background())
+	v.stop = stop
+	v.workers.Go(func() { v.watchStreams(running) })
+	v.workers.Go(func() { v.sweepForever(running, cfg.Exclusive) })
+	return v, nil
+}
+
+// checkHead recomputes that the last leaf is what the head says; the whole log
+// is verified by `dsvault log --verify`.
+func (v *Vault) checkHead(ctx context.Context) error {
+	return v.db.View(ctx, func(tx *catalog.Tx) error {
+		head, err := tx.Head(ctx)
+		if err != nil || head.Size == 0 {
+			return err
+		}
+		found := false
+		err = tx.LeafData(ctx, head.Size-1, head.Size+1, func(index, slot uint64, data []byte) error {
+			chains, err := tx.Chains(ctx, []uint64{slot})
+			if err != nil {
+				return err
+			}
+			c := chains[slot]
+			hash := audit.LeafHash(data)
+			found = index == head.Size-1 && c.LastIndex == index && bytes.Equal(c.LastHash[:], hash[:])
+			return nil
+		})
+		if err == nil && !found {
+			err = fault.New(fault.Corrupt, "vault.Open", "the audit log does not end where its head says").
+				WithHint("restore the catalog from a backup; nothing is served meanwhile")
+		}
+		return err
+	})
+}
+
+// Close cuts the running reads, ends the workers, waits for the reads to be
+// recorded, and ends the ledger. The catalog stays open: it is the caller's.
+func (v *Vault) Close() error {
+	v.stop()
+	v.workers.Wait()
+	v.streams.wait()
+	v.ledger.Close()
+	return nil
+}
+
+// SetPolicy puts another checked policy in force at once.
+func (v *Vault) SetPolicy(p *rbac.Policy) { v.world.SetPolicy(p) }
+
+// Ready reports whether the catalog and the object store answer.
+func (v *Vault) Ready(ctx context.Context) error {
+	if err := v.db.Ping(ctx); err != nil {
+		return err
+	}
+	_, err := v.objects.Stat(ctx, "ready")
+	if errors.Is(err, storage.ErrNoObject) {
+		return nil
+	}
+	return err
+}
+
+// Authenticate turns a bearer token into a caller. An invitation is good for
+// nothing but Login, which passes allowInvite.
+func (v *Vault) Authenticate(ctx context.Context, bearer string, allowInvite bool, actor ledger.Actor) (identity.Caller, error) {
+	token, err := identity.ParseSecret(bearer)
+	if err != nil {
+		return identity.Caller{}, err
+	}
+	c, err := identity.Authenticate(ctx, v.db, token, v.now(), actor)
+	if err == nil && c.Kind == storage.InviteToken && !allowInvite {
+		return identity.Caller{}, fault.New(fault.Unauthenticated, "vault.Authenticate", "an invitation only serves to log in").
+			WithHint("run `dsvault login URL` with it first")
+	}
+	return c, err
+}
+
+// target is a scope that an operation names, looked up. known is false for one
+// that does not exist; row is then the nearest scope above it that does.
+type target struct {
+	scope dataset.Scope
+	row   storage.ScopeRow
+	known bool
+}
+
+func (v *Vault) target(ctx context.Context, scope dataset.Scope) (target, error) {
+	t := target{scope: scope}
+	if scope.IsZero() {
+		t.scope = dataset.Root
+	}
+	for at := t.scope; ; at = at.Parent() {
+		row, err := v.scopeRow(ctx, at)
+		if err == nil {
+			t.row, t.known = row, at == t.scope
+			return t, nil
+		}
+		if !errors.Is(err, storage.ErrNoRow) {
+			return t, err
+		}
+		if at == dataset.Root {
+			return t, fault.Wrap(fault.Corrupt, "vault.target", "the vault's own scope is missing", err)
+		}
+	}
+}
+
+func (v *Vault) scopeRow(ctx context.Context, scope dataset.Scope) (storage.ScopeRow, error) {
+	if row, ok := v.places.Load(scope); ok {
+		return row.(storage.ScopeRow), nil
+	}
+	var row storage.ScopeRow
+	err := v.db.View(ctx, func(tx *catalog.Tx) (err error) {
+		row, err = tx.Scope(ctx, scope)
+		return err
+	})
+	if err == nil {
+		v.places.Store(scope, row)
+	}
+	return row, err
+}
+
+func (t target) place() ledger.Place { return ledger.Place{Slot: t.row.Slot, Tag: t.row.Tag} }
+
+// object describes the scope itself in a leaf; its tag stands for its name.
+func (t target) object() audit.Object {
+	if !t.known {
+		return audit.Object{Kind: audit.ObjectUnknown}
+	}
+	kinds := [...]audit.ObjectKind{audit.ObjectVault, audit.ObjectClient, audit.ObjectProject, audit.ObjectDataset}
+	return audit.Object{Kind: kinds[t.scope.Depth()], ID: t.row.Tag}
+}
+
+// recordKind is the kind of record that a scope is, for asking whether one may
+// read it.
+func recordKind(scope dataset.Scope) rbac.Kind {
+	kinds := [...]rbac.Kind{rbac.Org, rbac.Org, rbac.Project, rbac.Dataset}
+	return kinds[scope.Depth()]
+}
+
+// intent is the common part of every recorded operation. What the caller wrote
+// is kept in the sealed note where the leaf cannot name it.
+func (v *Vault) intent(c identity.Caller, kind audit.Kind, t target, act rbac.Action, obj rbac.Kind) ledger.Intent {
+	in := ledger.Intent{
+		Kind: kind, Actor: c.Actor, Place: t.place(), Object: t.object(),
+		Query: rbac.Query{Actor: c.Principal, Action: act, Object: rbac.Object{Kind: obj, Scope: t.scope, Shard: -1}},
+	}
+	if !t.known {
+		in.Note = map[string]string{"object": t.scope.String()}
+	}
+	return in
+}
+
+// own is an Intent for what every active principal may do for itself.
+func (v *Vault) own(c identity.Caller, kind audit.Kind, t target) ledger.Intent {
+	return ledger.Intent{Kind: kind, Actor: c.Actor, Place: t.place(), Own: true}
+}
+
+// root is the vault's own scope as a target.
+func (v *Vault) root(ctx context.Context) (target, error) { return v.target(ctx, dataset.Root) }
+
+// absent is the answer for a thing that does not exist: the refusal, recorded,
+// for whoever may not do this at all, and otherwise the same "not found" that a
+// stranger gets, so that the two cannot be told apart.
+func (v *Vault) absent(ctx context.Context, in ledger.Intent) error {
+	if _, err := v.ledger.Check(ctx, in); err != nil {
+		return err
+	}
+	return ledger.Absent()
+}
+
+// clip bounds a page.
+func clip(limit, most int) int {
+	if limit <= 0 || limit > most {
+		return most
+	}
+	return limit
+}
+
+func timePtr(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = t.UTC()
+	return &t
+}
+
+// until checks an end that a caller has set; nil is none.
+func (v *Vault) until(t *time.Time) (time.Time, error) {
+	if t == nil {
+		return time.Time{}, nil
+	}
+	if !t.After(v.now()) {
+		return time.Time{}, fault.New(fault.Invalid, "vault.until", "the end is in the past").
+			WithHint("give a later --until, for example 30d")
+	}
+	return t.UTC(), nil
+}
+
+func checkText(field, s string, most int) error {
+	if len(s) > most {
+		return fault.New(fault.TooLarge, "vault.checkText", field+" is too long")
+	}
+	for _, r := range s {
+		if r < ' ' || r == 0x7f || r == '\uFFFD' {
+			return fault.New(fault.Invalid, "vault.checkText", field+" holds control or broken characters")
+		}
+	}
+	return nil
+}
