@@ -34,6 +34,12 @@ func (tx *Tx) ScopeBySlot(ctx context.Context, slot uint64) (storage.ScopeRow, e
 	return scopes.one(ctx, tx, "catalog.ScopeBySlot", "WHERE slot = $1", int64(slot))
 }
 
+// ScopesFrom lists the scopes whose slot is at least slot, in the order in
+// which they were made.
+func (tx *Tx) ScopesFrom(ctx context.Context, slot uint64, limit int) ([]storage.ScopeRow, error) {
+	return scopes.list(ctx, tx, "catalog.ScopesFrom", "WHERE slot >= $1 ORDER BY slot LIMIT $2", int64(slot), page(limit))
+}
+
 // ScopesUnder lists scope and those below it, ordered by path, from the first
 // path greater than after.
 func (tx *Tx) ScopesUnder(ctx context.Context, scope dataset.Scope, after string, limit int) ([]storage.ScopeRow, error) {

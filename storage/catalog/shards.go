@@ -39,6 +39,11 @@ func (tx *Tx) Attempt(ctx context.Context, id dataset.AttemptID) (storage.Attemp
 	return attempts.one(ctx, tx, "catalog.Attempt", "WHERE id = $1", id[:])
 }
 
+// AttemptByKey reads the attempt whose object this is.
+func (tx *Tx) AttemptByKey(ctx context.Context, objectKey string) (storage.Attempt, error) {
+	return attempts.one(ctx, tx, "catalog.AttemptByKey", "WHERE object_key = $1", objectKey)
+}
+
 // Attempts lists the attempts started before a time, the oldest first.
 func (tx *Tx) Attempts(ctx context.Context, before time.Time, limit int) ([]storage.Attempt, error) {
 	return attempts.list(ctx, tx, "catalog.Attempts", "WHERE started_at < $1 ORDER BY started_at, id LIMIT $2", micros(before), page(limit))
@@ -54,7 +59,7 @@ var shards = table[storage.Shard]{
 	name: "shards", columns: "dataset, number, attempt, object, etag, sealed_size, plain_size, sha256, header, nonce, fingerprint, manifest, committed_at, committed_by",
 	into: func(s *storage.Shard) []any {
 		return []any{fixed(s.Dataset[:]), &s.Number, fixed(s.Attempt[:]), &s.Key, &s.ETag, &s.SealedSize, &s.PlainSize,
-			fixed(s.SHA256[:]), &s.Header, fixed(s.Nonce[:]), fixed(s.Fingerprint[:]), &s.Manifest,
+			fixed(s.SHA256[:]), raw{&s.Header}, fixed(s.Nonce[:]), fixed(s.Fingerprint[:]), raw{&s.Manifest},
 			moment{&s.CommittedAt}, fixed(s.CommittedBy[:])}
 	},
 	values: func(s *storage.Shard) []any {
