@@ -152,8 +152,12 @@ func TestSecretsAreNeverPrinted(t *testing.T) {
 			t.Errorf("a secret was printed: %q", secret)
 		}
 	}
-	if !strings.Contains(printed, redactedText) {
-		t.Error("nothing was redacted")
+	for _, v := range []any{id, *id, key, &key} {
+		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
+			if got := fmt.Sprintf(verb, v); got != redactedText {
+				t.Errorf("%s of %T gives %q", verb, v, got)
+			}
+		}
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"math"
 	"slices"
 	"testing"
+	"testing/iotest"
 
 	"filippo.io/age"
 	"pgregory.net/rapid"
@@ -170,6 +171,7 @@ func TestCheckTail(t *testing.T) {
 		wantCode(t, CheckTail(key, nonce, tail, size+sealedChunk), fault.Invalid)
 		wantCode(t, CheckTail(key, nonce, tail[1:], size), fault.Invalid)
 		wantCode(t, CheckTail(key, nonce, nil, size), fault.Invalid)
+		wantCode(t, CheckTail(key, nonce, append([]byte{0}, tail...), size), fault.Invalid)
 		if n > ChunkSize {
 			// A whole chunk from the middle is not the end of a shorter file.
 			cut := int64(NonceSize + sealedChunk)
@@ -182,6 +184,21 @@ func TestCheckTail(t *testing.T) {
 func TestCheckTailOfHugeFile(t *testing.T) {
 	_, _, nonce, key := parts(t, nil)
 	wantRefusal(t, CheckTail(key, nonce, make([]byte, sealedChunk), PayloadSize(1<<40)), fault.Invalid, msgTail)
+}
+
+func TestSparseFile(t *testing.T) {
+	f := sparseFile{head: []byte("head"), tail: []byte("tail"), size: 12}
+	whole := []byte("head\x00\x00\x00\x00tail")
+	for off := range len(whole) + 1 {
+		for n := 1; n < len(whole)+2; n++ {
+			p := bytes.Repeat([]byte{0xff}, n)
+			got, err := f.ReadAt(p, int64(off))
+			want := whole[off:min(off+n, len(whole))]
+			if !bytes.Equal(p[:got], want) || (err == io.EOF) != (got < n) {
+				t.Fatalf("%d bytes at %d: %q, %v", n, off, p[:got], err)
+			}
+		}
+	}
 }
 
 // closer counts how often it is closed.
@@ -267,6 +284,16 @@ func TestOpenRangeRefuses(t *testing.T) {
 	if wantCode(t, err, fault.Unavailable); !errors.Is(err, down) {
 		t.Error("the cause is lost")
 	}
+	cut, err := OpenRange(key, nonce, size, 0, end, func(off, n int64) (io.ReadCloser, error) {
+		return io.NopCloser(io.MultiReader(bytes.NewReader(payload[off:100_000]), iotest.ErrReader(down))), nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := io.ReadAll(cut)
+	if wantCode(t, err, fault.Unavailable); !errors.Is(err, down) || !bytes.Equal(got, plain[:ChunkSize]) {
+		t.Errorf("%d bytes before the outage", len(got))
+	}
 
 	read := func(payload []byte, payloadSize, off, n int64) ([]byte, error) {
 		r, err := OpenRange(key, nonce, payloadSize, off, n, func(off, n int64) (io.ReadCloser, error) {
@@ -289,7 +316,7 @@ func TestOpenRangeRefuses(t *testing.T) {
 	}
 	// Chunks in another place, a file cut short, and a wrong idea of its size.
 	swapped := slices.Concat(payload[:NonceSize], payload[NonceSize+sealedChunk:NonceSize+2*sealedChunk], payload[NonceSize:NonceSize+sealedChunk], payload[NonceSize+2*sealedChunk:])
-	got, err := read(swapped, size, 0, end)
+	got, err = read(swapped, size, 0, end)
 	wantPrefix(t, "swapped", got, plain, err)
 	got, err = read(payload[:NonceSize+sealedChunk+7], size, 0, end)
 	wantPrefix(t, "cut", got, plain, err)
