@@ -58,12 +58,23 @@ func (v *Vault) Log(ctx context.Context, c identity.Caller, q LogQuery) (wire.Pa
 	}
 	query.To = receipt.Index
 	err = v.db.View(ctx, func(tx *catalog.Tx) error {
-		r := v.newReader(ctx, tx)
-		return tx.Leaves(ctx, query, func(l storage.Leaf) error {
-			rec, err := r.record(l)
-			page.Items = append(page.Items, rec)
-			return err
+		var leaves []storage.Leaf
+		err := tx.Leaves(ctx, query, func(l storage.Leaf) error {
+			leaves = append(leaves, l)
+			return nil
 		})
+		if err != nil {
+			return err
+		}
+		r := v.newReader(ctx, tx)
+		for _, l := range leaves {
+			rec, err := r.record(l)
+			if err != nil {
+				return err
+			}
+			page.Items = append(page.Items, rec)
+		}
+		return nil
 	})
 	if err == nil && len(page.Items) == query.Limit {
 		page.Next = strconv.FormatUint(page.Items[len(page.Items)-1].Index, 10)

@@ -4,7 +4,6 @@
 package vault
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -111,17 +110,20 @@ func (v *Vault) checkHead(ctx context.Context) error {
 		if err != nil || head.Size == 0 {
 			return err
 		}
-		found := false
+		var last struct {
+			index, slot uint64
+			hash        audit.Hash
+		}
 		err = tx.LeafData(ctx, head.Size-1, head.Size+1, func(index, slot uint64, data []byte) error {
-			chains, err := tx.Chains(ctx, []uint64{slot})
-			if err != nil {
-				return err
-			}
-			c := chains[slot]
-			hash := audit.LeafHash(data)
-			found = index == head.Size-1 && c.LastIndex == index && bytes.Equal(c.LastHash[:], hash[:])
+			last.index, last.slot, last.hash = index, slot, audit.LeafHash(data)
 			return nil
 		})
+		if err != nil {
+			return err
+		}
+		chains, err := tx.Chains(ctx, []uint64{last.slot})
+		end := chains[last.slot]
+		found := last.index == head.Size-1 && end.LastIndex == last.index && end.LastHash == last.hash
 		if err == nil && !found {
 			err = fault.New(fault.Corrupt, "vault.Open", "the audit log does not end where its head says").
 				WithHint("restore the catalog from a backup; nothing is served meanwhile")
