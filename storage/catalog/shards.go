@@ -41,7 +41,7 @@ func (tx *Tx) Attempt(ctx context.Context, id dataset.AttemptID) (storage.Attemp
 
 // AttemptByKey reads the attempt whose object this is.
 func (tx *Tx) AttemptByKey(ctx context.Context, objectKey string) (storage.Attempt, error) {
-	return attempts.one(ctx, tx, "catalog.AttemptByKey", "WHERE object_key = $1", objectKey)
+	return attempts.one(ctx, tx, "catalog.AttemptByKey", "WHERE object = $1", objectKey)
 }
 
 // Attempts lists the attempts started before a time, the oldest first.
