@@ -174,6 +174,9 @@ func TestRoundTripOfRandomTrees(t *testing.T) {
 		order := rand.New(rand.NewPCG(1, uint64(run))).Perm(p.Shards())
 		for _, n := range order {
 			raw, m := write(t, p, n)
+			if s := p.shards[n]; m.Size > 64<<10 && s.end-s.first > 1 {
+				rt.Fatalf("shard %d has %d members and %d bytes", n, s.end-s.first, m.Size)
+			}
 			again, _ := write(t, plan(t, src, Options{ShardSize: 64 << 10}), n)
 			if !bytes.Equal(raw, again) {
 				rt.Fatalf("shard %d differs between two runs", n)

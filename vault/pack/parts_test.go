@@ -149,7 +149,7 @@ func TestJoinIsTakenUp(t *testing.T) {
 			put(t, filepath.Join(dir, hidden), string(pieces[0].raw[:1000]))
 		},
 		"appended, not recorded": func(t *testing.T, dir string) {
-			put(t, filepath.Join(dir, hidden), string(pieces[0].raw)+"and more")
+			put(t, filepath.Join(dir, hidden), strings.Repeat("and more", 100_000))
 		},
 		"recorded, not removed": func(t *testing.T, dir string) {
 			put(t, filepath.Join(dir, hidden), string(pieces[0].raw))
