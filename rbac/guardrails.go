@@ -138,12 +138,12 @@ func (g *guardrail) about(kind Kind, action Action) bool {
 		(g.actions == nil || slices.Contains(g.actions, action))
 }
 
-// checkGuardrails holds a table against every guardrail, for every request
-// that it could be asked to decide.
-func checkGuardrails(rules []Rule, ix *index) error {
+// checkGuardrails holds a table against guards, for every request that it
+// could be asked to decide.
+func checkGuardrails(rules []Rule, ix *index, guards []guardrail) error {
 	for k, kind := range Kinds {
 		for a, action := range Actions {
-			if err := checkCell(rules, ix[k][a], kind, action); err != nil {
+			if err := checkCell(rules, ix[k][a], guards, kind, action); err != nil {
 				return err
 			}
 		}
@@ -152,11 +152,11 @@ func checkGuardrails(rules []Rule, ix *index) error {
 }
 
 // checkCell does so for one kind and action.
-func checkCell(rules []Rule, about []int, kind Kind, action Action) error {
+func checkCell(rules []Rule, about []int, all []guardrail, kind Kind, action Action) error {
 	var guards []*guardrail
 	relevant := relevantFacts(rules, about)
-	for i := range guardrails {
-		if g := &guardrails[i]; g.about(kind, action) {
+	for i := range all {
+		if g := &all[i]; g.about(kind, action) {
 			guards = append(guards, g)
 			relevant |= g.reads
 		}
@@ -174,9 +174,6 @@ func checkCell(rules []Rule, about []int, kind Kind, action Action) error {
 				deny, allow = allRoles, 0
 			default:
 				deny |= r.roles
-			}
-			if deny == allRoles {
-				break
 			}
 		}
 		if allow == 0 || deny == allRoles {

@@ -63,7 +63,7 @@ func LoadPolicy(fsys fs.FS) (*Policy, error) {
 		return nil, refusal(op, err)
 	}
 	p := &Policy{hash: [32]byte(hash.Sum(nil)), rules: rules, index: indexRules(rules)}
-	if err := checkGuardrails(p.rules, p.index); err != nil {
+	if err := checkGuardrails(p.rules, p.index, guardrails); err != nil {
 		return nil, refusal(op, err)
 	}
 	if p.engine, err = newEngine(string(files[0]), rules); err != nil {
