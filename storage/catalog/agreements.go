@@ -11,7 +11,7 @@ import (
 var (
 	agreements = table[revised[dataset.Agreement]]{
 		name: "agreements", columns: "name, version, hash, created_by, created_at, revision, text",
-		into: func(r *revised[dataset.Agreement]) []any { return append(agreementBrief(r), &r.row.Text) },
+		into: func(r *revised[dataset.Agreement]) []any { return append(agreementBrief(r), raw{&r.row.Text}) },
 		values: func(r *revised[dataset.Agreement]) []any {
 			a := &r.row
 			return []any{a.Name, int64(a.Version), a.Hash[:], a.By[:], micros(a.At), int64(r.rev), blob(a.Text)}

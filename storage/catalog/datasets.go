@@ -65,6 +65,6 @@ func (tx *Tx) PutDatasetKey(ctx context.Context, id dataset.DatasetID, key stora
 func (tx *Tx) DatasetKey(ctx context.Context, id dataset.DatasetID) (storage.WrappedKey, error) {
 	var key storage.WrappedKey
 	err := tx.row(ctx, "catalog.DatasetKey", "SELECT epoch, sealed FROM dataset_keys WHERE dataset = $1",
-		[]any{id[:]}, &key.Epoch, &key.Sealed)
+		[]any{id[:]}, &key.Epoch, raw{&key.Sealed})
 	return key, err
 }

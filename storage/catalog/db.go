@@ -47,7 +47,7 @@ func Open(ctx context.Context, url string, opts Options) (*DB, error) {
 	var err error
 	switch path, isFile := strings.CutPrefix(url, "sqlite:"); {
 	case isFile:
-		db, err = openSQLite(op, path, opts)
+		db, err = openSQLite(ctx, op, path, opts)
 	case strings.HasPrefix(url, "postgres://"), strings.HasPrefix(url, "postgresql://"):
 		db, err = openPostgres(op, url, opts)
 	default:
@@ -55,7 +55,7 @@ func Open(ctx context.Context, url string, opts Options) (*DB, error) {
 			WithHint("write sqlite:PATH or postgres://USER@HOST/DATABASE")
 	}
 	if err != nil {
-		return nil, err
+		return nil, classify(ctx, op, err)
 	}
 	if err := db.migrate(ctx); err != nil {
 		return nil, errors.Join(classify(ctx, op, err), db.Close())

@@ -1,8 +1,6 @@
 package catalog
 
 import (
-	"context"
-	"database/sql"
 	"strconv"
 
 	"github.com/pressly/goose/v3"
@@ -23,10 +21,6 @@ type dialect struct {
 	Int, Text, Blob string
 	NoBytes         string // the literal of an empty blob
 	End             string // after a table's closing parenthesis
-
-	// prepare makes the database ready for migration, and refuses one that is
-	// not ours.
-	prepare func(ctx context.Context, db *sql.DB) error
 }
 
 var sqliteDialect = dialect{
@@ -38,7 +32,6 @@ var sqliteDialect = dialect{
 	Int:        "INTEGER", Text: "TEXT", Blob: "BLOB",
 	NoBytes: "x''",
 	End:     " STRICT",
-	prepare: prepareSQLite,
 }
 
 var postgresDialect = dialect{
@@ -49,7 +42,6 @@ var postgresDialect = dialect{
 	lockRow:    " FOR UPDATE",
 	Int:        "bigint", Text: `text COLLATE "C"`, Blob: "bytea",
 	NoBytes: "''",
-	prepare: func(context.Context, *sql.DB) error { return nil },
 }
 
 // placeholders gives "$first, …" for n parameters.

@@ -73,7 +73,7 @@ func (tx *Tx) AppendLeaves(ctx context.Context, list []storage.Leaf) error {
 	}
 	detailed := make([]storage.Leaf, 0, len(list))
 	for _, l := range list {
-		if l.Details != nil {
+		if len(l.Details) > 0 {
 			detailed = append(detailed, l)
 		}
 	}
@@ -124,7 +124,7 @@ func (tx *Tx) Leaves(ctx context.Context, q storage.LeafQuery, f func(storage.Le
 	return tx.each(ctx, op, false, query, w.args, func(rows *sql.Rows) error {
 		var l storage.Leaf
 		var principal []byte
-		if err := scan(rows, op, &l.Index, &l.Slot, &l.Kind, &l.Decision, &l.Time, &l.Data, &principal, &l.Details); err != nil {
+		if err := scan(rows, op, &l.Index, &l.Slot, &l.Kind, &l.Decision, &l.Time, raw{&l.Data}, &principal, raw{&l.Details}); err != nil {
 			return err
 		}
 		copy(l.Principal[:], principal)
@@ -165,7 +165,7 @@ func (tx *Tx) LeafData(ctx context.Context, from, to uint64, f func(index, slot 
 		[]any{int64(from), int64(to)}, func(rows *sql.Rows) error {
 			var index, slot uint64
 			var data []byte
-			if err := scan(rows, op, &index, &slot, &data); err != nil {
+			if err := scan(rows, op, &index, &slot, raw{&data}); err != nil {
 				return err
 			}
 			return f(index, slot, data)

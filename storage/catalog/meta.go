@@ -5,7 +5,7 @@ import "context"
 // Meta reads a named value of the vault as a whole.
 func (tx *Tx) Meta(ctx context.Context, key string) ([]byte, error) {
 	var value []byte
-	err := tx.row(ctx, "catalog.Meta", "SELECT value FROM meta WHERE name = $1", []any{key}, &value)
+	err := tx.row(ctx, "catalog.Meta", "SELECT value FROM meta WHERE name = $1", []any{key}, raw{&value})
 	return value, err
 }
 

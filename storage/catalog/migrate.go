@@ -58,9 +58,6 @@ func migrations(d *dialect) ([]*goose.Migration, error) {
 // several nodes start at once.
 func (db *DB) migrate(ctx context.Context) error {
 	const op = "catalog.Open"
-	if err := db.dialect.prepare(ctx, db.writers.db); err != nil {
-		return err
-	}
 	list, err := migrations(db.dialect)
 	if err != nil {
 		return fault.Wrap(fault.Internal, op, "the embedded migrations are broken", err)

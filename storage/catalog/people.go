@@ -11,8 +11,8 @@ import (
 var principals = table[storage.Principal]{
 	name: "principals", columns: "id, handle, service, disabled, region, key_epoch, key_sealed, profile, revision, created_at, created_by",
 	into: func(p *storage.Principal) []any {
-		return []any{fixed(p.ID[:]), &p.Handle, flag{&p.Service}, moment{&p.Disabled}, &p.Region, &p.Key.Epoch, &p.Key.Sealed,
-			&p.Profile, &p.Revision, moment{&p.CreatedAt}, fixed(p.CreatedBy[:])}
+		return []any{fixed(p.ID[:]), &p.Handle, flag{&p.Service}, moment{&p.Disabled}, &p.Region, &p.Key.Epoch, raw{&p.Key.Sealed},
+			raw{&p.Profile}, &p.Revision, moment{&p.CreatedAt}, fixed(p.CreatedBy[:])}
 	},
 	values: func(p *storage.Principal) []any {
 		return []any{p.ID[:], p.Handle, bit(p.Service), micros(p.Disabled), p.Region, int64(p.Key.Epoch), blob(p.Key.Sealed),

@@ -3,6 +3,7 @@ package catalog
 import (
 	"context"
 	"database/sql"
+	"encoding/binary"
 	"errors"
 	"io/fs"
 	"net/url"
@@ -24,31 +25,27 @@ const (
 	checkedWhole = 32 << 20
 )
 
-func openSQLite(op, path string, opts Options) (*DB, error) {
+func openSQLite(ctx context.Context, op, path string, opts Options) (*DB, error) {
+	if path == "" {
+		return nil, fault.New(fault.Invalid, op, "the database's path is missing").WithHint("write sqlite:PATH")
+	}
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return nil, fault.Wrap(fault.Invalid, op, "bad path of the database", err)
 	}
-	// SQLite would create the file with the umask's mode; its -wal and -shm
-	// files take the mode of this one.
-	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, fault.Wrap(fault.Unavailable, op, "the database's folder does not exist", err).
-			WithHint("create the folder, or correct the path")
-	case err != nil:
-		return nil, fault.Wrap(fault.Unavailable, op, "the database's file cannot be opened for writing", err).
-			WithHint("check the owner and the mode of the file and its folder")
+	if err := checkFile(op, path); err != nil {
+		return nil, err
 	}
-	file.Close()
-
+	if err := inspect(ctx, op, path); err != nil {
+		return nil, err
+	}
 	writers, err := sql.Open("sqlite", sqliteDSN(path, "journal_mode(WAL)", "synchronous(FULL)"))
 	if err != nil {
-		return nil, fault.Wrap(fault.Internal, op, "cannot open SQLite", err)
+		return nil, err
 	}
 	readers, err := sql.Open("sqlite", sqliteDSN(path, "query_only(1)"))
 	if err != nil {
-		return nil, fault.Wrap(fault.Internal, op, "cannot open SQLite", err)
+		return nil, err
 	}
 	return pools(&sqliteDialect, writers, readers, 1, opts.Readers), nil
 }
@@ -58,15 +55,67 @@ func sqliteDSN(path string, pragmas ...string) string {
 		"busy_timeout(5000)", // milliseconds; for other programs, such as a backup
 		"foreign_keys(1)",
 		"trusted_schema(0)",
-		"fullfsync(1)", // macOS: fsync alone does not reach the disk there
-		"cache_size(-8192)",
+		"fullfsync(1)",      // macOS: fsync alone does not reach the disk there
+		"cache_size(-8192)", // KiB
 	}, pragmas...)}
 	return (&url.URL{Scheme: "file", Path: path, RawQuery: query.Encode()}).String()
 }
 
-// prepareSQLite refuses a file that another program made, and a damaged one.
-func prepareSQLite(ctx context.Context, db *sql.DB) error {
-	const op = "catalog.Open"
+// checkFile creates the file, or looks at what SQLite itself would let pass:
+// it takes a file of a few bytes for an empty database, and a missing end for
+// zeroes.
+func checkFile(op, path string) error {
+	// SQLite would create the file with the umask's mode; its -wal and -shm
+	// files take the mode of this one.
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fault.Wrap(fault.Unavailable, op, "the database's folder does not exist", err).
+			WithHint("create the folder, or correct the path")
+	}
+	var info fs.FileInfo
+	if err == nil {
+		defer file.Close()
+		info, err = file.Stat()
+	}
+	if err != nil {
+		return fault.Wrap(fault.Unavailable, op, "the database's file cannot be opened for writing", err).
+			WithHint("check the owner and the mode of the file and its folder")
+	}
+	if info.Size() == 0 {
+		return nil
+	}
+	header := make([]byte, 100) // https://www.sqlite.org/fileformat.html
+	if _, err := file.ReadAt(header, 0); err != nil || string(header[:16]) != "SQLite format 3\x00" {
+		return fault.New(fault.Corrupt, op, "the file is not a SQLite database").
+			WithHint("check the path; if it is right, restore the file from a backup")
+	}
+	if log, err := os.Stat(path + "-wal"); err == nil && log.Size() > 0 {
+		return nil // the file may lawfully be shorter: the log has the rest
+	}
+	pageSize := int64(binary.BigEndian.Uint16(header[16:]))
+	if pageSize == 1 {
+		pageSize = 1 << 16
+	}
+	pages := int64(binary.BigEndian.Uint32(header[28:]))
+	if info.Size() < pages*pageSize {
+		return damaged(op, errors.New("the file's end is missing"))
+	}
+	return nil
+}
+
+func damaged(op string, err error) error {
+	return fault.Wrap(fault.Corrupt, op, "the database is damaged", err).
+		WithHint("keep a copy of the damaged file, and restore a backup")
+}
+
+// inspect refuses another program's database and a damaged one, before
+// anything is changed in it, and marks a new one as ours.
+func inspect(ctx context.Context, op, path string) error {
+	db, err := sql.Open("sqlite", sqliteDSN(path))
+	if err != nil {
+		return err
+	}
+	defer db.Close()
 	var app, tables, pages, pageSize int64
 	for query, into := range map[string]*int64{
 		"PRAGMA application_id":              &app,
@@ -94,8 +143,7 @@ func prepareSQLite(ctx context.Context, db *sql.DB) error {
 		return err
 	}
 	if verdict != "ok" {
-		return fault.Wrap(fault.Corrupt, op, "the database is damaged", errors.New(verdict)).
-			WithHint("keep a copy of the damaged file, and restore a backup")
+		return damaged(op, errors.New(verdict))
 	}
 	return nil
 }

@@ -207,6 +207,18 @@ func (t text) Scan(value any) error {
 	return t.to.UnmarshalText([]byte(s))
 }
 
+// raw scans a blob of any length; an empty one is nil, on both engines alike.
+type raw struct{ to *[]byte }
+
+func (r raw) Scan(value any) error {
+	b, ok := value.([]byte)
+	if !ok && value != nil {
+		return badRow{"bytes"}
+	}
+	*r.to = append([]byte(nil), b...)
+	return nil
+}
+
 // flag scans 0 or 1.
 type flag struct{ to *bool }
 
@@ -226,7 +238,7 @@ func bit(b bool) int64 {
 	return 0
 }
 
-// blob makes nil an empty blob rather than NULL.
+// blob makes nil an empty blob rather than NULL; raw reads it back as nil.
 func blob(b []byte) []byte {
 	if b == nil {
 		return []byte{}

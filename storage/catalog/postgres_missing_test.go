@@ -1,0 +1,5 @@
+//go:build !dsvault_pgxstdlib
+
+package catalog
+
+func init() { withoutPostgres = true }

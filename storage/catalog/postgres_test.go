@@ -1,0 +1,69 @@
+package catalog
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"dsvault/vault/fault"
+)
+
+// cutOff ends every connection of our catalogs to the database.
+func cutOff(t *testing.T, dsn string) {
+	t.Helper()
+	postgresExec(t, dsn, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'dsvault'")
+}
+
+func TestPostgresConnectionsThatEnd(t *testing.T) {
+	dsn := postgresDSN(t)
+	s := &fixture{T: t, db: open(t, dsn)}
+	ctx := t.Context()
+	// While idle: nobody notices.
+	for range 3 {
+		s.write(func(ctx context.Context, tx *Tx) error { return s.setMeta(ctx, tx, "a") })
+		same(t, "meta", s.metas("a"), "a")
+		cutOff(t, dsn)
+	}
+	// In a transaction: an outage, and nothing of it stays.
+	for _, commit := range []bool{false, true} {
+		tx, err := s.db.Begin(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.setMeta(ctx, tx, "b"); err != nil {
+			t.Fatal(err)
+		}
+		cutOff(t, dsn)
+		if !commit {
+			err = s.setMeta(ctx, tx, "c")
+			if !fault.Is(err, fault.Unavailable) || fault.HintOf(err) == "" {
+				t.Errorf("cut off: %v", err)
+			}
+		}
+		if err := tx.Commit(); !fault.Is(err, fault.Unavailable) {
+			t.Errorf("commit after it was cut off: %v", err)
+		}
+	}
+	same(t, "what stayed", s.metas("a", "b", "c"), "a")
+}
+
+func TestPostgresThatIsNotThere(t *testing.T) {
+	dsn := postgresDSN(t)
+	for name, url := range map[string]string{
+		"server":   "postgres://ann:top-secret@127.0.0.1:1/x?sslmode=disable",
+		"database": strings.Replace(dsn, "@localhost/", ":top-secret@localhost/nope", 1),
+		"user":     strings.Replace(dsn, "postgres@", "nobody:top-secret@", 1),
+	} {
+		_, err := Open(t.Context(), url, Options{})
+		if !fault.Is(err, fault.Unavailable) || fault.HintOf(err) == "" {
+			t.Errorf("%s: %v", name, err)
+		}
+		if strings.Contains(errText(err), "top-secret") {
+			t.Errorf("%s: the password is in the error", name)
+		}
+	}
+	_, err := Open(t.Context(), "postgres://ann:top-secret@host:port/x", Options{})
+	if !fault.Is(err, fault.Invalid) || strings.Contains(errText(err), "top-secret") {
+		t.Errorf("bad URL: %v", err)
+	}
+}
