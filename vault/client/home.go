@@ -1,0 +1,219 @@
+package client
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"dsvault/vault/dataset"
+	"dsvault/vault/fault"
+	"dsvault/vault/seal"
+)
+
+// The files of a login. All are 0600 in a folder of 0700.
+const (
+	loginFile  = "login.json"
+	tokenFile  = "token"
+	deviceFile = "device.key"
+)
+
+// maxHomeFile bounds what is read of each.
+const maxHomeFile = 64 << 10
+
+// Login is what the client remembers of a server. None of it is secret, but
+// the pinned key must not be changed by others.
+type Login struct {
+	URL            string           `json:"url"`
+	AllowPlainHTTP bool             `json:"allow_plain_http,omitempty"`
+	Handle         string           `json:"handle"`
+	Device         dataset.DeviceID `json:"device"`
+	DeviceName     string           `json:"device_name"`
+	LogOrigin      string           `json:"log_origin"` // pinned at the first login
+	LogKey         string           `json:"log_key"`
+}
+
+// Home is the config folder of a user: login.json, token and device.key of the
+// first server that they logged in to, and of each further server the same in
+// servers/HOST_PORT.
+type Home struct{ dir string }
+
+// OpenHome uses a folder, which need not exist yet. An empty dir means
+// "dsvault" in the user's config folder.
+func OpenHome(dir string) (*Home, error) {
+	if dir == "" {
+		base, err := os.UserConfigDir()
+		if err != nil {
+			return nil, fault.Wrap(fault.Invalid, "client.OpenHome", "there is no config folder for this user", err).
+				WithHint("set DSVAULT_CONFIG to a folder of your own")
+		}
+		dir = filepath.Join(base, "dsvault")
+	}
+	return &Home{dir}, nil
+}
+
+// Dir is the folder.
+func (h *Home) Dir() string { return h.dir }
+
+// Current is the place of the first server's login.
+func (h *Home) Current() *Place { return &Place{h.dir} }
+
+// Server is the place of the login to the server with this URL, in normal
+// form. A server that is new gets the folder itself if that is still free.
+func (h *Home) Server(url string) (*Place, error) {
+	main := h.Current()
+	login, err := main.Login()
+	switch {
+	case err == nil && login.URL == url, fault.Is(err, fault.NotFound):
+		return main, nil
+	case err != nil:
+		return nil, err
+	}
+	_, name, _ := strings.Cut(url, "://")
+	name = strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '.' || r == '-' {
+			return r
+		}
+		return '_'
+	}, name)
+	return &Place{filepath.Join(h.dir, "servers", name)}, nil
+}
+
+// Place is the folder of one server's login.
+type Place struct{ dir string }
+
+// Dir is the folder.
+func (p *Place) Dir() string { return p.dir }
+
+// DevicePath is the path of the device key, an age key file that stock
+// `age -d -i` takes.
+func (p *Place) DevicePath() string { return filepath.Join(p.dir, deviceFile) }
+
+// Login reads what is known of the server; NotFound means no login yet.
+func (p *Place) Login() (Login, error) {
+	var l Login
+	data, err := p.read(loginFile, "client.Login")
+	if err != nil {
+		return l, err
+	}
+	if err := json.Unmarshal(data, &l); err != nil {
+		return l, fault.Wrap(fault.Corrupt, "client.Login", p.path(loginFile)+" is damaged", err).
+			WithHint("remove it and log in again")
+	}
+	return l, nil
+}
+
+// SaveLogin writes what is known of the server.
+func (p *Place) SaveLogin(l Login) error {
+	data, err := json.MarshalIndent(l, "", "  ")
+	if err != nil {
+		return fault.Wrap(fault.Internal, "client.SaveLogin", "cannot encode the login", err)
+	}
+	return p.write(loginFile, append(data, '\n'))
+}
+
+// Token reads the stored token; NotFound means none.
+func (p *Place) Token() (Secret, error) {
+	data, err := p.read(tokenFile, "client.Token")
+	if err != nil {
+		return Secret{}, err
+	}
+	return ParseSecret(string(data))
+}
+
+// SaveToken stores the token.
+func (p *Place) SaveToken(s Secret) error {
+	return p.write(tokenFile, []byte(s.Expose()+"\n"))
+}
+
+// Device reads the device key; NotFound means none.
+func (p *Place) Device() (*seal.Identity, error) {
+	data, err := p.read(deviceFile, "client.Device")
+	if err != nil {
+		return nil, err
+	}
+	defer clear(data)
+	return seal.ParseIdentity(data)
+}
+
+// EnsureDevice reads the device key, or makes and stores one, so that a second
+// login keeps the key that earlier shards were sealed to.
+func (p *Place) EnsureDevice() (*seal.Identity, error) {
+	id, err := p.Device()
+	if !fault.Is(err, fault.NotFound) {
+		return id, err
+	}
+	if id, err = seal.GenerateIdentity(); err != nil {
+		return nil, err
+	}
+	secret := id.Expose()
+	defer clear(secret)
+	var file bytes.Buffer
+	fmt.Fprintf(&file, "# dsvault device key: keep it secret\n# public key: %s\n%s\n", id.Recipient(), secret)
+	defer clear(file.Bytes())
+	return id, p.write(deviceFile, file.Bytes())
+}
+
+func (p *Place) path(name string) string { return filepath.Join(p.dir, name) }
+
+// read reads a file that nobody else may read.
+func (p *Place) read(name, op string) ([]byte, error) {
+	f, err := os.Open(p.path(name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fault.Wrap(fault.NotFound, op, "you are not logged in", err).
+			WithHint("run `dsvault login URL`")
+	}
+	if err != nil {
+		return nil, fault.Wrap(fault.Invalid, op, "cannot read "+p.path(name), err).
+			WithHint("check the folder that DSVAULT_CONFIG names")
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil || !info.Mode().IsRegular() {
+		return nil, fault.Wrap(fault.Invalid, op, p.path(name)+" is not a file", err)
+	}
+	if runtime.GOOS != "windows" && info.Mode().Perm()&0o077 != 0 {
+		return nil, fault.New(fault.Invalid, op, "others can read "+p.path(name)).
+			WithHint("run `chmod 600 " + p.path(name) + "`; if somebody may have read it, run `dsvault token rotate` and make a new device key")
+	}
+	data, err := io.ReadAll(io.LimitReader(f, maxHomeFile+1))
+	if err == nil && len(data) > maxHomeFile {
+		err = fault.New(fault.TooLarge, op, p.path(name)+" is too large")
+	}
+	return data, err
+}
+
+// write puts a file in place at once and whole.
+func (p *Place) write(name string, data []byte) (err error) {
+	defer func() {
+		if err != nil {
+			err = fault.Wrap(fault.Invalid, "client.write", "cannot write "+p.path(name), err).
+				WithHint("check the folder; DSVAULT_CONFIG names another one")
+		}
+	}()
+	if err := os.MkdirAll(p.dir, 0o700); err != nil {
+		return err
+	}
+	tmp, err := os.CreateTemp(p.dir, "."+name+"-*") // 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp.Name())
+	_, err = tmp.Write(data)
+	if err == nil {
+		err = tmp.Sync()
+	}
+	if closing := tmp.Close(); err == nil {
+		err = closing
+	}
+	if err != nil {
+		return err
+	}
+	return os.Rename(tmp.Name(), p.path(name))
+}

@@ -1,0 +1,235 @@
+package client
+
+import (
+	"context"
+	"io"
+	"iter"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
+
+	"dsvault/vault/audit"
+	"dsvault/vault/dataset"
+	"dsvault/vault/fault"
+	"dsvault/vault/wire"
+)
+
+// LogFilter selects records; its zero fields do not restrict.
+type LogFilter struct {
+	Actor string // a handle
+	Since time.Time
+}
+
+// Log walks through the records at and below a scope, oldest first. It does
+// not verify them; VerifyLog does.
+func (c *Client) Log(ctx context.Context, under dataset.Scope, filter LogFilter) iter.Seq2[wire.Record, error] {
+	q := url.Values{"under": {under.String()}}
+	if filter.Actor != "" {
+		q.Set("actor", filter.Actor)
+	}
+	if !filter.Since.IsZero() {
+		q.Set("since", filter.Since.UTC().Format(time.RFC3339Nano))
+	}
+	return pages[wire.Record](ctx, c, "client.Log", "/v1/log", q)
+}
+
+// LogHead gives the log's signed checkpoint and the slots at and below a scope.
+func (c *Client) LogHead(ctx context.Context, under dataset.Scope) (out wire.LogHead, err error) {
+	err = c.get(ctx, "client.LogHead", "/v1/log/head", url.Values{"under": {under.String()}}, &out)
+	return out, err
+}
+
+// LogPin is the log that a client trusts: its name and key, as kept from the
+// first login.
+type LogPin struct {
+	Origin string
+	Key    string // note verifier key
+}
+
+// VerifyOptions says what else to do while verifying.
+type VerifyOptions struct {
+	// Each hears of every record that is visible, in order, after its own
+	// checks and before those of the whole log. An error ends the walk.
+	Each func(wire.Record) error
+}
+
+// Verified is what a log was found to be.
+type Verified struct {
+	Origin  string           `json:"origin"`
+	Size    uint64           `json:"size"`   // leaves of the whole log
+	Seen    uint64           `json:"seen"`   // of these, read in full
+	Hidden  uint64           `json:"hidden"` // of these, known by their hash only
+	Root    dataset.HexBytes `json:"root"`
+	Slots   int              `json:"slots"`      // chains that were followed
+	Details uint64           `json:"details"`    // records whose personal details are those committed to
+	Open    []uint64         `json:"open_reads"` // reads that no record ends yet
+}
+
+// VerifyLog reads the log at and below a scope and recomputes everything: each
+// leaf's hash from its bytes, the chain of each scope, what is shown against
+// what the leaf says, personal details against their commitments, and the root
+// of the whole tree against a checkpoint signed by the pinned key. Leaves that
+// the caller may not see take part by their hash.
+//
+// What fails is Corrupt and wraps an *audit.VerifyError, which names the check.
+func (c *Client) VerifyLog(ctx context.Context, under dataset.Scope, pin LogPin, opts VerifyOptions) (Verified, error) {
+	const op = "client.VerifyLog"
+	key, err := note.NewVerifier(pin.Key)
+	if err != nil {
+		return Verified{}, fault.Wrap(fault.Invalid, op, "the log's key is not known on this machine", err).
+			WithHint("run `dsvault login URL` first: it keeps the key for later")
+	}
+	// The checkpoint comes first: what is read after it can only be newer.
+	head, err := c.LogHead(ctx, under)
+	if err != nil {
+		return Verified{}, err
+	}
+	cp, err := audit.OpenCheckpoint(head.Checkpoint, pin.Origin, key)
+	if err != nil {
+		return Verified{}, failed(err)
+	}
+	check := newLogCheck(cp, head, opts)
+	hashes := hashReader{c: c, under: under, size: cp.Size}
+	for rec, err := range c.Log(ctx, under, LogFilter{}) {
+		if err != nil {
+			return Verified{}, err
+		}
+		if rec.Index >= cp.Size {
+			break // written after the checkpoint
+		}
+		if err := check.hide(ctx, &hashes, rec.Index); err != nil {
+			return Verified{}, err
+		}
+		if err := check.record(rec); err != nil {
+			return Verified{}, err
+		}
+	}
+	if err := check.hide(ctx, &hashes, cp.Size); err != nil {
+		return Verified{}, err
+	}
+	return check.finish()
+}
+
+// failed reports a check that failed.
+func failed(err error) error {
+	return fault.Wrap(fault.Corrupt, "client.VerifyLog", "the log does not verify: "+err.Error(), err).
+		WithHint("keep this output and ask the operator and the other readers of this log; do not rely on it meanwhile")
+}
+
+// logCheck is one walk through the log.
+type logCheck struct {
+	cp       audit.Checkpoint
+	all      bool
+	each     func(wire.Record) error
+	verifier *audit.Verifier
+	next     uint64 // the leaf that comes next
+	details  uint64
+}
+
+func newLogCheck(cp audit.Checkpoint, head wire.LogHead, opts VerifyOptions) *logCheck {
+	whole := make(map[uint64]bool, len(head.Slots))
+	for _, slot := range head.Slots {
+		whole[slot] = true
+	}
+	k := &logCheck{cp: cp, all: head.All, each: opts.Each}
+	k.verifier = audit.NewVerifier(audit.WholeSlots(func(slot uint64) bool { return head.All || whole[slot] }))
+	if k.each == nil {
+		k.each = func(wire.Record) error { return nil }
+	}
+	return k
+}
+
+// hide adds the leaves before index that are not shown, by their hashes.
+func (k *logCheck) hide(ctx context.Context, hashes *hashReader, index uint64) error {
+	if k.all && k.next < index {
+		return failed(&audit.VerifyError{Check: audit.CheckOrder, Index: int64(k.next),
+			Detail: "it is not shown, though the whole log was asked for"})
+	}
+	for ; k.next < index; k.next++ {
+		h, err := hashes.at(ctx, k.next)
+		if err != nil {
+			return err
+		}
+		if err := k.verifier.AddHash(k.next, h); err != nil {
+			return failed(err)
+		}
+	}
+	return nil
+}
+
+// record adds a leaf that is shown, and checks that what is shown is the leaf.
+func (k *logCheck) record(rec wire.Record) error {
+	if err := k.verifier.AddLeaf(rec.Index, rec.Leaf); err != nil {
+		return failed(err)
+	}
+	k.next = rec.Index + 1
+	if err := compare(rec); err != nil {
+		return failed(err)
+	}
+	if len(rec.Personal) > 0 {
+		if len(rec.Salt) != 32 {
+			return failed(&audit.VerifyError{Check: audit.CheckDetails, Index: int64(rec.Index), Detail: "its salt is not 32 bytes"})
+		}
+		if err := k.verifier.CheckDetails(rec.Index, [32]byte(rec.Salt), rec.Personal); err != nil {
+			return failed(err)
+		}
+		k.details++
+	}
+	return k.each(rec)
+}
+
+func (k *logCheck) finish() (Verified, error) {
+	report, err := k.verifier.Finish(k.cp)
+	if err != nil {
+		return Verified{}, failed(err)
+	}
+	return Verified{
+		Origin: k.cp.Origin, Size: report.Size, Seen: report.Seen, Hidden: report.Hidden, Root: report.Root[:],
+		Slots: len(report.Slots), Details: k.details, Open: report.OpenReads,
+	}, nil
+}
+
+// hashReader reads leaf hashes in chunks, forwards only.
+type hashReader struct {
+	c     *Client
+	under dataset.Scope
+	size  uint64
+	from  uint64
+	chunk []byte
+}
+
+const (
+	hashSize  = 32
+	hashChunk = 1 << 14 // hashes of one request
+)
+
+func (r *hashReader) at(ctx context.Context, index uint64) (audit.Hash, error) {
+	const op = "client.VerifyLog"
+	if index < r.from || index >= r.from+uint64(len(r.chunk)/hashSize) {
+		to := min(index+hashChunk, r.size)
+		q := url.Values{"under": {r.under.String()}, "from": {strconv.FormatUint(index, 10)}, "to": {strconv.FormatUint(to, 10)}}
+		var chunk []byte
+		err := r.c.retry(ctx, maxRetries, func(ctx context.Context) error {
+			resp, err := r.c.send(ctx, request{op: op, method: http.MethodGet, path: "/v1/log/hashes", query: q})
+			if err != nil {
+				return err
+			}
+			defer resp.Body.Close()
+			chunk, err = io.ReadAll(io.LimitReader(resp.Body, hashSize*hashChunk+1))
+			return err
+		})
+		if err != nil {
+			return audit.Hash{}, err
+		}
+		if uint64(len(chunk)) != hashSize*(to-index) {
+			return audit.Hash{}, failed(&audit.VerifyError{Check: audit.CheckSize, Index: int64(index),
+				Detail: "the server does not give the hashes that its checkpoint covers"})
+		}
+		r.from, r.chunk = index, chunk
+	}
+	at := (index - r.from) * hashSize
+	return audit.Hash(r.chunk[at : at+hashSize]), nil
+}

@@ -1,0 +1,329 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
+
+	"dsvault/vault/dataset"
+	"dsvault/vault/fault"
+	"dsvault/vault/pack"
+	"dsvault/vault/seal"
+	"dsvault/vault/wire"
+)
+
+// PullOptions says what to pull and where to.
+type PullOptions struct {
+	Dir       string   // made if need be; "" means the working folder
+	Shard     *int     // only this shard; nil means all that one may read
+	Sealed    bool     // keep the shards sealed, as DATASET-0003.age
+	Purpose   string   // what the data is for; "" leaves it to the project
+	Overwrite bool     // replace files that differ
+	Parallel  int      // shards at a time; 0 means 2
+	Progress  Progress // may be nil
+}
+
+// Pulled says what a pull brought.
+type Pulled struct {
+	Dataset dataset.Scope `json:"dataset"`
+	Dir     string        `json:"dir"`
+	Shards  []PulledShard `json:"shards"` // by number
+	Files   int           `json:"files"`
+	Bytes   int64         `json:"bytes"` // plaintext
+}
+
+// PulledShard is one shard of it.
+type PulledShard struct {
+	Number  int             `json:"number"`
+	Packing dataset.Packing `json:"packing"`
+	Name    string          `json:"name,omitempty"` // what now lies in the folder, unless it was a tar
+	Files   int             `json:"files"`
+	Same    int             `json:"same,omitempty"` // of these, there already
+	Bytes   int64           `json:"bytes"`
+	Missing int             `json:"missing,omitempty"` // parts that the file still lacks
+	Leaf    string          `json:"leaf,omitempty"`    // INDEX:HASH of this read in the log
+}
+
+// Pull fetches shards sealed to this device, opens them here and checks them
+// against their sealed manifests. Nothing appears under its final name before
+// that. Each shard is a read of its own in the log.
+//
+// Without Shard it fetches what the caller may read: for labelers and
+// contractors what is assigned to them, otherwise the whole dataset.
+func (c *Client) Pull(ctx context.Context, scope dataset.Scope, opts PullOptions) (Pulled, error) {
+	const op = "client.Pull"
+	if opts.Dir == "" {
+		opts.Dir = "."
+	}
+	if opts.Progress == nil {
+		opts.Progress = noProgress{}
+	}
+	out := Pulled{Dataset: scope, Dir: opts.Dir, Shards: []PulledShard{}}
+	if scope.Depth() != 3 {
+		return out, notADataset(op, scope)
+	}
+	if c.device == nil || c.deviceID.IsZero() {
+		return out, fault.New(fault.Invalid, op, "this machine has no device key").WithHint("run `dsvault login URL` first")
+	}
+	numbers, err := c.readable(ctx, scope, opts.Shard)
+	if err != nil {
+		return out, err
+	}
+	if err := os.MkdirAll(opts.Dir, 0o777); err != nil {
+		return out, fault.Wrap(fault.Invalid, op, "cannot make the folder "+opts.Dir, err)
+	}
+	out.Shards = make([]PulledShard, len(numbers))
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.SetLimit(parallel(opts.Parallel))
+	for i, n := range numbers {
+		if groupCtx.Err() != nil {
+			break
+		}
+		group.Go(func() error {
+			p := puller{c: c, ref: dataset.ShardRef{Dataset: scope, Number: n}, opts: opts}
+			err := c.retry(groupCtx, shardRetries, p.run)
+			out.Shards[i] = p.out
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return out, err
+	}
+	if err := ctx.Err(); err != nil {
+		return out, contextFault(ctx, op, err)
+	}
+	for _, s := range out.Shards {
+		out.Files += s.Files
+		out.Bytes += s.Bytes
+	}
+	return out, nil
+}
+
+// readable gives the numbers of the shards that the caller is to read.
+func (c *Client) readable(ctx context.Context, scope dataset.Scope, only *int) ([]int, error) {
+	if only != nil {
+		return []int{*only}, nil
+	}
+	me, err := c.Whoami(ctx)
+	if err != nil {
+		return nil, err
+	}
+	annotates := slices.ContainsFunc(me.Grants, func(g wire.Grant) bool {
+		return (g.Role == dataset.Labeler || g.Role == dataset.Contractor) && g.Scope.Contains(scope)
+	})
+	if annotates {
+		var set dataset.ShardSet
+		for a, err := range c.Assignments(ctx, scope, "me") {
+			if err != nil {
+				return nil, err
+			}
+			set = set.Union(a.Shards)
+		}
+		if len(set) > 0 {
+			return slices.Collect(set.All()), nil
+		}
+	}
+	var numbers []int
+	for s, err := range c.Shards(ctx, scope) {
+		if err != nil {
+			return nil, err
+		}
+		numbers = append(numbers, s.Number)
+	}
+	if len(numbers) == 0 {
+		return nil, fault.New(fault.NotFound, "client.Pull", scope.String()+" has no shards yet")
+	}
+	return numbers, nil
+}
+
+// puller fetches one shard.
+type puller struct {
+	c    *Client
+	ref  dataset.ShardRef
+	opts PullOptions
+	out  PulledShard
+
+	expected, done int64 // as reported to the progress
+}
+
+// count counts sealed bytes for the progress.
+func (p *puller) count(r io.Reader) io.Reader {
+	return readerFunc(func(b []byte) (int, error) {
+		n, err := r.Read(b)
+		p.done += int64(n)
+		p.opts.Progress.Done(int64(n))
+		return n, err
+	})
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(b []byte) (int, error) { return f(b) }
+
+func (p *puller) run(ctx context.Context) (err error) {
+	const op = "client.Pull"
+	defer func() {
+		if err != nil {
+			p.opts.Progress.Done(-p.done)
+			p.opts.Progress.Expect(-p.expected)
+			p.done, p.expected = 0, 0
+		}
+	}()
+	target := filepath.Join(p.opts.Dir, fmt.Sprintf("%s-%04d.age", p.ref.Dataset.Base(), p.ref.Number))
+	if p.opts.Sealed && !p.opts.Overwrite {
+		// Before the request: a read that cannot be kept should not be made.
+		if _, err := os.Lstat(target); !errors.Is(err, fs.ErrNotExist) {
+			return fault.Wrap(fault.Conflict, op, target+" is there already", err).
+				WithHint("remove it, choose another folder with -o, or say --overwrite")
+		}
+	}
+	header := http.Header{wire.HeaderDevice: {p.c.deviceID.String()}}
+	if p.opts.Purpose != "" {
+		header.Set(wire.HeaderPurpose, url.PathEscape(p.opts.Purpose))
+	}
+	resp, err := p.c.send(ctx, request{op: op, method: http.MethodGet, path: shardPath(p.ref) + "/sealed", header: header})
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	manifest, err := p.manifest(resp)
+	if err != nil {
+		return err
+	}
+	p.expected = resp.ContentLength
+	p.opts.Progress.Expect(p.expected)
+	p.out = PulledShard{Number: p.ref.Number, Packing: manifest.Packing, Leaf: resp.Header.Get(wire.HeaderLeaf)}
+	if p.opts.Sealed {
+		return p.keep(ctx, p.count(resp.Body), manifest, target)
+	}
+	plain, err := seal.Open(p.count(resp.Body), p.c.device)
+	if err != nil {
+		return err
+	}
+	result, err := pack.Unpack(ctx, p.opts.Dir, plain, manifest, pack.UnpackOptions{Overwrite: p.opts.Overwrite})
+	p.out.Files, p.out.Same, p.out.Bytes = result.Files, result.Same, result.Bytes
+	p.out.Name, p.out.Missing = result.Name, result.Missing
+	return err
+}
+
+// manifest opens the manifest that came with a shard and checks that it is of
+// the shard that was asked for.
+func (p *puller) manifest(resp *http.Response) (dataset.Manifest, error) {
+	const op = "client.Pull"
+	var m dataset.Manifest
+	bad := func(why string, err error) (dataset.Manifest, error) {
+		return dataset.Manifest{}, fault.Wrap(fault.Corrupt, op, fmt.Sprintf("shard %s: %s", p.ref, why), err).
+			WithHint("tell the operator; nothing was written")
+	}
+	sealed, err := base64.StdEncoding.DecodeString(resp.Header.Get(wire.HeaderManifest))
+	if err != nil {
+		return bad("the manifest is not base64", err)
+	}
+	plain, err := seal.OpenBytes(sealed, p.c.device, dataset.MaxManifest)
+	if err != nil {
+		return bad("the manifest does not open with this device's key", err)
+	}
+	decoder := json.NewDecoder(bytes.NewReader(plain))
+	if err := decoder.Decode(&m); err != nil {
+		return bad("the manifest makes no sense", err)
+	}
+	switch {
+	case m.Version != 1:
+		return m, fault.New(fault.Invalid, op, fmt.Sprintf("shard %s: its manifest has version %d", p.ref, m.Version)).
+			WithHint("get a newer dsvault")
+	case m.Number != p.ref.Number:
+		return bad(fmt.Sprintf("the server gave shard %d instead", m.Number), nil)
+	case resp.ContentLength != seal.SealedSize(m.Size):
+		return bad("its size is not the one in the manifest", nil)
+	}
+	return m, nil
+}
+
+// keep stores the sealed shard as it came, after checking all of it.
+func (p *puller) keep(ctx context.Context, sealed io.Reader, m dataset.Manifest, target string) error {
+	const op = "client.Pull"
+	tmp, err := os.CreateTemp(p.opts.Dir, ".dsvault-*.age")
+	if err != nil {
+		return fault.Wrap(fault.Invalid, op, "cannot write to "+p.opts.Dir, err)
+	}
+	defer os.Remove(tmp.Name())
+	defer tmp.Close()
+	disk := &diskWriter{w: tmp}
+	plain, err := seal.Open(io.TeeReader(sealed, disk), p.c.device)
+	if err != nil {
+		return disk.or(err)
+	}
+	hash := sha256.New()
+	n, err := io.Copy(hash, plain)
+	if err != nil {
+		return disk.or(err)
+	}
+	if n != m.Size || !bytes.Equal(hash.Sum(nil), m.SHA256) {
+		return fault.New(fault.Corrupt, op, fmt.Sprintf("shard %s: the data is not that of its manifest", p.ref)).
+			WithHint("tell the operator; nothing was written")
+	}
+	if err := ctx.Err(); err != nil {
+		return contextFault(ctx, op, err)
+	}
+	if err := errors.Join(tmp.Sync(), tmp.Close()); err != nil {
+		return fault.Wrap(fault.Invalid, op, "cannot write "+target, err)
+	}
+	if err := p.place(tmp.Name(), target); err != nil {
+		return err
+	}
+	p.out.Name, p.out.Bytes, p.out.Files = filepath.Base(target), m.Size, max(m.Files, 1)
+	return nil
+}
+
+// place gives the file its name; without Overwrite never that of another.
+func (p *puller) place(tmp, target string) error {
+	const op = "client.Pull"
+	err := error(nil)
+	if p.opts.Overwrite {
+		err = os.Rename(tmp, target)
+	} else if err = os.Link(tmp, target); err != nil && !errors.Is(err, fs.ErrExist) {
+		err = os.Rename(tmp, target) // a file system without hard links
+	}
+	switch {
+	case errors.Is(err, fs.ErrExist):
+		return fault.Wrap(fault.Conflict, op, target+" is there already", err).WithHint("say --overwrite to replace it")
+	case err != nil:
+		return fault.Wrap(fault.Invalid, op, "cannot write "+target, err)
+	}
+	return nil
+}
+
+// diskWriter remembers that the disk failed, so that this is not taken for a
+// failure of the connection or of the data.
+type diskWriter struct {
+	w   io.Writer
+	err error
+}
+
+func (d *diskWriter) Write(p []byte) (int, error) {
+	n, err := d.w.Write(p)
+	if err != nil {
+		d.err = err
+	}
+	return n, err
+}
+
+func (d *diskWriter) or(err error) error {
+	if d.err != nil {
+		return fault.Wrap(fault.Invalid, "client.Pull", "cannot write to the folder", d.err)
+	}
+	return err
+}

@@ -1,0 +1,278 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"hash"
+	"io"
+	"net/http"
+
+	"golang.org/x/sync/errgroup"
+
+	"dsvault/vault/dataset"
+	"dsvault/vault/fault"
+	"dsvault/vault/pack"
+	"dsvault/vault/seal"
+	"dsvault/vault/wire"
+)
+
+// Progress hears how far a push or a pull is. It is called from several
+// goroutines.
+type Progress interface {
+	// Expect says how many more bytes there will be; negative for fewer.
+	Expect(bytes int64)
+	// Done says how many bytes more are through; negative when a shard starts
+	// again.
+	Done(bytes int64)
+}
+
+type noProgress struct{}
+
+func (noProgress) Expect(int64) {}
+func (noProgress) Done(int64)   {}
+
+// shardRetries is how often a shard is sent or fetched again.
+const shardRetries = 2
+
+// PushOptions says how to push. The zero value is fine.
+type PushOptions struct {
+	ShardSize   int64    // plaintext bytes of a shard; 0 means pack.DefaultShardSize
+	Parallel    int      // shards at a time; 0 means 2
+	SkipSpecial bool     // leave out links, devices, sockets and FIFOs
+	Progress    Progress // may be nil
+	Skipped     func(path, why string)
+}
+
+// Pushed says what a push did.
+type Pushed struct {
+	Dataset wire.Dataset `json:"dataset"`
+	Shards  int          `json:"shards"` // of the dataset
+	Files   int          `json:"files"`  // regular files in it
+	Sent    int          `json:"sent"`   // shards that were sent now
+	Bytes   int64        `json:"bytes"`  // plaintext of these
+}
+
+// Push uploads a folder or a file as a dataset, which it creates if need be.
+// Every byte is sealed to the dataset's key before it leaves this machine. Run
+// again after an interruption, it sends only the shards that are missing or
+// whose files have changed since.
+//
+// A dataset that is complete cannot change: with the same content there is
+// nothing to do, with another it is a Conflict.
+func (c *Client) Push(ctx context.Context, path string, scope dataset.Scope, opts PushOptions) (Pushed, error) {
+	const op = "client.Push"
+	var out Pushed
+	if scope.Depth() != 3 {
+		return out, notADataset(op, scope)
+	}
+	plan, err := pack.NewPlan(ctx, path, pack.Options{
+		ShardSize: opts.ShardSize, SkipSpecial: opts.SkipSpecial, Skipped: opts.Skipped,
+	})
+	if err != nil {
+		return out, err
+	}
+	if out.Dataset, err = c.CreateDataset(ctx, scope); err != nil {
+		return out, err
+	}
+	out.Shards, out.Files = plan.Shards(), plan.Files()
+	to, err := seal.ParseRecipient(out.Dataset.Recipient)
+	if err != nil {
+		return out, err
+	}
+	missing, err := c.missing(ctx, scope, plan, out.Dataset.Salt)
+	if err != nil {
+		return out, err
+	}
+	if out.Dataset.Complete {
+		if len(missing) > 0 || out.Dataset.Shards != plan.Shards() {
+			return out, fault.New(fault.Conflict, op, scope.String()+" is complete, and its content is not that of "+path).
+				WithHint("push changed data as a new dataset; to compare unchanged data, use the same --shard-size as before")
+		}
+		return out, nil
+	}
+	p := pusher{c: c, scope: scope, to: to, plan: plan, salt: out.Dataset.Salt, progress: opts.Progress}
+	if p.progress == nil {
+		p.progress = noProgress{}
+	}
+	for _, n := range missing {
+		p.progress.Expect(plan.Size(n))
+	}
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.SetLimit(parallel(opts.Parallel))
+	for _, n := range missing {
+		if groupCtx.Err() != nil {
+			break
+		}
+		group.Go(func() error { return p.shard(groupCtx, n) })
+	}
+	if err := group.Wait(); err != nil {
+		return out, err
+	}
+	if err := ctx.Err(); err != nil {
+		return out, contextFault(ctx, op, err)
+	}
+	for _, n := range missing {
+		out.Sent++
+		out.Bytes += plan.Size(n)
+	}
+	out.Dataset, err = c.Complete(ctx, scope, plan.Shards())
+	return out, err
+}
+
+func parallel(n int) int {
+	if n <= 0 {
+		return 2
+	}
+	return min(n, 16)
+}
+
+func notADataset(op string, scope dataset.Scope) error {
+	return fault.New(fault.Invalid, op, scope.String()+" is not a dataset").
+		WithHint("name it CLIENT/PROJECT/DATASET, for example acme/signs/batch-1")
+}
+
+// missing gives the shards of the plan that the dataset has not, or not so.
+func (c *Client) missing(ctx context.Context, scope dataset.Scope, plan *pack.Plan, salt []byte) ([]int, error) {
+	have := make(map[int][]byte)
+	for s, err := range c.Shards(ctx, scope) {
+		if err != nil {
+			return nil, err
+		}
+		have[s.Number] = s.Fingerprint
+	}
+	var missing []int
+	for n := range plan.Shards() {
+		want := plan.Fingerprint(n, salt)
+		if !bytes.Equal(have[n], want[:]) {
+			missing = append(missing, n)
+		}
+	}
+	return missing, nil
+}
+
+// pusher sends the shards of one plan.
+type pusher struct {
+	c        *Client
+	scope    dataset.Scope
+	to       seal.Recipient
+	plan     *pack.Plan
+	salt     []byte
+	progress Progress
+}
+
+// shard sends one shard, from its first byte again if the connection fails:
+// each try has its own file key.
+func (p *pusher) shard(ctx context.Context, n int) error {
+	return p.c.retry(ctx, shardRetries, func(ctx context.Context) error { return p.attempt(ctx, n) })
+}
+
+func (p *pusher) attempt(ctx context.Context, n int) error {
+	fingerprint := p.plan.Fingerprint(n, p.salt)
+	var up wire.Upload
+	ref := dataset.ShardRef{Dataset: p.scope, Number: n}
+	err := p.c.post(ctx, "client.Push", shardPath(ref)+"/uploads",
+		wire.NewUpload{Fingerprint: fingerprint[:], Size: p.plan.Size(n)}, &up)
+	if err != nil {
+		return err
+	}
+	path := datasetPath(p.scope) + "/uploads/" + up.Attempt.String()
+	body := p.seal(ctx, n)
+	var stored wire.Stored
+	err = p.c.call(ctx, request{op: "client.Push", method: http.MethodPut, path: path,
+		body: body, size: seal.SealedSize(p.plan.Size(n))}, &stored)
+	manifest, sum, sealErr := body.finish()
+	switch {
+	case sealErr != nil && !errors.Is(sealErr, errStopped): // the cause, not what the connection made of it
+		err = sealErr
+	case err == nil && sealErr != nil:
+		err = fault.New(fault.Unavailable, "client.Push", "the server answered before it had the whole shard")
+	case err == nil && !bytes.Equal(stored.SHA256, sum):
+		err = fault.New(fault.Unavailable, "client.Push", "the server has other bytes than were sent").WithHint("try again")
+	}
+	if err == nil {
+		err = p.commit(ctx, path, manifest, sum)
+	}
+	if err != nil {
+		p.progress.Done(-body.reported)
+	}
+	return err
+}
+
+func (p *pusher) commit(ctx context.Context, path string, manifest dataset.Manifest, sum []byte) error {
+	plain, err := json.Marshal(manifest)
+	if err != nil {
+		return fault.Wrap(fault.Internal, "client.Push", "cannot encode the manifest", err)
+	}
+	sealed, err := seal.SealBytes(plain, p.to)
+	if err != nil {
+		return err
+	}
+	var shard wire.Shard
+	return p.c.post(ctx, "client.Push", path+"/commit", wire.Commit{SHA256: sum, Manifest: sealed}, &shard)
+}
+
+// errStopped ends the sealing of a shard whose request has failed.
+var errStopped = errors.New("client: the request ended")
+
+// sealedBody is the body of an upload: one shard, sealed while it is read. One
+// goroutine writes into the pipe; finish waits for it.
+type sealedBody struct {
+	*io.PipeReader
+	done     chan struct{}
+	hash     hash.Hash
+	progress Progress
+
+	// Owned by the writing goroutine until done is closed.
+	manifest dataset.Manifest
+	err      error
+	reported int64
+}
+
+func (p *pusher) seal(ctx context.Context, n int) *sealedBody {
+	pr, pw := io.Pipe()
+	b := &sealedBody{PipeReader: pr, done: make(chan struct{}), hash: sha256.New(), progress: p.progress}
+	go func() {
+		defer close(b.done)
+		b.err = b.run(ctx, p, n, pw)
+		pw.CloseWithError(b.err)
+	}()
+	return b
+}
+
+func (b *sealedBody) run(ctx context.Context, p *pusher, n int, pw *io.PipeWriter) error {
+	w, err := seal.Seal(io.MultiWriter(pw, b.hash), p.to)
+	if err != nil {
+		return err
+	}
+	if b.manifest, err = p.plan.Write(ctx, n, reportingWriter{w, b}); err != nil {
+		return err
+	}
+	return w.Close()
+}
+
+// Close tells the writing goroutine that nobody reads on.
+func (b *sealedBody) Close() error { return b.CloseWithError(errStopped) }
+
+// finish ends the sealing, also of a body that was not read to its end.
+func (b *sealedBody) finish() (dataset.Manifest, []byte, error) {
+	b.Close()
+	<-b.done
+	return b.manifest, b.hash.Sum(nil), b.err
+}
+
+// reportingWriter counts the plaintext for the progress.
+type reportingWriter struct {
+	w io.Writer
+	b *sealedBody
+}
+
+func (r reportingWriter) Write(p []byte) (int, error) {
+	n, err := r.w.Write(p)
+	r.b.reported += int64(n)
+	r.b.progress.Done(int64(n))
+	return n, err
+}
+
