@@ -31,17 +31,20 @@ type Object struct {
 }
 
 // Objects keeps sealed bytes under flat keys of 1 to 512 bytes of
-// [A-Za-z0-9._/-], with no empty, "." or ".." segments; other keys are
-// fault.Invalid. Implementations are safe for concurrent use, honour contexts,
+// [A-Za-z0-9._/-], with no empty, "." or ".." segments and none over 255 bytes;
+// other keys are fault.Invalid. No key may be the folder of another (a, a/b): a
+// store may refuse the second with fault.Conflict. Implementations are safe for concurrent use, honour contexts,
 // and return *fault.Error (Unavailable for outages, wrapping the cause) or one
 // of the sentinels, which errors.Is finds.
 type Objects interface {
 	// Put stores size bytes of r under key and returns once they are durable;
 	// size -1 means "until EOF", up to the store's limit. If r ends early, has
 	// more than size bytes, or fails, or ctx ends, nothing is visible under
-	// key and r's error is in the chain. Callers never put to one key twice
-	// with different bytes: each attempt has its own key. Put may therefore
-	// overwrite, and it never retries once r has been read from.
+	// key and r's error is in the chain. If the store fails at the last step,
+	// or ctx ends during it, the object may be there all the same, whole: make
+	// another attempt. Callers never put to one key twice with different bytes:
+	// each attempt has its own key. Put may therefore overwrite, and send again
+	// what it still holds, but it never reads from r again.
 	Put(ctx context.Context, key string, r io.Reader, size int64) (Object, error)
 
 	// Open reads length bytes from offset in one request; length -1 is to the

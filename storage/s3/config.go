@@ -107,7 +107,8 @@ func (c Config) check(op string) error {
 	if strings.ContainsFunc(c.Region, func(r rune) bool {
 		return !('a' <= r && r <= 'z' || '0' <= r && r <= '9' || r == '-')
 	}) {
-		return fault.New(fault.Invalid, op, "not a valid region name")
+		return fault.New(fault.Invalid, op, "not a valid region name").
+			WithHint("Region names have small letters, digits and hyphens, as in us-east-1.")
 	}
 	return nil
 }

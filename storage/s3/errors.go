@@ -92,11 +92,6 @@ func (s *Store) absentOr(ctx context.Context, op string, err error) error {
 	return storage.ErrNoObject
 }
 
-func noBucket(op string, err error) error {
-	return fault.Wrap(fault.Unavailable, op, "the bucket of the object store does not exist", err).
-		WithHint("Create the bucket, or correct its name and the endpoint.")
-}
-
 // classify is the one place that knows what S3 errors mean. All that is not
 // known is an outage: it never means "no".
 func classify(op string, err error) error {
@@ -116,8 +111,9 @@ func classify(op string, err error) error {
 	}
 	switch response.Code {
 	case minio.NoSuchBucket:
-		return noBucket(op, err)
-	case "InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken", "AuthorizationHeaderMalformed":
+		return unavailable("the bucket of the object store does not exist", "Create the bucket, or correct its name and the endpoint.")
+	case "InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken", "AuthorizationHeaderMalformed",
+		"XAdminUserNotFound": // versitygw's word for an unknown access key
 		return unavailable("the object store does not accept the server's credentials", credentialsHint)
 	case minio.AccessDenied, "AllAccessDisabled", "AccountProblem":
 		return unavailable("the object store refuses access", credentialsHint)
@@ -132,7 +128,10 @@ func classify(op string, err error) error {
 	case "XMinioStorageFull", "InsufficientStorage", "QuotaExceeded":
 		return unavailable("the object store is full", "Free space in the object store, then try again.")
 	}
-	if response.StatusCode == http.StatusForbidden {
+	switch response.StatusCode {
+	case 0: // no answer, or only part of one
+		return unavailable("the object store cannot be reached, or broke off", "Check the endpoint, the network and the object store, then try again.")
+	case http.StatusForbidden:
 		return unavailable("the object store refuses access", credentialsHint)
 	}
 	return unavailable("the object store does not work", "Try again; check the object store and the network if it goes on.")

@@ -1,7 +1,7 @@
 // Package s3 keeps objects in a bucket of an S3-compatible server.
 //
 // Of the server it needs PUT, GET with Range and If-Match, HEAD, DELETE,
-// ListObjectsV2, HEAD of the bucket, and multipart uploads. Every request that
+// ListObjectsV2 and multipart uploads. Every request that
 // stores bytes carries their SHA-256 in its signature, which the server has to
 // check: no new header, stronger than Content-MD5, and three times as fast.
 package s3
@@ -97,14 +97,17 @@ func (s *Store) Describe() string {
 	return text + " at " + s.core.EndpointURL().String()
 }
 
-// checkBucket is nil if the server says that the bucket is there.
+// checkBucket is nil if the server says that the bucket is there. It asks for a
+// listing, as answers to HEAD do not tell a missing bucket from an unknown key.
 func (s *Store) checkBucket(ctx context.Context, op string) error {
-	there, err := s.core.BucketExists(ctx, s.config.Bucket)
-	if err != nil {
-		return classify(op, err)
+	for info := range s.core.ListObjectsIter(ctx, s.config.Bucket, minio.ListObjectsOptions{Prefix: s.name(""), Recursive: true, MaxKeys: 1}) {
+		if info.Err != nil {
+			return classify(op, info.Err)
+		}
+		break
 	}
-	if !there {
-		return noBucket(op, nil)
+	if err := ctx.Err(); err != nil {
+		return classify(op, err)
 	}
 	return nil
 }

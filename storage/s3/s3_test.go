@@ -1,6 +1,8 @@
 package s3
 
 import (
+	"bytes"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -50,4 +52,67 @@ func TestConformance(t *testing.T) {
 			return mustOpen(t, server, prefix, nil)
 		})
 	})
+}
+
+func mustPut(t *testing.T, s *Store, key string, data []byte) storage.Object {
+	t.Helper()
+	o, err := s.Put(t.Context(), key, bytes.NewReader(data), int64(len(data)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
+func checkContent(t *testing.T, s *Store, key string, want []byte) {
+	t.Helper()
+	r, err := s.Open(t.Context(), key, 0, -1, "")
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer r.Close()
+	if got, err := io.ReadAll(r); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("%s has %d bytes, want %d; error %v", key, len(got), len(want), err)
+	}
+}
+
+// BenchmarkPut is bound by the server and its disk; see the ratio of the two.
+func BenchmarkPut(b *testing.B) {
+	const size = 64 << 20
+	data := make([]byte, size)
+	for _, server := range servers {
+		b.Run(server.name, func(b *testing.B) {
+			s := mustOpen(b, server.start(b), "", nil)
+			b.SetBytes(size)
+			for b.Loop() {
+				if _, err := s.Put(b.Context(), "a", bytes.NewReader(data), size); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkOpen reads one object in one request.
+func BenchmarkOpen(b *testing.B) {
+	const size = 64 << 20
+	for _, server := range servers {
+		b.Run(server.name, func(b *testing.B) {
+			s := mustOpen(b, server.start(b), "", nil)
+			if _, err := s.Put(b.Context(), "a", bytes.NewReader(make([]byte, size)), size); err != nil {
+				b.Fatal(err)
+			}
+			b.SetBytes(size)
+			for b.Loop() {
+				r, err := s.Open(b.Context(), "a", 0, -1, "")
+				if err != nil {
+					b.Fatal(err)
+				}
+				if _, err := io.Copy(io.Discard, r); err != nil {
+					b.Fatal(err)
+				}
+				r.Close()
+			}
+		})
+	}
 }
