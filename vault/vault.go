@@ -95,6 +95,10 @@ func Open(ctx context.Context, cfg Config) (*Vault, error) {
 		v.ledger.Close()
 		return nil, err
 	}
+	if err := v.recordPolicy(ctx, audit.KindNodeStart, cfg.Policy); err != nil {
+		v.ledger.Close()
+		return nil, err
+	}
 	running, stop := context.WithCancel(context.Background())
 	v.stop = stop
 	v.workers.Go(func() { v.watchStreams(running) })
@@ -142,8 +146,26 @@ func (v *Vault) Close() error {
 	return nil
 }
 
-// SetPolicy puts another checked policy in force at once.
-func (v *Vault) SetPolicy(p *rbac.Policy) { v.world.SetPolicy(p) }
+// LoadPolicy puts another checked policy in force and records it. Decisions
+// that were made on the old one and are not yet in the log are made again.
+func (v *Vault) LoadPolicy(ctx context.Context, p *rbac.Policy) error {
+	v.world.SetPolicy(p)
+	return v.recordPolicy(ctx, audit.KindPolicyLoad, p)
+}
+
+// recordPolicy writes the node's own record that names the policy in force.
+func (v *Vault) recordPolicy(ctx context.Context, kind audit.Kind, p *rbac.Policy) error {
+	root, err := v.root(ctx)
+	if err != nil {
+		return err
+	}
+	hash := p.Hash()
+	_, err = v.ledger.Record(ctx, ledger.Intent{
+		Kind: kind, Own: true, Place: root.place(), Object: audit.Object{Kind: audit.ObjectPolicy},
+		Fields: []audit.Field{audit.BytesField(audit.FieldPolicyHash, hash[:])}, PolicyChange: kind == audit.KindPolicyLoad,
+	})
+	return err
+}
 
 // Ready reports whether the catalog and the object store answer.
 func (v *Vault) Ready(ctx context.Context) error {

@@ -1,0 +1,202 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"dsvault/rbac"
+	"dsvault/storage"
+	"dsvault/storage/catalog"
+	"dsvault/storage/dir"
+	"dsvault/storage/s3"
+	"dsvault/vault"
+	"dsvault/vault/fault"
+	"dsvault/vault/identity"
+	"dsvault/vault/keys"
+)
+
+// nodeConfig says where a vault keeps its things. Data holds the keys, and
+// also the catalog and the objects unless they are named.
+type nodeConfig struct {
+	Data       string
+	Catalog    string // sqlite:PATH or postgres://…; default sqlite:DATA/catalog.db
+	Objects    string // dir:PATH or s3://…; default dir:DATA/objects
+	Policies   string // folder with model.conf, policy.csv and truth.csv; default the built-in policy
+	Passphrase keys.Passphrase
+	Logger     *slog.Logger
+}
+
+func (c nodeConfig) keyFolder() string { return filepath.Join(c.Data, "keys") }
+
+func (c nodeConfig) catalogURL() string {
+	if c.Catalog != "" {
+		return c.Catalog
+	}
+	return "sqlite:" + filepath.Join(c.Data, "catalog.db")
+}
+
+// embedded reports whether this process has the catalog to itself.
+func (c nodeConfig) embedded() bool { return strings.HasPrefix(c.catalogURL(), "sqlite:") }
+
+func (c nodeConfig) openObjects(ctx context.Context) (storage.Objects, error) {
+	const op = "dsvault.objects"
+	switch {
+	case c.Objects == "":
+		return dir.Open(filepath.Join(c.Data, "objects"))
+	case strings.HasPrefix(c.Objects, "dir:"):
+		return dir.Open(strings.TrimPrefix(c.Objects, "dir:"))
+	case strings.HasPrefix(c.Objects, "s3:"):
+		config, err := s3.ParseURL(c.Objects)
+		if err != nil {
+			return nil, err
+		}
+		return s3.Open(ctx, config)
+	}
+	return nil, fault.New(fault.Invalid, op, "unknown kind of object store").
+		WithHint("use --objects dir:PATH or --objects 's3://BUCKET?endpoint=…'")
+}
+
+func (c nodeConfig) policy() (*rbac.Policy, error) {
+	if c.Policies == "" {
+		return rbac.Default(), nil
+	}
+	return rbac.LoadPolicy(os.DirFS(c.Policies))
+}
+
+// initNode makes a vault and gives the first admin's token. Everything is made
+// in a folder beside Data and renamed at the end, so that Data is a whole vault
+// or is not there.
+func initNode(ctx context.Context, cfg nodeConfig, admin string) (identity.Secret, error) {
+	const op = "dsvault.init"
+	if _, err := os.ReadDir(cfg.Data); err == nil {
+		if err := os.Remove(cfg.Data); err != nil { // only an empty folder goes
+			return identity.Secret{}, fault.Wrap(fault.Conflict, op, cfg.Data+" is there already and is not empty", err).
+				WithHint("a vault is initialised once: start it with `dsvault serve`, or name another folder with --data")
+		}
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return identity.Secret{}, fault.Wrap(fault.Invalid, op, "cannot use "+cfg.Data, err).WithHint("name a folder with --data")
+	}
+	parent := filepath.Dir(filepath.Clean(cfg.Data))
+	if err := os.MkdirAll(parent, 0o700); err != nil {
+		return identity.Secret{}, fault.Wrap(fault.Unavailable, op, "cannot make "+parent, err)
+	}
+	stage, err := os.MkdirTemp(parent, ".dsvault-init-*") // 0700
+	if err != nil {
+		return identity.Secret{}, fault.Wrap(fault.Unavailable, op, "cannot write to "+parent, err)
+	}
+	defer os.RemoveAll(stage) // does nothing once it is renamed
+	final := cfg.Data
+	cfg.Data = stage
+	token, err := initStage(ctx, cfg, admin)
+	if err != nil {
+		return identity.Secret{}, err
+	}
+	if err := os.Rename(stage, final); err != nil {
+		return identity.Secret{}, fault.Wrap(fault.Conflict, op, "cannot put the vault at "+final, err).
+			WithHint("name a folder that does not exist with --data")
+	}
+	return token, syncFolder(parent)
+}
+
+func initStage(ctx context.Context, cfg nodeConfig, admin string) (identity.Secret, error) {
+	name := make([]byte, 8)
+	rand.Read(name) // never fails
+	if err := keys.Init(cfg.keyFolder(), "dsvault-log-"+hex.EncodeToString(name), cfg.Passphrase, rand.Reader); err != nil {
+		return identity.Secret{}, err
+	}
+	db, err := catalog.Open(ctx, cfg.catalogURL(), catalog.Options{})
+	if err != nil {
+		return identity.Secret{}, err
+	}
+	defer db.Close()
+	ring, err := keys.Open(cfg.keyFolder(), cfg.Passphrase, db, rand.Reader)
+	if err != nil {
+		return identity.Secret{}, err
+	}
+	if _, err := cfg.openObjects(ctx); err != nil {
+		return identity.Secret{}, err
+	}
+	return vault.Init(ctx, vault.InitConfig{
+		Catalog: db, Keys: ring, Admin: admin, Logger: cfg.Logger, Now: time.Now, Random: rand.Reader,
+	})
+}
+
+func syncFolder(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
+
+// node is a running vault with what it stands on.
+type node struct {
+	*vault.Vault
+	db     *catalog.DB
+	unlock func()
+}
+
+// openNode starts the vault in cfg.Data. It holds the folder: a second server
+// on the same embedded catalog is refused.
+func openNode(ctx context.Context, cfg nodeConfig) (*node, error) {
+	if _, err := os.Stat(cfg.keyFolder()); errors.Is(err, fs.ErrNotExist) {
+		return nil, fault.Wrap(fault.NotFound, "dsvault.serve", "there is no vault in "+cfg.Data, err).
+			WithHint("make one with `dsvault init`, or name its folder with --data")
+	}
+	policy, err := cfg.policy()
+	if err != nil {
+		return nil, err
+	}
+	n := &node{unlock: func() {}}
+	if cfg.embedded() {
+		if n.unlock, err = lockFolder(cfg.Data); err != nil {
+			return nil, err
+		}
+	}
+	if err := n.open(ctx, cfg, policy); err != nil {
+		n.Close()
+		return nil, err
+	}
+	return n, nil
+}
+
+func (n *node) open(ctx context.Context, cfg nodeConfig, policy *rbac.Policy) error {
+	objects, err := cfg.openObjects(ctx)
+	if err != nil {
+		return err
+	}
+	if n.db, err = catalog.Open(ctx, cfg.catalogURL(), catalog.Options{}); err != nil {
+		return err
+	}
+	ring, err := keys.Open(cfg.keyFolder(), cfg.Passphrase, n.db, rand.Reader)
+	if err != nil {
+		return err
+	}
+	n.Vault, err = vault.Open(ctx, vault.Config{
+		Catalog: n.db, Objects: objects, Keys: ring, Policy: policy, Logger: cfg.Logger,
+		Now: time.Now, Random: rand.Reader, Exclusive: cfg.embedded(),
+	})
+	return err
+}
+
+// Close ends the vault, then what it stands on.
+func (n *node) Close() error {
+	var err error
+	if n.Vault != nil {
+		err = n.Vault.Close()
+	}
+	if n.db != nil {
+		err = errors.Join(err, n.db.Close())
+	}
+	n.unlock()
+	return err
+}
