@@ -1,0 +1,420 @@
+package rbac
+
+import (
+	"encoding/binary"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"dsvault/vault/dataset"
+)
+
+// oracle knows what the world should know, and finds out by walking all of it.
+type oracle struct {
+	rules       []Rule
+	people      map[dataset.PrincipalID]PrincipalChange
+	clients     map[dataset.Scope]bool
+	projects    map[dataset.Scope]ProjectChange
+	datasets    map[dataset.Scope]DatasetChange
+	grants      map[dataset.GrantID]dataset.Grant
+	assignments map[dataset.AssignmentID]dataset.Assignment
+	signatures  []dataset.Signature
+	newest      map[string]int
+}
+
+func newOracle(p *Policy) *oracle {
+	return &oracle{
+		p.Rules(), map[dataset.PrincipalID]PrincipalChange{}, map[dataset.Scope]bool{}, map[dataset.Scope]ProjectChange{},
+		map[dataset.Scope]DatasetChange{}, map[dataset.GrantID]dataset.Grant{},
+		map[dataset.AssignmentID]dataset.Assignment{}, nil, map[string]int{},
+	}
+}
+
+func (o *oracle) apply(c Change) {
+	switch c := c.(type) {
+	case PrincipalChange:
+		o.people[c.ID] = c
+	case ClientChange:
+		o.clients[c.Scope] = true
+	case ProjectChange:
+		o.projects[c.Scope] = c
+	case DatasetChange:
+		o.datasets[c.Scope] = c
+	case GrantChange:
+		if old, ok := o.grants[c.ID]; !ok || old.Revoked.IsZero() {
+			o.grants[c.ID] = c.Grant
+		}
+	case AssignmentChange:
+		if old, ok := o.assignments[c.ID]; !ok || old.Ended.IsZero() {
+			o.assignments[c.ID] = c.Assignment
+		}
+	case AgreementChange:
+		o.newest[c.Name] = max(o.newest[c.Name], c.Version)
+	case SignatureChange:
+		o.signatures = append(o.signatures, c.Signature)
+	}
+}
+
+func (o *oracle) exists(s dataset.Scope) bool {
+	_, project := o.projects[s]
+	_, ds := o.datasets[s]
+	return s == dataset.Root || o.clients[s] || project || ds
+}
+
+// inForce lists the actor's grants that count at all.
+func (o *oracle) inForce(q Query) []dataset.Grant {
+	var list []dataset.Grant
+	for _, g := range o.grants {
+		if g.Principal == q.Actor && g.InForce(q.Now) && (g.Role != dataset.Service || o.people[q.Actor].Service) {
+			list = append(list, g)
+		}
+	}
+	return list
+}
+
+func (o *oracle) assigned(q Query, s dataset.Scope, byOther bool) bool {
+	for _, a := range o.assignments {
+		if a.Principal == q.Actor && a.InForce(q.Now) && a.Dataset == o.datasets[s].ID && !(byOther && a.By == q.Actor) &&
+			(q.Object.Kind == Dataset || a.Shards.Has(q.Object.Shard)) {
+			return true
+		}
+	}
+	return false
+}
+
+func (o *oracle) signed(q Query, name string) bool {
+	var last *dataset.Signature
+	for i := range o.signatures {
+		s := &o.signatures[i]
+		if s.Principal == q.Actor && s.Agreement == name && s.Version == o.newest[name] && (last == nil || !s.At.Before(last.At)) {
+			last = s
+		}
+	}
+	return o.newest[name] > 0 && last != nil && last.InForce(q.Now)
+}
+
+// facts finds the roles and facts of q at scope s.
+func (o *oracle) facts(q Query, s dataset.Scope) (RoleSet, Facts) {
+	var roles, given, near RoleSet
+	var f Facts
+	set := func(fact Facts, holds bool) {
+		if holds {
+			f |= fact
+		}
+	}
+	deep, deepGiven := map[dataset.Role]bool{}, map[dataset.Role]bool{}
+	for _, g := range o.inForce(q) {
+		contains := g.Scope.Contains(s)
+		if contains || q.Object.Kind == AgreementObj && q.Action == Read {
+			roles |= Roles(g.Role)
+			if g.By != q.Actor {
+				given |= Roles(g.Role)
+			}
+		}
+		if contains || s.Contains(g.Scope) {
+			near |= Roles(g.Role)
+		}
+		if contains && g.Scope != dataset.Root {
+			deep[g.Role] = true
+			deepGiven[g.Role] = deepGiven[g.Role] || g.By != q.Actor
+		}
+	}
+	ds, isDataset := o.datasets[s]
+	if isDataset {
+		set(Active|Live, ds.State == dataset.Active)
+		set(Restricted|Live, ds.State == dataset.Restricted)
+		set(Held, ds.State == dataset.Held)
+		set(Expired, ds.State == dataset.Expired)
+		set(Assigned, o.assigned(q, s, false))
+		set(DataGrant, o.assigned(q, s, false) && roles.Has(dataset.Admin))
+	}
+	set(Owner, deep[dataset.ClientUser])
+	set(Reviewing, deep[dataset.Reviewer])
+	set(Own, q.Object.Owner == q.Actor)
+	set(Author, q.Object.Owner == q.Actor && q.Object.Kind == Annotation)
+	set(Self, q.Target == q.Actor || q.Action == Approve && q.Object.Owner == q.Actor)
+	if p, ok := o.projects[s.At(2)]; ok {
+		set(Region, p.Region == "" || p.Region == o.people[q.Actor].Region)
+		set(Purpose, len(p.Purposes) == 0 || slices.Contains(p.Purposes, q.Purpose))
+		set(Sensitive, p.Sensitive)
+		set(Required, p.Agreement != "")
+		name := p.Agreement
+		if name == "" {
+			name = "nda"
+		}
+		set(NDA, o.signed(q, name))
+	}
+	set(Conflict, near.Has(dataset.Auditor) && near != Roles(dataset.Auditor) ||
+		near.Has(dataset.Contractor) && near.Has(dataset.Labeler))
+	if q.Object.Kind == Shard {
+		uses := roles.Has(dataset.Admin) || roles.Has(dataset.Labeler) || roles.Has(dataset.Contractor)
+		way := deep[dataset.ClientUser] || deep[dataset.Reviewer] || f.Has(Assigned) && uses
+		other := deepGiven[dataset.ClientUser] || deepGiven[dataset.Reviewer] || isDataset && o.assigned(q, s, true) &&
+			(roles.Has(dataset.Admin) || given.Has(dataset.Labeler) || given.Has(dataset.Contractor))
+		set(SelfGranted, way && !other)
+	}
+	return roles, f
+}
+
+// table reads the rules one by one, from their text.
+func (o *oracle) table(kind Kind, action Action, roles RoleSet, facts Facts) (bool, string) {
+	allowedBy := ""
+	for _, r := range o.rules {
+		if r.Kind != kind || r.Action != "*" && r.Action != string(action) || r.Role != "any" && !roles.Has(dataset.Role(r.Role)) {
+			continue
+		}
+		if need, forbid, _ := parseCondition(r.Condition); !facts.Has(need) || facts&forbid != 0 {
+			continue
+		}
+		if r.Deny {
+			return false, r.ID
+		}
+		if allowedBy == "" {
+			allowedBy = r.ID
+		}
+	}
+	return allowedBy != "", allowedBy
+}
+
+type answer struct {
+	allowed, visible bool
+	rule             string
+	roles            RoleSet
+	facts            Facts
+}
+
+func (o *oracle) decide(q Query) answer {
+	p, ok := o.people[q.Actor]
+	if !ok || p.Disabled {
+		return answer{}
+	}
+	s := q.Object.Scope
+	if depth := map[Kind]int{Org: 1, Project: 2, Dataset: 3}[q.Object.Kind]; q.Action == Create && depth > 0 && s.Depth() == depth {
+		s = s.Parent()
+	}
+	var a answer
+	a.roles, a.facts = o.facts(q, s)
+	reads := func(kind Kind, asked Query) bool {
+		asked.Object.Kind, asked.Action = kind, Read
+		_, facts := o.facts(asked, s)
+		roles, _ := o.facts(Query{Actor: q.Actor, Action: q.Action, Object: Object{Kind: q.Object.Kind}, Now: q.Now}, s)
+		ok, _ := o.table(kind, Read, roles, facts)
+		return ok
+	}
+	record := s == dataset.Root
+	if !record {
+		kind := [...]Kind{"", Org, Project, Dataset}[s.Depth()]
+		record = reads(kind, q)
+		if ds := q; kind == Dataset && o.exists(s) {
+			ds.Object.Kind = Dataset
+			record = record || o.assigned(ds, s, false) && a.roles != 0
+		}
+	}
+	if !o.exists(s) {
+		a.visible = record
+		return a
+	}
+	a.allowed, a.rule = o.table(q.Object.Kind, q.Action, a.roles, a.facts)
+	own := reads(q.Object.Kind, q)
+	a.visible = a.allowed || own || record
+	if q.Object.Kind == Person && q.Action != Create {
+		a.visible = a.allowed || own
+	}
+	return a
+}
+
+// until tries every moment at which anything ends.
+func (o *oracle) until(q Query) time.Time {
+	var ends []time.Time
+	for _, g := range o.grants {
+		ends = append(ends, g.Until)
+	}
+	for _, a := range o.assignments {
+		ends = append(ends, a.Until)
+	}
+	for _, s := range o.signatures {
+		ends = append(ends, s.Until)
+	}
+	slices.SortFunc(ends, time.Time.Compare)
+	for _, end := range ends {
+		if later := q; end.After(q.Now) {
+			later.Now = end
+			if !o.decide(later).allowed {
+				return end
+			}
+		}
+	}
+	return time.Time{}
+}
+
+var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
+func id[T ~[16]byte](n int) T {
+	var id T
+	binary.BigEndian.PutUint64(id[8:], uint64(n+1))
+	return id
+}
+
+func scopeOf(t testing.TB, s string) dataset.Scope {
+	t.Helper()
+	scope, err := dataset.ParseScope(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return scope
+}
+
+func pick[T any](r *rand.Rand, list []T) T { return list[r.IntN(len(list))] }
+
+// fuzzer makes random changes and questions in a small vault, where much
+// touches much.
+type fuzzer struct {
+	*rand.Rand
+	scopes []dataset.Scope
+	clock  int // minutes
+}
+
+func (f *fuzzer) time() time.Time { return epoch.Add(time.Duration(f.clock) * time.Minute) }
+
+func (f *fuzzer) until() time.Time {
+	if f.IntN(3) == 0 {
+		return time.Time{}
+	}
+	return f.time().Add(time.Duration(f.IntN(60)-5) * time.Minute)
+}
+
+func (f *fuzzer) ended() time.Time {
+	if f.IntN(4) > 0 {
+		return time.Time{}
+	}
+	return f.time()
+}
+
+func (f *fuzzer) person() dataset.PrincipalID { return id[dataset.PrincipalID](f.IntN(5)) }
+
+func (f *fuzzer) at(depth int) dataset.Scope {
+	for {
+		if s := pick(f.Rand, f.scopes); s.Depth() == depth {
+			return s
+		}
+	}
+}
+
+func (f *fuzzer) change() Change {
+	switch n := f.IntN(40); {
+	case n < 2:
+		return PrincipalChange{f.person(), f.IntN(3) == 0, f.IntN(6) == 0, pick(f.Rand, []string{"", "eu", "us"})}
+	case n < 3:
+		return ClientChange{f.at(1)}
+	case n < 5:
+		return ProjectChange{f.at(2), pick(f.Rand, [][]string{nil, {"labeling"}, {"labeling", "research"}}),
+			pick(f.Rand, []string{"", "eu"}), f.IntN(8) == 0, pick(f.Rand, []string{"", "", "nda", "strict"})}
+	case n < 8:
+		s := f.at(3)
+		i := slices.Index(f.scopes, s)
+		return DatasetChange{id[dataset.DatasetID](i), s, pick(f.Rand,
+			[]dataset.State{dataset.Active, dataset.Active, dataset.Active, dataset.Restricted, dataset.Held, dataset.Expired, "odd"})}
+	case n < 20:
+		who := f.IntN(5)
+		return GrantChange{dataset.Grant{
+			ID: id[dataset.GrantID](who*100 + f.IntN(8)), Principal: id[dataset.PrincipalID](who), Role: pick(f.Rand, dataset.Roles[:]),
+			Scope: pick(f.Rand, f.scopes), Until: f.until(), By: f.person(), Revoked: f.ended(),
+		}}
+	case n < 32:
+		s := f.at(3)
+		i, who := slices.Index(f.scopes, s), f.IntN(5)
+		return AssignmentChange{dataset.Assignment{
+			ID: id[dataset.AssignmentID]((who*100+i)*100 + f.IntN(6)), Principal: id[dataset.PrincipalID](who),
+			Dataset: id[dataset.DatasetID](i), Scope: s, Until: f.until(), By: f.person(), Ended: f.ended(),
+			Shards: pick(f.Rand, []dataset.ShardSet{{{First: 0, Last: 0}}, {{First: 1, Last: 2}}, {{First: 0, Last: 0}, {First: 2, Last: 3}}}),
+		}}
+	case n < 34:
+		return AgreementChange{pick(f.Rand, []string{"nda", "strict"}), 1 + f.IntN(2)}
+	default:
+		return SignatureChange{dataset.Signature{
+			Principal: f.person(), Agreement: pick(f.Rand, []string{"nda", "strict"}), Version: 1 + f.IntN(2),
+			At: f.time(), Until: f.until(), Withdrawn: f.ended(),
+		}}
+	}
+}
+
+func (f *fuzzer) query() Query {
+	q := Query{Actor: f.person(), Action: pick(f.Rand, Actions[:]), Purpose: pick(f.Rand, []string{"", "labeling", "research"}),
+		Object: Object{Kind: pick(f.Rand, Kinds[:]), Scope: pick(f.Rand, f.scopes), Shard: f.IntN(5) - 1}, Now: f.time()}
+	if f.IntN(2) == 0 { // what matters most
+		q.Action, q.Object.Kind, q.Object.Scope = Read, pick(f.Rand, []Kind{Shard, Shard, Dataset, Annotation}), f.at(3)
+	}
+	if f.IntN(2) == 0 {
+		q.Object.Owner = f.person()
+	}
+	if f.IntN(2) == 0 {
+		q.Target = f.person()
+	}
+	return q
+}
+
+// Random histories, each step of which the world and the oracle judge alike.
+func TestWorldAgainstOracle(t *testing.T) {
+	p := Default()
+	names := []string{"/", "acme", "beta", "acme/signs", "acme/roads", "beta/x", "acme/signs/b1", "acme/signs/b2",
+		"acme/roads/b1", "beta/x/b1", "acme-2", "acme/signs-2", "none/none/none"}
+	var scopes []dataset.Scope
+	for _, s := range names {
+		scopes = append(scopes, scopeOf(t, s))
+	}
+	histories := 40
+	if testing.Short() {
+		histories = 8
+	}
+	allowed, reads, lapsing, hidden := 0, 0, 0, 0
+	for seed := range histories {
+		f := &fuzzer{rand.New(rand.NewPCG(uint64(seed), 7)), scopes, 0}
+		w, o := NewWorld(p), newOracle(p)
+		for step := range 250 {
+			f.clock += f.IntN(3)
+			c := f.change()
+			if d, ok := c.(DatasetChange); ok && d.Scope.Base() == "none" {
+				continue // stays unknown
+			}
+			o.apply(c)
+			w.Apply(uint64(step), c)
+			if f.IntN(4) == 0 {
+				w.Apply(uint64(step), c) // twice is once
+			}
+			for range 12 {
+				q := f.query()
+				d, want := w.Decide(q), o.decide(q)
+				got := answer{d.Allowed, d.Visible, d.Rule, d.Roles, d.Facts}
+				if got != want {
+					t.Fatalf("history %d, step %d, %+v:\n%+v, but the oracle says\n%+v", seed, step, q, got, want)
+				}
+				if d.Allowed == (len(d.Reasons) > 0) {
+					t.Fatalf("%+v: allowed=%t with reasons %q", q, d.Allowed, d.Reasons)
+				}
+				if d.Revision != uint64(step) || d.Policy != p.Hash() {
+					t.Fatalf("decided at %d under %x", d.Revision, d.Policy)
+				}
+				if d.Allowed {
+					if until := o.until(q); !until.Equal(d.Until) {
+						t.Fatalf("history %d, step %d, %+v: until %v; the oracle says %v", seed, step, q, d.Until, until)
+					}
+					allowed++
+					if q.Object.Kind == Shard {
+						reads++
+					}
+					if !d.Until.IsZero() {
+						lapsing++
+					}
+				}
+				if !d.Visible {
+					hidden++
+				}
+			}
+		}
+	}
+	t.Logf("%d allowed, %d of them reads of shards, %d that lapse; %d hidden", allowed, reads, lapsing, hidden)
+	if reads == 0 || lapsing == 0 || hidden == 0 {
+		t.Error("the histories are too tame")
+	}
+}
