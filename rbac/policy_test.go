@@ -476,3 +476,16 @@ func TestWords(t *testing.T) {
 		t.Error("an unknown role added something")
 	}
 }
+
+// overlay is fsys with one file replaced.
+type overlay struct {
+	fs.FS
+	name, text string
+}
+
+func (o overlay) Open(name string) (fs.File, error) {
+	if name == o.name {
+		return fstest.MapFS{name: {Data: []byte(o.text)}}.Open(name)
+	}
+	return o.FS.Open(name)
+}
