@@ -92,7 +92,7 @@ func (v *Vault) Agreement(ctx context.Context, c identity.Caller, name string) (
 func (v *Vault) readAgreements(ctx context.Context, c identity.Caller) error {
 	root, err := v.root(ctx)
 	if err == nil {
-		_, err = v.ledger.Check(ctx, v.intent(c, audit.KindLogRead, root, rbac.Read, rbac.AgreementObj))
+		_, err = v.ledger.Check(ctx, v.intent(c, audit.KindList, root, rbac.Read, rbac.AgreementObj))
 	}
 	return err
 }

@@ -32,7 +32,7 @@ func (v *Vault) Can(ctx context.Context, c identity.Caller, person string, actio
 	who := c.Principal
 	self := person == "" || person == "me" || person == c.Handle
 	if !self {
-		in := v.intent(c, audit.KindLogRead, t, rbac.Test, rbac.PolicyObj)
+		in := v.intent(c, audit.KindList, t, rbac.Test, rbac.PolicyObj)
 		p, err := v.principal(ctx, c, person, in)
 		if err != nil {
 			return wire.Decision{}, err

@@ -157,7 +157,7 @@ func (v *Vault) Grants(ctx context.Context, c identity.Caller, scope dataset.Sco
 			return page, err
 		}
 	}
-	in := v.intent(c, audit.KindLogRead, t, rbac.Read, rbac.GrantObj)
+	in := v.intent(c, audit.KindList, t, rbac.Read, rbac.GrantObj)
 	if t.scope == dataset.Root && !v.allowed(in.Query) {
 		q.Principal = c.Principal
 	} else if _, err := v.ledger.Check(ctx, in); err != nil {
@@ -321,7 +321,7 @@ func (v *Vault) Assignments(ctx context.Context, c identity.Caller, scope datase
 			return page, err
 		}
 	}
-	in := v.intent(c, audit.KindLogRead, t, rbac.Read, rbac.AssignmentObj)
+	in := v.intent(c, audit.KindList, t, rbac.Read, rbac.AssignmentObj)
 	all := v.allowed(in.Query)
 	switch {
 	case person == "me" || person == c.Handle || person == "" && !all:

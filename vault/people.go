@@ -263,7 +263,7 @@ func (v *Vault) People(ctx context.Context, c identity.Caller, after string, lim
 	if err != nil {
 		return page, err
 	}
-	if _, err := v.ledger.Check(ctx, v.intent(c, audit.KindLogRead, root, rbac.Read, rbac.Person)); err != nil {
+	if _, err := v.ledger.Check(ctx, v.intent(c, audit.KindList, root, rbac.Read, rbac.Person)); err != nil {
 		return page, err
 	}
 	limit = clip(limit, wire.MaxPage)

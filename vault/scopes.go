@@ -198,7 +198,7 @@ func (v *Vault) orAbsent(ctx context.Context, c identity.Caller, t target, page 
 	if len(page.Items) > 0 || t.scope == dataset.Root {
 		return page, nil
 	}
-	in := v.intent(c, audit.KindLogRead, t, rbac.Read, recordKind(t.scope))
+	in := v.intent(c, audit.KindList, t, rbac.Read, recordKind(t.scope))
 	if !t.known {
 		return page, v.absent(ctx, in)
 	}

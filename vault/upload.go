@@ -94,7 +94,7 @@ func (v *Vault) readable(ctx context.Context, c identity.Caller, scope dataset.S
 	if err != nil {
 		return storage.Dataset{}, err
 	}
-	in := v.intent(c, audit.KindLogRead, t, rbac.Read, rbac.Dataset)
+	in := v.intent(c, audit.KindList, t, rbac.Read, rbac.Dataset)
 	if !t.known || scope.Depth() != 3 {
 		return storage.Dataset{}, v.absent(ctx, in)
 	}

@@ -14,6 +14,7 @@ const (
 	KindVaultInit Kind = 1
 	KindNodeStart Kind = 2
 	KindLogRead   Kind = 3 // somebody looked at the log
+	KindList      Kind = 4 // somebody looked at records that hold no data; only its refusals are recorded
 
 	KindRead      Kind = 10 // a read was admitted and is open until its read-end
 	KindReadEnd   Kind = 11 // closes the read named by ref-index
@@ -64,7 +65,7 @@ const (
 )
 
 var kindNames = map[Kind]string{
-	KindVaultInit: "vault-init", KindNodeStart: "node-start", KindLogRead: "log-read",
+	KindVaultInit: "vault-init", KindNodeStart: "node-start", KindLogRead: "log-read", KindList: "list",
 	KindRead: "read", KindReadEnd: "read-end", KindUpload: "upload", KindUploadEnd: "upload-end", KindExport: "export",
 	KindDatasetCreate: "dataset-create", KindDatasetComplete: "dataset-complete",
 	KindClientCreate: "client-create", KindProjectCreate: "project-create", KindProjectUpdate: "project-update",
