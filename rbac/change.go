@@ -103,7 +103,10 @@ func (c GrantChange) apply(w *World) {
 		at = len(p.grants)
 		p.grants = append(p.grants, grant{})
 	}
-	p.grants[at] = grant{id: c.ID, until: end(c.Until), scope: w.scope(c.Scope), role: uint8(role), self: c.By == c.Principal}
+	p.grants[at] = grant{
+		id: c.ID, until: end(c.Until), scope: w.scope(c.Scope), depth: uint8(c.Scope.Depth()),
+		role: uint8(role), self: c.By == c.Principal,
+	}
 }
 
 func (c AssignmentChange) apply(w *World) {

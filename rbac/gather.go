@@ -86,9 +86,8 @@ func (w *World) gatherGrants(g *grounds, p *person, q *Query, at *scope) {
 		if role == dataset.Service && !p.service {
 			continue
 		}
-		where := &w.scopes[r.scope]
-		contains := at.chain[where.depth] == r.scope
-		if contains || where.chain[at.depth] == at.chain[at.depth] && at.chain[at.depth] != 0 {
+		contains := at.chain[r.depth] == r.scope
+		if contains || r.depth > at.depth && w.below(r.scope, at) {
 			g.near[r.role] = max(g.near[r.role], r.until)
 		}
 		if !contains && !everywhere {
@@ -98,7 +97,7 @@ func (w *World) gatherGrants(g *grounds, p *person, q *Query, at *scope) {
 		if !r.self {
 			g.given[r.role] = max(g.given[r.role], r.until)
 		}
-		if contains && where.depth >= 1 {
+		if contains && r.depth >= 1 {
 			switch role {
 			case dataset.ClientUser:
 				both(&g.owner, r.until, r.self)
@@ -107,6 +106,12 @@ func (w *World) gatherGrants(g *grounds, p *person, q *Query, at *scope) {
 			}
 		}
 	}
+}
+
+// below reports whether scope number n lies below a place.
+func (w *World) below(n uint32, at *scope) bool {
+	here := at.chain[at.depth]
+	return here != 0 && w.scopes[n].chain[at.depth] == here
 }
 
 func (w *World) gatherAssignments(g *grounds, key pair, shard int) {

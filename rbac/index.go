@@ -63,6 +63,7 @@ type grant struct {
 	id    dataset.GrantID
 	until int64
 	scope uint32
+	depth uint8 // of the scope, so that most grants are judged without looking it up
 	role  uint8 // its place in dataset.Roles
 	self  bool  // granted by the principal
 }
