@@ -1,0 +1,129 @@
+// Package api serves the vault over HTTP, under /v1. It turns the credential
+// into a caller, parses typed IDs, calls one method of the vault and writes
+// JSON; it holds no policy. Every failure goes through one place, which answers
+// with a problem document (package wire) and logs the cause.
+package api
+
+import (
+	"cmp"
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/labstack/echo/v4"
+	"golang.org/x/time/rate"
+
+	"dsvault/vault"
+	"dsvault/vault/seal"
+	"dsvault/vault/wire"
+)
+
+// Options say how to serve. Logger, Now and Random are required; the zero
+// value of everything else is good.
+type Options struct {
+	Logger *slog.Logger
+	Now    func() time.Time
+	Random io.Reader // cryptographically secure; request IDs are drawn from it
+
+	// TrustProxy says that every request comes through a reverse proxy of ours
+	// that ends TLS: the caller's address is the last one of X-Forwarded-For,
+	// and a request counts as TLS unless X-Forwarded-Proto says otherwise.
+	// Without it those headers are ignored.
+	TrustProxy bool
+
+	// Idle is how long a peer may take for the next few KiB of a body, in
+	// either direction, before the stream ends; 0 means a minute. A stream may
+	// last as long as bytes flow.
+	Idle time.Duration
+
+	// MaxFile is the most bytes of a plain file; 0 means as many as fit into
+	// one shard once sealed, just under wire.MaxShard.
+	MaxFile int64
+
+	// Streams is how many shards and files may be on their way at once, and
+	// StreamsEach how many of one principal; 0 means 256 and 16.
+	Streams, StreamsEach int
+
+	// AuthFailures is how many tokens that do not hold an address may present
+	// in a row, and AuthRefill how many a second it regains; 0 means 50 and 5.
+	AuthFailures int
+	AuthRefill   rate.Limit
+}
+
+func (o Options) withDefaults() Options {
+	o.Idle = cmp.Or(o.Idle, time.Minute)
+	o.MaxFile = min(cmp.Or(o.MaxFile, maxFile), maxFile)
+	o.Streams, o.StreamsEach = cmp.Or(o.Streams, 256), cmp.Or(o.StreamsEach, 16)
+	o.AuthFailures, o.AuthRefill = cmp.Or(o.AuthFailures, 50), cmp.Or(o.AuthRefill, 5)
+	return o
+}
+
+// maxFile is the largest plaintext whose sealed form is within wire.MaxShard.
+var maxFile = func() int64 {
+	n := int64(wire.MaxShard)
+	for seal.SealedSize(n) > wire.MaxShard {
+		n -= seal.SealedSize(n) - wire.MaxShard
+	}
+	return n
+}()
+
+// server is the state behind the handler. It has no goroutines.
+type server struct {
+	vault    *vault.Vault
+	opts     Options
+	slots    slots
+	failures failures
+	ready    readiness
+}
+
+// New returns the handler of v's HTTP API. It is to be served by Server's
+// settings: its idle limits need a server without overall timeouts.
+func New(v *vault.Vault, opts Options) http.Handler {
+	opts = opts.withDefaults()
+	s := &server{
+		vault: v, opts: opts,
+		slots:    slots{all: opts.Streams, each: opts.StreamsEach},
+		failures: failures{burst: opts.AuthFailures, refill: opts.AuthRefill},
+	}
+	e := echo.New()
+	e.Logger.SetOutput(io.Discard) // everything is logged by frame
+	e.Use(s.frame)
+	for _, r := range s.routes() {
+		e.Add(r.method, r.path, r.serve(s))
+	}
+	return e
+}
+
+// What a request's head may cost.
+const (
+	headerTimeout   = 10 * time.Second
+	keepAlive       = 2 * time.Minute
+	maxHeader       = 32 << 10
+	maxH2Streams    = 64
+	maxH2BodyBuffer = 1 << 20
+)
+
+// Server returns an http.Server with the settings that New relies on. Requests
+// inherit from ctx: to end it cuts them off, so call Shutdown first. net/http's
+// own complaints, which name peers, go to logger at debug level.
+func Server(ctx context.Context, handler http.Handler, logger *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler:                      handler,
+		ReadHeaderTimeout:            headerTimeout,
+		IdleTimeout:                  keepAlive,
+		MaxHeaderBytes:               maxHeader,
+		BaseContext:                  func(net.Listener) context.Context { return ctx },
+		ErrorLog:                     slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
+		DisableGeneralOptionsHandler: true,
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams:          maxH2Streams,
+			MaxReceiveBufferPerStream:     maxH2BodyBuffer,
+			MaxReceiveBufferPerConnection: 4 * maxH2BodyBuffer,
+			SendPingTimeout:               30 * time.Second,
+			WriteByteTimeout:              time.Minute,
+		},
+	}
+}

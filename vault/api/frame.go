@@ -1,0 +1,245 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"dsvault/vault/dataset"
+	"dsvault/vault/fault"
+	"dsvault/vault/identity"
+	"dsvault/vault/ledger"
+	"dsvault/vault/wire"
+)
+
+// call is one request on its way through.
+type call struct {
+	echo.Context
+	actor  ledger.Actor
+	caller identity.Caller // once authenticated
+	secure bool            // came over TLS
+	query  url.Values
+	body   *source
+	out    *sink
+
+	err error // why it failed
+}
+
+func (c *call) ctx() context.Context { return c.Request().Context() }
+
+const maxAgent = 200 // characters of a User-Agent that are kept
+
+func (s *server) newCall(ec echo.Context) *call {
+	r := ec.Request()
+	control := http.NewResponseController(ec.Response().Writer)
+	c := &call{
+		Context: ec, secure: s.secure(r),
+		body: newSource(r, control, s.opts.Idle),
+		out:  &sink{ResponseWriter: ec.Response().Writer, control: control, idle: s.opts.Idle},
+	}
+	c.out.extend()
+	ec.Response().Writer = c.out
+	c.actor = ledger.Actor{
+		Request: dataset.NewID[dataset.RequestID](s.opts.Random),
+		Agent:   printable(r.UserAgent(), maxAgent),
+	}
+	if addr := s.address(r); addr.IsValid() {
+		c.actor.Address = addr.String()
+	}
+	h := ec.Response().Header()
+	h.Set(wire.HeaderRequestID, c.actor.Request.String())
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+	h.Set("Referrer-Policy", "no-referrer")
+	if c.secure {
+		h.Set("Strict-Transport-Security", "max-age=31536000")
+	}
+	return c
+}
+
+// frame is around every request: it gives it an ID and limits, turns errors and
+// panics into answers, and logs it.
+func (s *server) frame(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(ec echo.Context) error {
+		start := s.opts.Now()
+		c := s.newCall(ec)
+		aborted := true // unless the answer is whole
+		defer func() {
+			crash := recover()
+			if crash != nil && crash != http.ErrAbortHandler {
+				s.opts.Logger.Error("panic", "request", c.actor.Request, "panic", fmt.Sprint(crash), "stack", string(debug.Stack()))
+				err := fault.New(fault.Internal, "api.frame", "panic")
+				if c.err = err; !c.Response().Committed {
+					aborted = !c.problem(err)
+				}
+			}
+			c.out.close()
+			s.logCall(c, s.opts.Now().Sub(start), aborted)
+			if aborted {
+				panic(http.ErrAbortHandler) // the connection ends, so that nobody takes the answer for a whole one
+			}
+		}()
+		err := c.checkPath()
+		if err == nil {
+			err = routing(next(c))
+		}
+		aborted = err != nil && !c.problem(err)
+		return nil
+	}
+}
+
+// routing puts the router's own errors into our words. They stay recognisable.
+func routing(err error) error {
+	switch {
+	case errors.Is(err, echo.ErrNotFound):
+		return fault.Wrap(fault.NotFound, "api.route", "there is nothing at this address", err).WithHint("the API is under /v1")
+	case errors.Is(err, echo.ErrMethodNotAllowed):
+		return fault.Wrap(fault.Invalid, "api.route", "this address does not take this method", err)
+	}
+	return err
+}
+
+// checkPath refuses what no path of ours can be.
+func (c *call) checkPath() error {
+	u := c.Request().URL
+	switch {
+	case len(u.EscapedPath()) > maxPath || len(u.RawQuery) > maxQuery:
+		return fault.New(fault.Invalid, "api.checkPath", "the address is too long")
+	case strings.Contains(u.EscapedPath(), "%"):
+		return fault.New(fault.Invalid, "api.checkPath", "the path is percent-encoded").
+			WithHint("no name needs that; names are of a-z, 0-9, '-', '_' and '.'")
+	case c.Request().Method == http.MethodOptions && c.Path() != "": // no CORS
+		return routing(echo.ErrMethodNotAllowed)
+	}
+	return nil
+}
+
+// problem is the one place where errors become answers. It reports false if an
+// answer has begun already: then only aborting the connection tells the client.
+func (c *call) problem(err error) bool {
+	c.err = err
+	h := c.Response().Header()
+	if c.Response().Committed {
+		return false
+	}
+	p := wire.ProblemOf(err, c.actor.Request.String())
+	if allow, ok := c.Get(echo.ContextKeyHeaderAllow).(string); ok && errors.Is(err, echo.ErrMethodNotAllowed) {
+		h.Set("Allow", strings.TrimPrefix(allow, http.MethodOptions+", "))
+		p.Status, p.Title = http.StatusMethodNotAllowed, http.StatusText(http.StatusMethodNotAllowed)
+	}
+	if p.Retry > 0 {
+		h.Set("Retry-After", strconv.Itoa(p.Retry))
+	}
+	if p.Status == http.StatusUnauthorized {
+		h.Set("WWW-Authenticate", `Bearer realm="dsvault"`)
+	}
+	return c.answer(p.Status, wire.ProblemType, p) == nil
+}
+
+// answer writes a whole JSON answer, of known length.
+func (c *call) answer(status int, kind string, v any) error {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return fault.Wrap(fault.Internal, "api.answer", "cannot encode the answer", err)
+	}
+	data = append(data, '\n')
+	h := c.Response().Header()
+	h.Set("Content-Type", kind)
+	h.Set("Content-Length", strconv.Itoa(len(data)))
+	c.Response().WriteHeader(status)
+	if c.Request().Method == http.MethodHead {
+		return nil
+	}
+	_, err = c.Response().Write(data)
+	return err
+}
+
+// logCall writes one line, without names, addresses or anything of the
+// caller's. The cause is in it where an operator has to act.
+func (s *server) logCall(c *call, took time.Duration, aborted bool) {
+	code := fault.CodeOf(c.err)
+	status := c.Response().Status
+	level := slog.LevelInfo
+	route, method := c.Path(), c.Request().Method
+	if !slices.Contains(methods, method) {
+		method = "other"
+	}
+	attrs := []slog.Attr{
+		slog.String("method", method), slog.String("route", route), slog.Int("status", status),
+		slog.Duration("took", took), slog.Int64("bytes", c.Response().Size), slog.String("request", c.actor.Request.String()),
+	}
+	if c.err != nil {
+		attrs = append(attrs, slog.String("code", string(code)))
+	}
+	if aborted {
+		attrs = append(attrs, slog.Bool("aborted", true))
+	}
+	switch {
+	case code == fault.Internal || code == fault.Corrupt:
+		level = slog.LevelError
+	case code == fault.Unavailable:
+		level = slog.LevelWarn
+	case c.err == nil && (route == "/healthz" || route == "/readyz"):
+		level = slog.LevelDebug
+	}
+	if level >= slog.LevelWarn {
+		attrs = append(attrs, slog.String("cause", c.err.Error()))
+	}
+	s.opts.Logger.LogAttrs(context.WithoutCancel(c.ctx()), level, "request", attrs...)
+}
+
+var methods = []string{
+	http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions,
+}
+
+// address is where the request comes from; invalid if that cannot be told.
+func (s *server) address(r *http.Request) netip.Addr {
+	if hops := r.Header.Values("X-Forwarded-For"); s.opts.TrustProxy && len(hops) > 0 {
+		last := hops[len(hops)-1]
+		last = strings.TrimSpace(last[strings.LastIndexByte(last, ',')+1:])
+		if a, err := netip.ParseAddr(last); err == nil {
+			return a.Unmap().WithZone("")
+		}
+	}
+	return hostOf(r.RemoteAddr)
+}
+
+func hostOf(hostPort string) netip.Addr {
+	a, err := netip.ParseAddrPort(hostPort)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return a.Addr().Unmap().WithZone("")
+}
+
+// secure reports whether the request came over TLS, to us or to our proxy.
+func (s *server) secure(r *http.Request) bool {
+	if r.TLS != nil {
+		return true
+	}
+	if !s.opts.TrustProxy {
+		return false
+	}
+	proto := r.Header.Values("X-Forwarded-Proto")
+	return len(proto) == 0 || strings.EqualFold(proto[len(proto)-1], "https")
+}
+
+// local reports whether both ends of the connection are on this machine.
+func local(r *http.Request) bool {
+	here, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	return ok && hostOf(here.String()).IsLoopback() && hostOf(r.RemoteAddr).IsLoopback()
+}

@@ -1,0 +1,182 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"dsvault/vault/dataset"
+	"dsvault/vault/fault"
+)
+
+// authenticate finds out who calls. The credential is a bearer token in the
+// one Authorization header, and nowhere else.
+func (s *server) authenticate(c *call, allowInvite bool) error {
+	token, err := bearer(c.Request().Header)
+	if err != nil {
+		return err
+	}
+	from, now := s.address(c.Request()), s.opts.Now()
+	if err := s.failures.check(from, now); err != nil {
+		return err
+	}
+	c.caller, err = s.vault.Authenticate(c.ctx(), token, allowInvite, c.actor)
+	if fault.Is(err, fault.Unauthenticated) {
+		s.failures.add(from, now)
+	}
+	return err
+}
+
+const maxToken = 256 // bytes; ours are shorter
+
+func bearer(h http.Header) (string, error) {
+	const op = "api.bearer"
+	values := h.Values("Authorization")
+	if len(values) == 0 {
+		return "", fault.New(fault.Unauthenticated, op, "no token").WithHint("send Authorization: Bearer TOKEN, or run `dsvault login URL`")
+	}
+	scheme, token, ok := strings.Cut(values[0], " ")
+	if len(values) > 1 || !ok || !strings.EqualFold(scheme, "Bearer") || token == "" || len(token) > maxToken {
+		return "", fault.New(fault.Unauthenticated, op, "the Authorization header is not a bearer token").
+			WithHint("send Authorization: Bearer TOKEN, once")
+	}
+	return token, nil
+}
+
+const (
+	maxAddresses = 4096        // that are watched one by one
+	pruneEvery   = time.Second // at the most
+)
+
+// failures bounds how often an address may present tokens that do not hold. An
+// address that is beyond it waits, whatever it presents; others do not notice.
+// The zero value with burst and refill set is ready.
+type failures struct {
+	burst  int
+	refill rate.Limit
+
+	mu     sync.Mutex
+	by     map[netip.Prefix]*rate.Limiter // guarded by mu
+	others *rate.Limiter                  // guarded by mu; shared once the table is full
+	pruned time.Time                      // guarded by mu
+}
+
+func (f *failures) check(from netip.Addr, now time.Time) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	l := f.limiterLocked(from, now, false)
+	if l == nil {
+		return nil
+	}
+	missing := 1 - l.TokensAt(now)
+	if missing <= 0 {
+		return nil
+	}
+	return fault.New(fault.Busy, "api.authenticate", "too many tokens from your address did not hold").
+		WithHint("wait a little; check the token").WithRetry(time.Duration(missing / float64(f.refill) * float64(time.Second)))
+}
+
+func (f *failures) add(from netip.Addr, now time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.limiterLocked(from, now, true).AllowN(now, 1)
+}
+
+// limiterLocked finds the limiter for an address, and makes one if add is set;
+// otherwise it is nil for an address without failures.
+func (f *failures) limiterLocked(from netip.Addr, now time.Time, add bool) *rate.Limiter {
+	// Whoever has an IPv6 address has a /64 of them.
+	bits := min(from.BitLen(), 64)
+	prefix, _ := from.Prefix(bits)
+	if l, ok := f.by[prefix]; ok {
+		return l
+	}
+	if len(f.by) >= maxAddresses && now.Sub(f.pruned) >= pruneEvery {
+		f.pruned = now
+		for p, l := range f.by {
+			if l.TokensAt(now) >= float64(f.burst) {
+				delete(f.by, p)
+			}
+		}
+	}
+	full := len(f.by) >= maxAddresses
+	switch {
+	case full && f.others == nil:
+		f.others = rate.NewLimiter(f.refill, f.burst)
+		return f.others
+	case full:
+		return f.others
+	case !add:
+		return nil
+	}
+	if f.by == nil {
+		f.by = make(map[netip.Prefix]*rate.Limiter)
+	}
+	f.by[prefix] = rate.NewLimiter(f.refill, f.burst)
+	return f.by[prefix]
+}
+
+// slots bounds how many streams run at once. The zero value with all and each
+// set is ready.
+type slots struct {
+	all, each int
+
+	mu   sync.Mutex
+	used int                         // guarded by mu
+	by   map[dataset.PrincipalID]int // guarded by mu
+}
+
+// take reserves a stream; release gives it back.
+func (s *slots) take(who dataset.PrincipalID) (release func(), err error) {
+	const op = "api.slots"
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.by[who] >= s.each:
+		return nil, fault.New(fault.Busy, op, "you have too many transfers running").
+			WithHint("wait for one to end").WithRetry(2 * time.Second)
+	case s.used >= s.all:
+		return nil, fault.New(fault.Busy, op, "too many transfers are running").WithHint("try again soon").WithRetry(2 * time.Second)
+	}
+	if s.by == nil {
+		s.by = make(map[dataset.PrincipalID]int)
+	}
+	s.used++
+	s.by[who]++
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.used--
+		if s.by[who]--; s.by[who] == 0 {
+			delete(s.by, who)
+		}
+	}, nil
+}
+
+// readiness keeps the last answer for a moment, so that strangers cannot make
+// us ask the object store at their pace.
+type readiness struct {
+	mu  sync.Mutex
+	at  time.Time // guarded by mu
+	err error     // guarded by mu
+}
+
+func (r *readiness) check(ctx context.Context, now time.Time, ask func(context.Context) error) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.at.IsZero() && now.Sub(r.at) < readyFor {
+		return r.err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readyTimeout)
+	defer cancel()
+	r.at, r.err = now, nil
+	if err := ask(ctx); err != nil {
+		r.err = fault.Wrap(fault.Unavailable, "api.readyz", "not ready", err)
+	}
+	return r.err
+}
