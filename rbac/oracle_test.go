@@ -3,6 +3,7 @@ package rbac
 import (
 	"encoding/binary"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"testing"
 	"time"
@@ -363,9 +364,9 @@ func TestWorldAgainstOracle(t *testing.T) {
 	for _, s := range names {
 		scopes = append(scopes, scopeOf(t, s))
 	}
-	histories := 40
-	if testing.Short() {
-		histories = 8
+	histories := 12
+	if os.Getenv("DSVAULT_TEST_FULL") != "" {
+		histories = 200
 	}
 	allowed, reads, lapsing, hidden := 0, 0, 0, 0
 	for seed := range histories {
