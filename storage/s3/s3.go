@@ -3,7 +3,7 @@
 // Of the server it needs PUT, GET with Range and If-Match, HEAD, DELETE,
 // ListObjectsV2 and multipart uploads. Every request that
 // stores bytes carries their SHA-256 in its signature, which the server has to
-// check: no new header, stronger than Content-MD5, and three times as fast.
+// check: it is stronger than Content-MD5, and needs no header of its own.
 package s3
 
 import (
