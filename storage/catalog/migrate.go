@@ -74,7 +74,7 @@ func (db *DB) migrate(ctx context.Context) error {
 	if err != nil {
 		return fault.Wrap(fault.Internal, op, "cannot prepare the migrations", err)
 	}
-	if _, err := provider.Up(ctx); err != nil {
+	if err := up(ctx, provider); err != nil {
 		return err
 	}
 	// Migrations only add up, so a database with all of ours and one more was
@@ -88,4 +88,17 @@ func (db *DB) migrate(ctx context.Context) error {
 			WithHint("run that version, or a later one")
 	}
 	return nil
+}
+
+// up migrates. SQLite has no session lock: of several programs that start on
+// one new file, all but one fail on tables that are suddenly there, and look
+// again.
+func up(ctx context.Context, provider *goose.Provider) error {
+	for attempt := 1; ; attempt++ {
+		_, err := provider.Up(ctx)
+		kind := classOf(err)
+		if err == nil || attempt == 5 || kind != unknown && kind != exists && kind != busy {
+			return err
+		}
+	}
 }

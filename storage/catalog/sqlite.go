@@ -39,7 +39,9 @@ func openSQLite(ctx context.Context, op, path string, opts Options) (*DB, error)
 	if err := inspect(ctx, op, path); err != nil {
 		return nil, err
 	}
-	writers, err := sql.Open("sqlite", sqliteDSN(path, "journal_mode(WAL)", "synchronous(FULL)"))
+	writers, err := sql.Open("sqlite", sqliteDSN(path, "journal_mode(WAL)", "synchronous(FULL)",
+		// Pages. Busy index pages are then copied back less often.
+		"wal_autocheckpoint(4000)"))
 	if err != nil {
 		return nil, err
 	}

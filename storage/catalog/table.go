@@ -19,27 +19,26 @@ type table[T any] struct {
 	into    func(*T) []any // where to scan a row to, in the columns' order
 	values  func(*T) []any // a row's values, in the columns' order
 
-	inserts sync.Map // number of rows -> statement
+	inserts sync.Map // shape -> statement
 }
 
 func (t *table[T]) width() int { return 1 + strings.Count(t.columns, ",") }
 
 // insertSQL gives the statement that inserts n rows.
-func (t *table[T]) insertSQL(n int) string {
-	if s, ok := t.inserts.Load(n); ok {
+func (t *table[T]) insertSQL(d *dialect, n int) string {
+	key := shape{d.unnumbered, n}
+	if s, ok := t.inserts.Load(key); ok {
 		return s.(string)
 	}
-	var b strings.Builder
-	b.WriteString("INSERT INTO " + t.name + " (" + t.columns + ") VALUES ")
-	width := t.width()
-	for i := range n {
-		if i > 0 {
-			b.WriteString(", ")
-		}
-		b.WriteString("(" + placeholders(1+i*width, width) + ")")
-	}
-	t.inserts.Store(n, b.String())
-	return b.String()
+	s := "INSERT INTO " + t.name + " (" + t.columns + ") VALUES " + d.values(n, t.width())
+	t.inserts.Store(key, s)
+	return s
+}
+
+// shape is what insert statements of one table differ in.
+type shape struct {
+	unnumbered bool
+	rows       int
 }
 
 // insert adds rows; suffix is an ON CONFLICT clause or nothing.
@@ -49,11 +48,7 @@ func (t *table[T]) insert(ctx context.Context, tx *Tx, op, suffix string, rows .
 		for i := range rows {
 			args = append(args, t.values(&rows[i])...)
 		}
-		query := t.insertSQL(len(rows))
-		if suffix != "" {
-			query += suffix
-		}
-		_, err := tx.exec(ctx, op, query, args...)
+		_, err := tx.exec(ctx, op, t.insertSQL(tx.db.dialect, len(rows))+suffix, args...)
 		return err
 	})
 }
