@@ -28,7 +28,7 @@ func (v *Vault) Grant(ctx context.Context, c identity.Caller, req wire.Grant) (w
 	}
 	in.Query.Target = p.ID
 	if !t.known {
-		return wire.Grant{}, v.absent(ctx, in)
+		return wire.Grant{}, v.absent(ctx, t, in)
 	}
 	if _, err := v.ledger.Check(ctx, in); err != nil {
 		return wire.Grant{}, err
@@ -113,7 +113,7 @@ func (v *Vault) Revoke(ctx context.Context, c identity.Caller, role dataset.Role
 	}
 	in.Query.Target = p.ID
 	if !t.known {
-		return out, v.absent(ctx, in)
+		return out, v.absent(ctx, t, in)
 	}
 	if in.Fields, err = v.about(ctx, t, p.ID, time.Time{}); err != nil {
 		return out, err
@@ -201,7 +201,7 @@ func (v *Vault) Assign(ctx context.Context, c identity.Caller, req wire.Assignme
 	}
 	in.Query.Target = p.ID
 	if !t.known || t.scope.Depth() != 3 {
-		return wire.Assignment{}, v.absent(ctx, in)
+		return wire.Assignment{}, v.absent(ctx, t, in)
 	}
 	if _, err := v.ledger.Check(ctx, in); err != nil {
 		return wire.Assignment{}, err
@@ -279,7 +279,7 @@ func (v *Vault) Unassign(ctx context.Context, c identity.Caller, ds dataset.Scop
 	}
 	in.Query.Target = p.ID
 	if !t.known || t.scope.Depth() != 3 {
-		return out, v.absent(ctx, in)
+		return out, v.absent(ctx, t, in)
 	}
 	if in.Fields, err = v.about(ctx, t, p.ID, time.Time{}); err != nil {
 		return out, err

@@ -38,7 +38,7 @@ func (v *Vault) Log(ctx context.Context, c identity.Caller, q LogQuery) (wire.Pa
 	}
 	in := v.intent(c, audit.KindLogRead, t, rbac.Read, rbac.Log)
 	if !t.known {
-		return page, v.absent(ctx, in)
+		return page, v.absent(ctx, t, in)
 	}
 	query := storage.LeafQuery{From: uint64(max(q.After+1, 0)), Under: t.scope, Limit: clip(q.Limit, wire.MaxPage)}
 	if !q.Since.IsZero() {
@@ -182,7 +182,7 @@ func (v *Vault) LogHead(ctx context.Context, c identity.Caller, under dataset.Sc
 	}
 	in := v.intent(c, audit.KindLogRead, t, rbac.Read, rbac.Log)
 	if !t.known {
-		return out, v.absent(ctx, in)
+		return out, v.absent(ctx, t, in)
 	}
 	if _, err := v.ledger.Check(ctx, in); err != nil {
 		return out, err
@@ -233,7 +233,7 @@ func (v *Vault) LogHashes(ctx context.Context, c identity.Caller, under dataset.
 	}
 	in := v.intent(c, audit.KindLogRead, t, rbac.Read, rbac.Log)
 	if !t.known {
-		return v.absent(ctx, in)
+		return v.absent(ctx, t, in)
 	}
 	if _, err := v.ledger.Check(ctx, in); err != nil {
 		return err

@@ -53,7 +53,7 @@ func (v *Vault) ReadShard(ctx context.Context, c identity.Caller, ref dataset.Sh
 		return nil, err
 	}
 	if !found.known {
-		return nil, v.absent(ctx, in)
+		return nil, v.absent(ctx, t, in)
 	}
 	if purpose == "" && len(found.project.Purposes) == 1 {
 		purpose = found.project.Purposes[0] // the only one there is to state

@@ -113,7 +113,7 @@ func (v *Vault) createScope(ctx context.Context, c identity.Caller, scope datase
 		}
 		return storage.ScopeRow{}, exists(op, scope, nil)
 	case t.row.Scope != scope.Parent():
-		return storage.ScopeRow{}, v.absent(ctx, in)
+		return storage.ScopeRow{}, v.absent(ctx, t, in)
 	}
 	row := storage.ScopeRow{Scope: scope, Tag: dataset.NewID[dataset.DatasetID](v.random), CreatedBy: c.Principal}
 	in.Place = ledger.Place{Tag: row.Tag}
@@ -200,7 +200,7 @@ func (v *Vault) orAbsent(ctx context.Context, c identity.Caller, t target, page 
 	}
 	in := v.intent(c, audit.KindList, t, rbac.Read, recordKind(t.scope))
 	if !t.known {
-		return page, v.absent(ctx, in)
+		return page, v.absent(ctx, t, in)
 	}
 	_, err := v.ledger.Check(ctx, in)
 	return page, err

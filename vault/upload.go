@@ -67,7 +67,7 @@ func (v *Vault) uploadTo(ctx context.Context, c identity.Caller, scope dataset.S
 		if err != nil {
 			return d, err
 		}
-		return d, v.absent(ctx, v.intent(c, audit.KindUpload, t, rbac.Upload, rbac.Dataset))
+		return d, v.absent(ctx, t, v.intent(c, audit.KindUpload, t, rbac.Upload, rbac.Dataset))
 	}
 	if err == nil && d.Complete {
 		err = complete(scope)
@@ -96,7 +96,7 @@ func (v *Vault) readable(ctx context.Context, c identity.Caller, scope dataset.S
 	}
 	in := v.intent(c, audit.KindList, t, rbac.Read, rbac.Dataset)
 	if !t.known || scope.Depth() != 3 {
-		return storage.Dataset{}, v.absent(ctx, in)
+		return storage.Dataset{}, v.absent(ctx, t, in)
 	}
 	if _, err := v.ledger.Check(ctx, in); err != nil {
 		return storage.Dataset{}, err

@@ -276,14 +276,19 @@ func (v *Vault) own(c identity.Caller, kind audit.Kind, t target) ledger.Intent 
 // root is the vault's own scope as a target.
 func (v *Vault) root(ctx context.Context) (target, error) { return v.target(ctx, dataset.Root) }
 
-// absent is the answer for a thing that does not exist: the refusal, recorded,
-// for whoever may not do this at all, and otherwise the same "not found" that a
-// stranger gets, so that the two cannot be told apart.
-func (v *Vault) absent(ctx context.Context, in ledger.Intent) error {
-	if _, err := v.ledger.Check(ctx, in); err != nil {
-		return err
+// absent is the answer for a thing that does not exist: the same "not found"
+// that a stranger gets for one that is hidden. Whoever may read the scope above
+// is told plainly; whoever may not do this at all is refused, on record.
+func (v *Vault) absent(ctx context.Context, t target, in ledger.Intent) error {
+	d, err := v.ledger.Check(ctx, in)
+	switch {
+	case err == nil:
+		return ledger.Absent()
+	case !t.known && d.Visible && fault.Is(err, fault.Forbidden):
+		return fault.New(fault.NotFound, "vault.absent", "there is no "+t.scope.String()).
+			WithHint("`dsvault ls " + t.row.Scope.String() + "` shows what there is")
 	}
-	return ledger.Absent()
+	return err
 }
 
 // clip bounds a page.
