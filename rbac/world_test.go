@@ -192,6 +192,20 @@ func TestEndedStaysEnded(t *testing.T) {
 	if w.Decide(q).Allowed {
 		t.Error("an ended assignment came back")
 	}
+
+	q = ask(t, con, Read, Shard, "acme/signs/b1", 5)
+	sign := func(at, withdrawn time.Time) SignatureChange {
+		return SignatureChange{dataset.Signature{Principal: con, Agreement: "nda", Version: 1, At: at, Withdrawn: withdrawn}}
+	}
+	w.Apply(8, sign(epoch.Add(time.Hour), epoch.Add(2*time.Hour)))
+	w.Apply(7, sign(epoch, time.Time{}))
+	if w.Decide(q).Allowed {
+		t.Error("an older signature undid a withdrawal")
+	}
+	w.Apply(9, sign(epoch.Add(3*time.Hour), time.Time{}))
+	if !w.Decide(q).Allowed {
+		t.Error("signing again does not count")
+	}
 }
 
 // The names of people are nothing to the table.
