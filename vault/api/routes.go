@@ -62,7 +62,7 @@ func (s *server) routes() []route {
 		{method: post, path: "/v1/people/:handle/token", do: named("handle", v.RotateToken)},
 
 		{method: post, path: "/v1/agreements", do: take(v.Publish), body: jsonBody},
-		{method: get, path: "/v1/agreements", do: ask(v.Agreements)},
+		{method: get, path: "/v1/agreements", do: ask(v.Agreements), query: page()}, // one page holds them all
 		{method: get, path: "/v1/agreements/:name", do: named("name", v.Agreement)},
 		{method: post, path: "/v1/agreements/:name/signatures", do: s.sign, body: jsonBody},
 

@@ -1,0 +1,202 @@
+package api_test
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"dsvault/vault/api"
+	"dsvault/vault/audit"
+	"dsvault/vault/dataset"
+	"dsvault/vault/seal"
+	"dsvault/vault/wire"
+)
+
+// TestEveryRoute walks the main job with several people and then asserts that
+// no route was left out.
+func TestEveryRoute(t *testing.T) {
+	w := newWorld(t, api.Options{})
+	call[map[string]string](w, "", "GET", "/healthz", nil)
+	call[map[string]string](w, "", "GET", "/readyz", nil)
+	w.populate(1000)
+	w.testPeople(t)
+	w.testAgreements(t)
+	w.testUpload(t)
+	w.testRead(t)
+	w.testAccess(t)
+	w.testLog(t)
+
+	served := map[string]bool{}
+	for _, line := range w.logs.all() {
+		if line["status"] == float64(200) {
+			served[fmt.Sprint(line["method"], " ", line["route"])] = true
+		}
+	}
+	for _, r := range api.Routes() {
+		if !served[r] {
+			t.Errorf("no test calls %s", r)
+		}
+	}
+}
+
+func (w *world) testPeople(t *testing.T) {
+	me := call[wire.Whoami](w, "lena", "GET", "/v1/whoami", nil)
+	if me.Handle != "lena" || len(me.Devices) != 1 || len(me.Grants) != 1 {
+		t.Errorf("%+v", me)
+	}
+	var handles []string
+	for after := ""; ; {
+		page := call[wire.Page[wire.Person]](w, "root", "GET", "/v1/people?limit=2&after="+after, nil)
+		for _, p := range page.Items {
+			handles = append(handles, p.Handle)
+		}
+		if after = page.Next; after == "" {
+			break
+		}
+	}
+	if !slices.Equal(handles, []string{"carol", "lena", "root", "sam"}) {
+		t.Errorf("people: %v", handles)
+	}
+	w.person("victor")
+	old := w.tokens["victor"]
+	w.tokens["victor"] = call[wire.NewToken](w, "victor", "POST", "/v1/people/me/token", nil).Token
+	call[wire.Whoami](w, "victor", "GET", "/v1/whoami", nil)
+	w.tokens["old"] = old
+	if a := w.send("old", "GET", "/v1/whoami", nil); a.status != http.StatusUnauthorized {
+		t.Errorf("a rotated token: %d", a.status)
+	}
+	if out := call[wire.Revoked](w, "root", "DELETE", "/v1/people/victor", nil); out.Ended != 1 {
+		t.Errorf("%+v", out)
+	}
+	if a := w.send("victor", "GET", "/v1/whoami", nil); a.status != http.StatusUnauthorized {
+		t.Errorf("somebody disabled: %d", a.status)
+	}
+}
+
+func (w *world) testAgreements(t *testing.T) {
+	a := call[wire.Agreement](w, "root", "POST", "/v1/agreements", wire.Publish{Name: "nda", Text: "Tell nobody.\n"})
+	if list := call[wire.Page[wire.Agreement]](w, "lena", "GET", "/v1/agreements?limit=1000", nil); len(list.Items) != 1 || list.Items[0].Text != "" {
+		t.Errorf("%+v", list)
+	}
+	if got := call[wire.Agreement](w, "lena", "GET", "/v1/agreements/nda", nil); got.Text != "Tell nobody.\n" {
+		t.Errorf("%+v", got)
+	}
+	s := call[wire.Signature](w, "lena", "POST", "/v1/agreements/nda/signatures", wire.Sign{Version: 1, SHA256: a.SHA256})
+	if s.Person != "lena" || s.Version != 1 {
+		t.Errorf("%+v", s)
+	}
+}
+
+func (w *world) testUpload(t *testing.T) {
+	d := call[wire.Dataset](w, "carol", "PUT", "/v1/datasets/acme/signs/two", nil)
+	for n, text := range []string{"first", "second"} {
+		base := "/v1/datasets/acme/signs/two"
+		plain := []byte(text)
+		sealed, manifest := sealedShard(t, d.Recipient, n, plain)
+		fingerprint := sha256.Sum256(plain)
+		up := call[wire.Upload](w, "carol", "POST", fmt.Sprintf("%s/shards/%d/uploads", base, n),
+			wire.NewUpload{Fingerprint: fingerprint[:], Size: int64(len(plain))})
+		stored := call[wire.Stored](w, "carol", "PUT", base+"/uploads/"+up.Attempt.String(), bytes.NewReader(sealed))
+		sum := sha256.Sum256(sealed)
+		if !bytes.Equal(stored.SHA256, sum[:]) || stored.Sealed != int64(len(sealed)) {
+			t.Errorf("%+v", stored)
+		}
+		call[wire.Shard](w, "carol", "POST", base+"/uploads/"+up.Attempt.String()+"/commit",
+			wire.Commit{SHA256: sum[:], Manifest: manifest})
+	}
+	first := call[wire.Page[wire.Shard]](w, "carol", "GET", "/v1/datasets/acme/signs/two/shards?limit=1", nil)
+	second := call[wire.Page[wire.Shard]](w, "carol", "GET", "/v1/datasets/acme/signs/two/shards?limit=1&after="+first.Next, nil)
+	if first.Items[0].Number != 0 || second.Items[0].Number != 1 {
+		t.Errorf("%+v %+v", first, second)
+	}
+	if d = call[wire.Dataset](w, "carol", "POST", "/v1/datasets/acme/signs/two/complete", wire.Complete{Shards: 2}); !d.Complete {
+		t.Errorf("%+v", d)
+	}
+	if d = call[wire.Dataset](w, "carol", "GET", "/v1/datasets/acme/signs/two", nil); d.Shards != 2 || d.Size != 11 {
+		t.Errorf("%+v", d)
+	}
+}
+
+func (w *world) testRead(t *testing.T) {
+	a := w.send("lena", "GET", onePath, nil, wire.HeaderDevice, w.devices["lena"].String(), wire.HeaderPurpose, "labeling")
+	if a.status != 200 || a.header.Get("Content-Type") != "application/octet-stream" ||
+		a.header.Get("Content-Length") != fmt.Sprint(len(a.body)) || a.header.Get("Cache-Control") != "no-store" ||
+		a.header.Get("Content-Disposition") != `attachment; filename="one-0000.age"` {
+		t.Fatalf("%d %v", a.status, a.header)
+	}
+	plain := must(seal.OpenBytes(a.body, w.keys["lena"], 1<<20))(t)
+	if !bytes.Equal(plain, make([]byte, 1000)) {
+		t.Error("the shard does not open to what was put")
+	}
+	sealed := must(base64.StdEncoding.DecodeString(a.header.Get(wire.HeaderManifest)))(t)
+	var m dataset.Manifest
+	if err := json.Unmarshal(must(seal.OpenBytes(sealed, w.keys["lena"], 1<<20))(t), &m); err != nil || m.Name != "one" || m.Size != 1000 {
+		t.Errorf("%v %+v", err, m)
+	}
+	index, hash, _ := strings.Cut(a.header.Get(wire.HeaderLeaf), ":")
+	page := call[wire.Page[wire.Record]](w, "carol", "GET", "/v1/log?under=acme/signs/one&actor=lena", nil)
+	found := false
+	for _, r := range page.Items {
+		if fmt.Sprint(r.Index) == index {
+			sum := audit.LeafHash(r.Leaf)
+			found = r.Kind == "read" && hash == hex.EncodeToString(sum[:]) && r.Actor == "lena"
+		}
+	}
+	if !found {
+		t.Errorf("the receipt %s:%s is not in the log: %+v", index, hash, page.Items)
+	}
+	if end := w.readEnd(); end["cause"] != "finished" || end["bytes-sent"] != fmt.Sprint(len(a.body)) {
+		t.Errorf("%v", end)
+	}
+}
+
+func (w *world) testAccess(t *testing.T) {
+	if page := call[wire.Page[wire.Entry]](w, "lena", "GET", "/v1/scopes?under=acme", nil); len(page.Items) == 0 {
+		t.Errorf("%+v", page)
+	}
+	if page := call[wire.Page[wire.Grant]](w, "root", "GET", "/v1/grants?scope=acme", nil); len(page.Items) != 2 {
+		t.Errorf("%+v", page)
+	}
+	if page := call[wire.Page[wire.Assignment]](w, "lena", "GET", "/v1/assignments?scope=acme&person=me", nil); len(page.Items) != 1 {
+		t.Errorf("%+v", page)
+	}
+	if d := call[wire.Decision](w, "lena", "GET", "/v1/can?person=me&action=read&object=acme/signs/one/0&purpose=labeling", nil); !d.Allowed {
+		t.Errorf("%+v", d)
+	}
+	if out := call[wire.Revoked](w, "root", "DELETE", "/v1/assignments?dataset=acme/signs/one&person=lena&shards=0-5", nil); out.Ended != 1 {
+		t.Errorf("%+v", out)
+	}
+	if a := w.send("lena", "GET", onePath, nil, wire.HeaderDevice, w.devices["lena"].String()); a.status != 403 && a.status != 404 {
+		t.Errorf("a read after unassign: %d %s", a.status, a.body)
+	}
+	if out := call[wire.Revoked](w, "root", "DELETE", "/v1/grants?role=labeler&person=lena&scope=acme/signs", nil); out.Ended != 1 {
+		t.Errorf("%+v", out)
+	}
+}
+
+func (w *world) testLog(t *testing.T) {
+	head := call[wire.LogHead](w, "root", "GET", "/v1/log/head", nil)
+	var origin, root string
+	var size int
+	if _, err := fmt.Sscanf(string(head.Checkpoint), "%s\n%d\n%s\n", &origin, &size, &root); err != nil || origin != "dsvault-test" || !head.All {
+		t.Fatalf("%v %+v", err, head)
+	}
+	a := w.send("root", "GET", fmt.Sprintf("/v1/log/hashes?from=0&to=%d", size), nil)
+	if a.status != 200 || len(a.body) != 32*size || a.header.Get("Content-Length") != fmt.Sprint(32*size) {
+		t.Fatalf("%d %v, %d bytes", a.status, a.header, len(a.body))
+	}
+	tree := must(audit.NewTree(0, nil))(t)
+	for i := range size {
+		tree.Append(audit.Hash(a.body[32*i : 32*i+32]))
+	}
+	if got := tree.Root(); base64.StdEncoding.EncodeToString(got[:]) != root {
+		t.Error("the hashes do not give the checkpoint's root")
+	}
+}
