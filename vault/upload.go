@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"hash"
@@ -417,11 +416,11 @@ func (v *Vault) inspectManifest(ctx context.Context, p *ledger.Permit, a storage
 	if err != nil {
 		return fault.Wrap(fault.Invalid, op, "the manifest does not open", err)
 	}
-	var m dataset.Manifest
-	if len(data) > dataset.MaxManifest || json.Unmarshal(data, &m) != nil || m.Version != 1 {
-		return fault.New(fault.Invalid, op, "the manifest is not one that this vault reads")
+	m, err := dataset.ParseManifest(data)
+	if err != nil {
+		return err
 	}
-	if m.Number != a.Number || m.Size != a.PlainSize || len(m.SHA256) != sha256.Size {
+	if m.Number != a.Number || m.Size != a.PlainSize {
 		return fault.New(fault.Invalid, op, "the manifest does not describe this shard").WithHint("start the shard again")
 	}
 	return nil
@@ -539,10 +538,10 @@ func (v *Vault) PutFile(ctx context.Context, c identity.Caller, scope dataset.Sc
 	if err != nil {
 		return wire.Dataset{}, err
 	}
-	m := dataset.Manifest{Version: 1, Packing: dataset.PackFile, Name: name, Size: a.PlainSize, SHA256: plain, Mode: 0o644, ModTime: v.now().UnixNano()}
-	data, err := json.Marshal(m)
+	m := dataset.Manifest{Version: dataset.ManifestVersion, Packing: dataset.PackFile, Name: name, Size: a.PlainSize, SHA256: plain, Mode: 0o644, ModTime: v.now().UnixNano()}
+	data, err := m.Encode()
 	if err != nil {
-		return wire.Dataset{}, fault.Wrap(fault.Internal, op, "cannot encode the manifest", err)
+		return wire.Dataset{}, err
 	}
 	manifest, err := seal.SealBytes(data, recipient)
 	if err != nil {

@@ -104,32 +104,3 @@ type Signature struct {
 func (s Signature) InForce(now time.Time) bool {
 	return s.Withdrawn.IsZero() && (s.Until.IsZero() || now.Before(s.Until))
 }
-
-// Packing says how a shard's plaintext is to be read.
-type Packing string
-
-const (
-	PackTar  Packing = "tar"  // a tar archive of whole files
-	PackFile Packing = "file" // one whole file
-	PackPart Packing = "part" // a consecutive piece of one file; parts join in shard order
-)
-
-// Manifest describes one shard. It travels sealed beside the shard: names of
-// files are client data and are nowhere in clear on the server.
-type Manifest struct {
-	Version   int      `json:"version"` // 1
-	Number    int      `json:"number"`  // the shard's number in its dataset
-	Packing   Packing  `json:"packing"`
-	Name      string   `json:"name"` // tar: NAME.tar; file and part: the file's base name
-	MediaType string   `json:"media_type,omitempty"`
-	Size      int64    `json:"size"`            // plaintext, bytes
-	SHA256    HexBytes `json:"sha256"`          // of the plaintext
-	Files     int      `json:"files,omitempty"` // regular files in a tar
-	Part      int      `json:"part,omitempty"`  // part: 0, 1, …
-	Parts     int      `json:"parts,omitempty"` // part: how many make the file
-	Mode      uint32   `json:"mode,omitempty"`  // file and part: permission bits
-	ModTime   int64    `json:"mtime,omitempty"` // file and part: Unix nanoseconds
-}
-
-// MaxManifest is the most bytes that a manifest's JSON may have.
-const MaxManifest = 64 << 10
