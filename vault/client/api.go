@@ -55,14 +55,19 @@ func (c *Client) People(ctx context.Context) iter.Seq2[wire.Person, error] {
 
 // Disable ends all that a person may do.
 func (c *Client) Disable(ctx context.Context, handle string) (out wire.Revoked, err error) {
-	err = c.call(ctx, request{op: "client.Disable", method: http.MethodDelete, path: "/v1/people/" + url.PathEscape(handle)}, &out)
+	if handle, err = dataset.ParseName(handle); err != nil {
+		return out, err
+	}
+	err = c.call(ctx, request{op: "client.Disable", method: http.MethodDelete, path: "/v1/people/" + handle}, &out)
 	return out, err
 }
 
 // RotateToken ends a person's tokens and makes a new one; "me" is oneself.
 func (c *Client) RotateToken(ctx context.Context, handle string) (out wire.NewToken, err error) {
-	err = c.call(ctx, request{op: "client.RotateToken", method: http.MethodPost,
-		path: "/v1/people/" + url.PathEscape(handle) + "/token"}, &out)
+	if handle, err = dataset.ParseName(handle); err != nil {
+		return out, err
+	}
+	err = c.call(ctx, request{op: "client.RotateToken", method: http.MethodPost, path: "/v1/people/" + handle + "/token"}, &out)
 	return out, err
 }
 
@@ -79,13 +84,19 @@ func (c *Client) Agreements(ctx context.Context) iter.Seq2[wire.Agreement, error
 
 // Agreement gives the newest version of one, with its text.
 func (c *Client) Agreement(ctx context.Context, name string) (out wire.Agreement, err error) {
-	err = c.get(ctx, "client.Agreement", "/v1/agreements/"+url.PathEscape(name), nil, &out)
+	if name, err = dataset.ParseName(name); err != nil {
+		return out, err
+	}
+	err = c.get(ctx, "client.Agreement", "/v1/agreements/"+name, nil, &out)
 	return out, err
 }
 
 // Sign accepts one version of an agreement, for the caller.
 func (c *Client) Sign(ctx context.Context, name string, req wire.Sign) (out wire.Signature, err error) {
-	err = c.post(ctx, "client.Sign", "/v1/agreements/"+url.PathEscape(name)+"/signatures", req, &out)
+	if name, err = dataset.ParseName(name); err != nil {
+		return out, err
+	}
+	err = c.post(ctx, "client.Sign", "/v1/agreements/"+name+"/signatures", req, &out)
 	return out, err
 }
 

@@ -11,7 +11,6 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -192,7 +191,7 @@ func (p *puller) run(ctx context.Context) (err error) {
 	}
 	header := http.Header{wire.HeaderDevice: {p.c.deviceID.String()}}
 	if p.opts.Purpose != "" {
-		header.Set(wire.HeaderPurpose, url.PathEscape(p.opts.Purpose))
+		header.Set(wire.HeaderPurpose, p.opts.Purpose)
 	}
 	resp, err := p.c.send(ctx, request{op: op, method: http.MethodGet, path: shardPath(p.ref) + "/sealed", header: header})
 	if err != nil {

@@ -275,4 +275,3 @@ func (r reportingWriter) Write(p []byte) (int, error) {
 	r.b.progress.Done(int64(n))
 	return n, err
 }
-

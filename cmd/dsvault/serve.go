@@ -1,0 +1,214 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"dsvault/rbac"
+	"dsvault/vault/api"
+	"dsvault/vault/fault"
+	"dsvault/vault/keys"
+)
+
+// drainTime is how long running requests may go on after the signal to stop.
+const drainTime = 10 * time.Second
+
+// serveConfig is what `serve` is told.
+type serveConfig struct {
+	nodeConfig
+	Listen         string // HOST:PORT; port 0 picks a free one
+	Cert, Key      string // PEM files; both or none
+	BehindTLSProxy bool
+}
+
+func (a *app) serveCmd() *cobra.Command {
+	var cfg serveConfig
+	var passphraseFile string
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Serve the vault over HTTP",
+		Long: `Serves the vault in the data folder until Ctrl-C or SIGTERM; then running
+requests have ten seconds to end. A line on stdout says when it is ready.
+
+Plain HTTP is for loopback addresses only. On any other, give --tls-cert and
+--tls-key, or say --behind-tls-proxy if a proxy in front of it ends TLS.
+
+SIGHUP reads the folder of --policies again. A policy that does not parse or
+breaks its truth table is refused, and the old one stays in force.`,
+		Example: `  dsvault serve
+  dsvault serve --listen 0.0.0.0:8200 --tls-cert cert.pem --tls-key key.pem
+  dsvault serve --objects 's3://vault?endpoint=https://s3.example.org'`,
+		Args: args(0, 0),
+	}
+	a.storeFlags(cmd, &cfg.nodeConfig)
+	f := cmd.Flags()
+	f.StringVar(&cfg.Listen, "listen", "127.0.0.1:8200", "address to listen on; port 0 picks a free one")
+	f.StringVar(&cfg.Cert, "tls-cert", "", "PEM file with the certificate chain")
+	f.StringVar(&cfg.Key, "tls-key", "", "PEM file with its key")
+	f.BoolVar(&cfg.BehindTLSProxy, "behind-tls-proxy", false, "a proxy in front ends TLS and sets X-Forwarded-For")
+	f.StringVar(&cfg.Policies, "policies", "", "folder with model.conf, policy.csv and truth.csv (default: the built-in policy)")
+	f.StringVar(&passphraseFile, "passphrase-file", "", "file whose first line is the root key's passphrase")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
+		if cfg.Data, err = a.dataDir(); err != nil {
+			return err
+		}
+		if err := cfg.check(); err != nil {
+			return err
+		}
+		cfg.Logger = a.logger()
+		protected, err := keys.Protected(cfg.keyFolder())
+		if err == nil && protected {
+			text, err := a.passphrase(passphraseFile, "Passphrase of the root key: ")
+			if err != nil {
+				return err
+			}
+			cfg.Passphrase = keys.NewPassphrase(text)
+		}
+		return serve(cmd.Context(), cfg, a.announce)
+	}
+	return cmd
+}
+
+// logger writes to stderr, as JSON with --json.
+func (a *app) logger() *slog.Logger {
+	if a.json {
+		return slog.New(slog.NewJSONHandler(a.err, nil))
+	}
+	return slog.New(slog.NewTextHandler(a.err, nil))
+}
+
+// announce says that the server is ready.
+func (a *app) announce(url string) error {
+	return a.result(struct {
+		Listening string `json:"listening"`
+	}{url}, "dsvault: listening on %s", url)
+}
+
+// check refuses settings that would send tokens in clear over a network.
+func (c serveConfig) check() error {
+	const op = "dsvault.serve"
+	host, _, err := net.SplitHostPort(c.Listen)
+	if err != nil {
+		return fault.Wrap(fault.Invalid, op, "bad --listen address", err).WithHint("give HOST:PORT, for example 127.0.0.1:8200")
+	}
+	if (c.Cert == "") != (c.Key == "") {
+		return usage("--tls-cert and --tls-key belong together", "give both")
+	}
+	ip, err := netip.ParseAddr(host)
+	loopback := host == "localhost" || err == nil && ip.IsLoopback()
+	if !loopback && c.Cert == "" && !c.BehindTLSProxy {
+		return usage("plain HTTP on "+c.Listen+" would send tokens in clear over the network",
+			"give --tls-cert and --tls-key, or say --behind-tls-proxy if a proxy in front ends TLS")
+	}
+	return nil
+}
+
+// serve runs the vault until ctx ends, and then ends it cleanly. ready hears
+// the URL once requests are answered.
+func serve(ctx context.Context, cfg serveConfig, ready func(url string) error) (err error) {
+	const op = "dsvault.serve"
+	var certificates []tls.Certificate
+	if cfg.Cert != "" {
+		pair, err := tls.LoadX509KeyPair(cfg.Cert, cfg.Key)
+		if err != nil {
+			return fault.Wrap(fault.Invalid, op, "cannot use the TLS certificate", err).WithHint("check --tls-cert and --tls-key")
+		}
+		certificates = []tls.Certificate{pair}
+	}
+	n, err := openNode(ctx, cfg.nodeConfig)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, n.Close()) }()
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", cfg.Listen)
+	if err != nil {
+		return fault.Wrap(fault.Unavailable, op, "cannot listen on "+cfg.Listen, err).
+			WithHint("is another server running there? choose another --listen address")
+	}
+	url := "http://" + listener.Addr().String()
+	if certificates != nil {
+		listener = tls.NewListener(listener, &tls.Config{
+			Certificates: certificates, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"},
+		})
+		url = "https://" + listener.Addr().String()
+	}
+	handler := api.New(n.Vault, api.Options{Logger: cfg.Logger, Now: time.Now, Random: rand.Reader, TrustProxy: cfg.BehindTLSProxy})
+	requests, cut := context.WithCancel(context.WithoutCancel(ctx))
+	defer cut()
+	server := api.Server(requests, handler, cfg.Logger)
+	reloading, stopReloading := context.WithCancel(ctx)
+	reloaded := make(chan struct{})
+	go func() {
+		defer close(reloaded)
+		n.reloadPolicies(reloading, cfg.nodeConfig)
+	}()
+	defer func() { stopReloading(); <-reloaded }()
+
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	if err := ready(url); err != nil {
+		server.Close()
+		<-served
+		return err
+	}
+	select {
+	case err = <-served:
+	case <-ctx.Done():
+		err = drain(ctx, server, cut)
+		<-served
+	}
+	if err != nil && !errors.Is(err, http.ErrServerClosed) {
+		return fault.Wrap(fault.Unavailable, op, "the server ended", err)
+	}
+	return nil
+}
+
+// drain lets running requests end; those that take too long are cut off, which
+// the log shows as what it is.
+func drain(ctx context.Context, server *http.Server, cut context.CancelFunc) error {
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
+	defer cancel()
+	err := server.Shutdown(grace)
+	if errors.Is(err, context.DeadlineExceeded) {
+		cut()
+		err = server.Close()
+	}
+	return err
+}
+
+// reloadPolicies reads the policy folder again at every SIGHUP.
+func (n *node) reloadPolicies(ctx context.Context, cfg nodeConfig) {
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hup:
+		}
+		var policy *rbac.Policy
+		policy, err := cfg.policy()
+		if err == nil {
+			err = n.LoadPolicy(ctx, policy)
+		}
+		if err != nil {
+			cfg.Logger.Error("policy refused; the old one stays in force", "err", err)
+			continue
+		}
+		cfg.Logger.Info("policy in force", "hash", fmt.Sprintf("%x", policy.Hash()))
+	}
+}

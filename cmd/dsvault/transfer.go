@@ -1,0 +1,124 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"dsvault/vault/client"
+	"dsvault/vault/dataset"
+)
+
+func (a *app) pushCmd() *cobra.Command {
+	var shardSize string
+	var opts client.PushOptions
+	cmd := &cobra.Command{
+		Use:   "push PATH CLIENT/PROJECT/DATASET",
+		Short: "Upload a folder or a file as a dataset, sealed on this machine",
+		Long: `Uploads a folder, as tar shards, or a file, which stays one shard or is cut at
+--shard-size. The dataset is created if need be. Everything is encrypted to
+the dataset's key before it leaves this machine.
+
+Run the same command again after an interruption: it sends only the shards
+that are missing or whose files have changed.`,
+		Example: `  dsvault push ./photos acme/signs/batch-1
+  dsvault push video.mp4 acme/signs/video --shard-size 64MiB`,
+		Args: args(2, 2),
+	}
+	f := cmd.Flags()
+	f.StringVar(&shardSize, "shard-size", "256MiB", "most bytes of a shard before sealing")
+	f.IntVar(&opts.Parallel, "parallel", 2, "shards at a time")
+	f.BoolVar(&opts.SkipSpecial, "skip-special", false, "leave out links, devices, sockets and FIFOs instead of failing")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		scope, err := dataset.ParseScope(args[1])
+		if err != nil {
+			return err
+		}
+		if opts.ShardSize, err = parseSize(shardSize); err != nil {
+			return err
+		}
+		s, err := a.connect()
+		if err != nil {
+			return err
+		}
+		bar := a.progress("push")
+		opts.Progress = bar
+		opts.Skipped = func(path, why string) {
+			if !a.json {
+				fmt.Fprintf(a.err, "skipped %s: %s\n", clean(path), clean(why))
+			}
+		}
+		out, err := s.Push(cmd.Context(), args[0], scope, opts)
+		bar.finish()
+		if err != nil {
+			return err
+		}
+		if out.Sent == 0 {
+			return a.result(out, "%s is complete and unchanged: nothing to send", scope)
+		}
+		return a.result(out, "pushed %s: sent %s of %d, %s; %s", scope,
+			plural(out.Sent, "shard", "shards"), out.Shards, size(out.Bytes), plural(out.Files, "file", "files"))
+	}
+	return cmd
+}
+
+func (a *app) pullCmd() *cobra.Command {
+	var opts client.PullOptions
+	var shard int
+	cmd := &cobra.Command{
+		Use:   "pull CLIENT/PROJECT/DATASET",
+		Short: "Fetch what you may read of a dataset, checked and unpacked",
+		Long: `Fetches the shards that are assigned to you, or all that you may read, sealed to
+this machine's device key. They are opened here and checked against their
+manifests; nothing gets its final name before that. Every shard fetched is a
+read in the log.
+
+--sealed keeps the shards as DATASET-0003.age instead; age -d -i device.key
+opens them.`,
+		Example: `  dsvault pull acme/signs/batch-1
+  dsvault pull acme/signs/batch-1 -o work --shard 3
+  dsvault pull acme/signs/batch-1 -o sealed --sealed`,
+		Args: args(1, 1),
+	}
+	f := cmd.Flags()
+	f.StringVarP(&opts.Dir, "output", "o", ".", "folder to put the files in")
+	f.IntVar(&shard, "shard", 0, "only this shard")
+	f.BoolVar(&opts.Sealed, "sealed", false, "keep the shards sealed")
+	f.BoolVar(&opts.Overwrite, "overwrite", false, "replace files that differ")
+	f.StringVar(&opts.Purpose, "purpose", "", "what the data is for, where a project has several purposes")
+	f.IntVar(&opts.Parallel, "parallel", 2, "shards at a time")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		scope, err := dataset.ParseScope(args[0])
+		if err != nil {
+			return err
+		}
+		if cmd.Flags().Changed("shard") {
+			if shard < 0 || shard >= dataset.MaxShards {
+				return usage("bad shard number", "shard numbers are 0 to 999999")
+			}
+			opts.Shard = &shard
+		}
+		s, err := a.connect()
+		if err != nil {
+			return err
+		}
+		bar := a.progress("pull")
+		opts.Progress = bar
+		out, err := s.Pull(cmd.Context(), scope, opts)
+		bar.finish()
+		if err != nil {
+			return err
+		}
+		if a.json {
+			return writeJSON(a.out, out)
+		}
+		for _, part := range out.Shards {
+			if part.Missing > 0 {
+				fmt.Fprintf(a.err, "%s\n", clean(fmt.Sprintf("%s is a part: %d more are needed for the whole file", part.Name, part.Missing)))
+			}
+		}
+		return a.result(out, "pulled %s of %s: %s, %s in %s", plural(len(out.Shards), "shard", "shards"), scope,
+			plural(out.Files, "file", "files"), size(out.Bytes), out.Dir)
+	}
+	return cmd
+}
