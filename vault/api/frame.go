@@ -136,6 +136,9 @@ func (c *call) problem(err error) bool {
 	if c.Response().Committed {
 		return false
 	}
+	for _, name := range []string{"Content-Disposition", wire.HeaderManifest, wire.HeaderLeaf} {
+		h.Del(name) // of a stream that did not begin
+	}
 	p := wire.ProblemOf(err, c.actor.Request.String())
 	if allow, ok := c.Get(echo.ContextKeyHeaderAllow).(string); ok && errors.Is(err, echo.ErrMethodNotAllowed) {
 		h.Set("Allow", strings.TrimPrefix(allow, http.MethodOptions+", "))

@@ -15,7 +15,7 @@ import (
 const octets = "application/octet-stream"
 
 // sealed sends one shard, sealed to the caller's device key. By the time that
-// the header goes out the read is in the log.
+// the answer begins the read is in the log.
 func (s *server) sealed(c *call) (any, error) {
 	p := params{call: c}
 	ref, device, purpose := p.shard(), p.device(), p.purpose()
@@ -38,7 +38,7 @@ func (s *server) sealed(c *call) (any, error) {
 	h.Set("Content-Disposition", fmt.Sprintf(`attachment; filename="%s-%04d.age"`, ref.Dataset.Base(), ref.Number))
 	h.Set(wire.HeaderManifest, base64.StdEncoding.EncodeToString(stream.Manifest))
 	h.Set(wire.HeaderLeaf, fmt.Sprintf("%d:%x", stream.Index, stream.Hash))
-	c.Response().WriteHeader(http.StatusOK)
+	// The first byte sends the head: what fails before it can still be told.
 	return nil, stream.Send(c.Response(), c.out.cut)
 }
 

@@ -42,7 +42,7 @@ type world struct {
 }
 
 // newWorld starts a vault with the admin root. Options' zero fields are filled.
-func newWorld(t *testing.T, opts api.Options, change ...func(http.Handler, *httptest.Server)) *world {
+func newWorld(t *testing.T, opts api.Options, change ...func(http.Handler, *server)) *world {
 	t.Helper()
 	ctx := context.Background()
 	w := &world{t: t, data: t.TempDir(), logs: &logs{wake: make(chan struct{}, 1)},
@@ -319,3 +319,5 @@ func sealedShard(t *testing.T, recipient string, number int, plain []byte) (seal
 	m := must(json.Marshal(dataset.Manifest{Version: 1, Number: number, Packing: dataset.PackFile, Name: "a.jsonl", Size: int64(len(plain)), SHA256: sum[:]}))(t)
 	return must(seal.SealBytes(plain, to))(t), must(seal.SealBytes(m, to))(t)
 }
+
+type server = httptest.Server

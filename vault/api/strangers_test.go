@@ -1,0 +1,168 @@
+package api_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+
+	"dsvault/vault/api"
+	"dsvault/vault/dataset"
+	"dsvault/vault/wire"
+)
+
+// neutral is an answer without what differs between any two answers.
+func (a answer) neutral(t *testing.T) string {
+	t.Helper()
+	h := a.header.Clone()
+	for _, name := range []string{wire.HeaderRequestID, "Date"} {
+		if h.Get(name) == "" {
+			t.Errorf("no %s", name)
+		}
+		h.Del(name)
+	}
+	body := bytes.ReplaceAll(a.body, []byte(a.header.Get(wire.HeaderRequestID)), []byte("ID"))
+	head, err := json.Marshal(h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("%d %s\n%s", a.status, head, body)
+}
+
+// TestStrangers asks for what exists and is hidden, and for what does not
+// exist, in every way that there is. The whole answers have to be the same.
+func TestStrangers(t *testing.T) {
+	w := newWorld(t, api.Options{})
+	w.populate(100)
+	// Another client's people see as little as somebody without any role; so
+	// does somebody whose role ended.
+	call[wire.Entry](w, "root", "POST", "/v1/clients", wire.NewClient{Scope: w.scope("other")})
+	w.person("oscar")
+	w.grant(dataset.ClientUser, "oscar", "other")
+	w.person("gone")
+	w.grant(dataset.Labeler, "gone", "acme")
+	call[wire.Revoked](w, "root", "DELETE", "/v1/grants?role=labeler&person=gone&scope=acme", nil)
+
+	type place struct{ client, project, dataset string }
+	hidden := place{"acme", "signs", "one"}
+	absent := []place{{"acme", "signs", "two"}, {"acme", "lamps", "one"}, {"bcme", "signs", "one"}}
+	type probe struct {
+		method, path string
+		body         any
+	}
+	probes := func(p place) []probe {
+		project, ds := p.client+"/"+p.project, p.client+"/"+p.project+"/"+p.dataset
+		data := "/v1/datasets/" + ds
+		scope := w.scope(ds)
+		list := []probe{
+			{"GET", data, nil}, {"PUT", data, nil}, {"GET", data + "/shards", nil},
+			{"GET", data + "/shards/0/sealed", nil}, {"GET", data + "/shards/7/sealed", nil},
+			{"POST", data + "/shards/0/uploads", wire.NewUpload{Fingerprint: make([]byte, 32), Size: 5}},
+			{"PUT", data + "/uploads/" + dataset.AttemptID{1}.String(), "BODY"},
+			{"POST", data + "/uploads/" + dataset.AttemptID{1}.String() + "/commit", wire.Commit{SHA256: make([]byte, 32)}},
+			{"POST", data + "/complete", wire.Complete{Shards: 1}},
+			{"PUT", data + "/file", "BODY"},
+			{"POST", "/v1/assignments", wire.Assignment{Dataset: scope, Person: "me", Shards: dataset.ShardSet{{First: 0, Last: 0}}}},
+			{"DELETE", "/v1/assignments?person=me&dataset=" + ds, nil},
+			{"GET", "/v1/can?person=me&action=read&object=" + ds + "/0", nil},
+			{"GET", "/v1/can?person=lena&action=read&object=" + ds + "/0", nil},
+			{"POST", "/v1/projects", wire.NewProject{Scope: w.scope(project)}},
+		}
+		for _, at := range []string{p.client, project, ds} {
+			list = append(list,
+				probe{"GET", "/v1/scopes?under=" + at, nil},
+				probe{"GET", "/v1/grants?scope=" + at, nil},
+				probe{"GET", "/v1/assignments?scope=" + at, nil},
+				probe{"GET", "/v1/assignments?person=lena&scope=" + at, nil},
+				probe{"GET", "/v1/log?under=" + at, nil},
+				probe{"GET", "/v1/log/head?under=" + at, nil},
+				probe{"GET", "/v1/log/hashes?from=0&to=1&under=" + at, nil},
+				probe{"GET", "/v1/can?action=read&object=" + at, nil},
+				probe{"GET", "/v1/can?action=upload&object=dataset:" + at, nil},
+				probe{"POST", "/v1/grants", wire.Grant{Role: dataset.Labeler, Person: "me", Scope: w.scope(at)}},
+				probe{"DELETE", "/v1/grants?role=labeler&person=me&scope=" + at, nil},
+			)
+		}
+		return list
+	}
+	ask := func(who string, p probe) string {
+		body := p.body
+		if body == "BODY" {
+			body = strings.NewReader("12345")
+		}
+		a := w.send(who, p.method, p.path, body, wire.HeaderDevice, w.devices[who].String())
+		if a.status < 400 || a.status >= 500 {
+			t.Errorf("%s as %s: %d %s", p.path, who, a.status, a.body)
+		}
+		return a.neutral(t)
+	}
+	for _, who := range []string{"sam", "oscar", "gone"} {
+		for _, other := range absent {
+			there, away := probes(hidden), probes(other)
+			for i := range there {
+				if got, want := ask(who, there[i]), ask(who, away[i]); got != want {
+					t.Errorf("%s can tell %s %s from one that does not exist:\n%s\n%s", who, there[i].method, there[i].path, got, want)
+				}
+			}
+		}
+		// Nor can people be told from names that nobody has.
+		for _, p := range []probe{
+			{"DELETE", "/v1/people/%s", nil}, {"POST", "/v1/people/%s/token", nil},
+			{"GET", "/v1/assignments?person=%s", nil}, {"GET", "/v1/log?actor=%s", nil},
+			{"GET", "/v1/can?action=read&object=/&person=%s", nil},
+		} {
+			known, unknown := p, p
+			known.path, unknown.path = fmt.Sprintf(p.path, "lena"), fmt.Sprintf(p.path, "nina")
+			if got, want := ask(who, known), ask(who, unknown); got != want {
+				t.Errorf("%s can tell whether somebody exists, %s:\n%s\n%s", who, p.path, got, want)
+			}
+		}
+		page := call[wire.Page[wire.Entry]](w, who, "GET", "/v1/scopes", nil)
+		for _, e := range page.Items {
+			if w.scope("acme").Contains(e.Scope) {
+				t.Errorf("%s sees %v", who, e)
+			}
+		}
+	}
+}
+
+// TestAuthorisedBeforeBody sends only the head of an upload, and waits to be
+// told to go on.
+func TestAuthorisedBeforeBody(t *testing.T) {
+	w := newWorld(t, api.Options{})
+	w.populate(100)
+	for _, path := range []string{
+		"/v1/datasets/acme/signs/new/file",
+		"/v1/datasets/acme/signs/one/uploads/" + dataset.AttemptID{1}.String(),
+	} {
+		for _, who := range []string{"", "sam"} {
+			body := &untouched{}
+			req := w.request(who, "PUT", path, body, "Expect", "100-continue")
+			req.ContentLength = 1000
+			client := &http.Client{Transport: &http.Transport{ExpectContinueTimeout: 1 << 40}}
+			resp := must(client.Do(req))(t)
+			resp.Body.Close()
+			client.CloseIdleConnections()
+			if resp.StatusCode != map[string]int{"": 401, "sam": 404}[who] || body.read {
+				t.Errorf("%s as %q: %d, body read: %v", path, who, resp.StatusCode, body.read)
+			}
+		}
+	}
+	// Whoever may is told to go on.
+	req := w.request("carol", "PUT", "/v1/datasets/acme/signs/new/file", strings.NewReader("hello"), "Expect", "100-continue")
+	resp := must(w.client.Do(req))(t)
+	resp.Body.Close()
+	if resp.StatusCode != 200 {
+		t.Errorf("%d", resp.StatusCode)
+	}
+}
+
+type untouched struct{ read bool }
+
+func (u *untouched) Read(p []byte) (int, error) {
+	u.read = true
+	return 0, io.ErrUnexpectedEOF
+}
