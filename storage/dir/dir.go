@@ -17,7 +17,6 @@ import (
 	"path"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -26,10 +25,7 @@ import (
 	"dsvault/vault/fault"
 )
 
-const (
-	maxKey     = 512 // bytes
-	maxSegment = 255 // bytes, of a file's name
-)
+const ()
 
 // Store is a storage.Objects, Sweeper and Describer on a local folder.
 type Store struct {
@@ -241,34 +237,13 @@ func (s *Store) syncFolder(root *os.Root, name string) error {
 
 // begin checks what every operation on a key needs.
 func begin(ctx context.Context, op, key string) error {
-	if !validKey(key) {
+	if !storage.ValidKey(key) {
 		return fault.New(fault.Invalid, op, "not a valid object key")
 	}
 	if err := ctx.Err(); err != nil {
 		return fail(op, err)
 	}
 	return nil
-}
-
-// validKey reports whether key is of the form that storage.Objects allows.
-// Then it is a path that stays below the folder as well.
-func validKey(key string) bool {
-	if len(key) > maxKey || !plain(key) || !fs.ValidPath(key) || key == "." {
-		return false
-	}
-	for segment := range strings.SplitSeq(key, "/") {
-		if len(segment) > maxSegment {
-			return false
-		}
-	}
-	return true
-}
-
-// plain reports whether text has only the characters of keys.
-func plain(text string) bool {
-	return strings.IndexFunc(text, func(r rune) bool {
-		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("._/-", r))
-	}) < 0
 }
 
 // absent reports whether err says that there is no such file: it is missing, or

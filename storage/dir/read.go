@@ -114,13 +114,13 @@ func (r *reader) Close() error { return r.f.Close() }
 func (s *Store) List(ctx context.Context, prefix string) iter.Seq2[storage.Object, error] {
 	const op = "dir.List"
 	return func(yield func(storage.Object, error) bool) {
-		if len(prefix) > maxKey || !plain(prefix) {
+		if !storage.KeyPrefix(prefix) {
 			yield(storage.Object{}, fault.New(fault.Invalid, op, "no object key has this prefix"))
 			return
 		}
 		folder, start := path.Split(prefix)
 		folder = strings.TrimSuffix(folder, "/")
-		if prefix != start && !validKey(folder) {
+		if prefix != start && !storage.ValidKey(folder) {
 			return // such as "../": no key begins with it
 		}
 		w := walk{ctx: ctx, s: s, yield: yield}
@@ -154,7 +154,7 @@ func (w *walk) folder(folder, start string) error {
 		}
 		key := path.Join(folder, name)
 		if strings.HasSuffix(name, "/") {
-			if validKey(key) {
+			if storage.ValidKey(key) {
 				err = w.folder(key, "")
 			}
 			if err != nil {
@@ -163,7 +163,7 @@ func (w *walk) folder(folder, start string) error {
 			continue
 		}
 		info, err := w.s.lstat(key)
-		if absent(err) || !validKey(key) {
+		if absent(err) || !storage.ValidKey(key) {
 			continue // deleted meanwhile, or not ours
 		}
 		if err != nil {

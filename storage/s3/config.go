@@ -9,6 +9,7 @@ import (
 	"github.com/minio/minio-go/v7/pkg/credentials"
 	"github.com/minio/minio-go/v7/pkg/s3utils"
 
+	"dsvault/storage"
 	"dsvault/vault/fault"
 )
 
@@ -100,7 +101,7 @@ func (c Config) check(op string) error {
 		return fault.New(fault.Invalid, op, "not a valid bucket name").
 			WithHint("Bucket names have 3 to 63 small letters, digits, dots and hyphens.")
 	}
-	if c.Prefix != "" && (len(c.Prefix) > maxPrefix || !validKey(c.Prefix)) {
+	if c.Prefix != "" && (len(c.Prefix) > maxPrefix || !storage.ValidKey(c.Prefix)) {
 		return fault.New(fault.Invalid, op, "not a valid prefix for object keys").
 			WithHint("Prefixes have letters, digits, dots, hyphens, underscores and single slashes; at most 256.")
 	}

@@ -3,7 +3,6 @@ package s3
 import (
 	"context"
 	"errors"
-	"io/fs"
 	"net/http"
 	"strings"
 
@@ -13,12 +12,7 @@ import (
 	"dsvault/vault/fault"
 )
 
-const (
-	maxKey     = 512 // bytes
-	maxSegment = 255 // bytes; servers on a file system allow no more
-
-	credentialsHint = "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the server's environment to keys that may use the bucket."
-)
+const credentialsHint = "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the server's environment to keys that may use the bucket."
 
 // name is the object's name in the bucket; the name of "" is the prefix of all.
 func (s *Store) name(key string) string {
@@ -31,7 +25,7 @@ func (s *Store) name(key string) string {
 // key is the reverse of name; false if the object is not of this store.
 func (s *Store) key(name string) (string, bool) {
 	key, ok := strings.CutPrefix(name, s.name(""))
-	return key, ok && validKey(key)
+	return key, ok && storage.ValidKey(key)
 }
 
 func object(key string, info minio.ObjectInfo) storage.Object {
@@ -40,33 +34,13 @@ func object(key string, info minio.ObjectInfo) storage.Object {
 
 // begin checks what every operation on a key needs.
 func begin(ctx context.Context, op, key string) error {
-	if !validKey(key) {
+	if !storage.ValidKey(key) {
 		return fault.New(fault.Invalid, op, "not a valid object key")
 	}
 	if err := ctx.Err(); err != nil {
 		return classify(op, err)
 	}
 	return nil
-}
-
-// validKey reports whether key is of the form that storage.Objects allows.
-func validKey(key string) bool {
-	if len(key) > maxKey || !plain(key) || !fs.ValidPath(key) || key == "." {
-		return false
-	}
-	for segment := range strings.SplitSeq(key, "/") {
-		if len(segment) > maxSegment {
-			return false
-		}
-	}
-	return true
-}
-
-// plain reports whether text has only the characters of keys.
-func plain(text string) bool {
-	return strings.IndexFunc(text, func(r rune) bool {
-		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("._/-", r))
-	}) < 0
 }
 
 // codeOf is the S3 error code in err's chain, or "". (minio.ToErrorResponse

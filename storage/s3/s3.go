@@ -149,7 +149,7 @@ func (s *Store) Delete(ctx context.Context, key string) error {
 func (s *Store) List(ctx context.Context, prefix string) iter.Seq2[storage.Object, error] {
 	const op = "s3.List"
 	return func(yield func(storage.Object, error) bool) {
-		if len(prefix) > maxKey || !plain(prefix) {
+		if !storage.KeyPrefix(prefix) {
 			yield(storage.Object{}, fault.New(fault.Invalid, op, "no object key has this prefix"))
 			return
 		}
@@ -159,7 +159,7 @@ func (s *Store) List(ctx context.Context, prefix string) iter.Seq2[storage.Objec
 		}
 		ask := prefix
 		folder, start := path.Split(prefix)
-		if folder != "" && !validKey(strings.TrimSuffix(folder, "/")) {
+		if folder != "" && !storage.ValidKey(strings.TrimSuffix(folder, "/")) {
 			return // such as "../": no key begins with it
 		}
 		if start == "." || start == ".." { // MinIO refuses it, though "..." is a key

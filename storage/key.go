@@ -1,0 +1,33 @@
+package storage
+
+import (
+	"io/fs"
+	"strings"
+)
+
+const (
+	maxKey        = 512 // bytes of an object's key
+	maxKeySegment = 255 // bytes of what stands between two slashes: a file name
+)
+
+// ValidKey reports whether key is of the form that Objects allows. Such a key
+// is also a path that stays below whatever folder it is put under.
+func ValidKey(key string) bool {
+	if !KeyPrefix(key) || !fs.ValidPath(key) || key == "." {
+		return false
+	}
+	for segment := range strings.SplitSeq(key, "/") {
+		if len(segment) > maxKeySegment {
+			return false
+		}
+	}
+	return true
+}
+
+// KeyPrefix reports whether prefix could begin a key: it is not too long and
+// has no other characters than keys have.
+func KeyPrefix(prefix string) bool {
+	return len(prefix) <= maxKey && strings.IndexFunc(prefix, func(r rune) bool {
+		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("._/-", r))
+	}) < 0
+}
