@@ -137,7 +137,8 @@ func (a *app) bindEnv(cmd *cobra.Command) error {
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
 		name := envName(f.Name)
 		value := a.env(name)
-		if f.Changed || value == "" || bad != nil || slices.Contains(notFromEnv, f.Name) {
+		if f.Changed || value == "" || bad != nil || slices.Contains(notFromEnv, f.Name) ||
+			cmd.Name() == "demo" && f.Name == "data" { // a demo never touches the vault in use
 			return
 		}
 		if err := cmd.Flags().Set(f.Name, value); err != nil {

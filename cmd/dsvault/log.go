@@ -59,12 +59,16 @@ hash.`,
 var logHeader = []string{"INDEX", "TIME", "ACTOR", "KIND", "DECISION", "OBJECT", "WHY", "DETAIL"}
 
 func logRow(r wire.Record) []string {
-	return []string{strconv.FormatUint(r.Index, 10), timeText(r.Time), r.Actor, r.Kind, r.Decision, r.Object, r.Reason, detailText(r.Detail)}
+	kind := r.Kind
+	if wanted := r.Detail["refused-kind"]; wanted != "" {
+		kind = wanted
+	}
+	return []string{strconv.FormatUint(r.Index, 10), timeText(r.Time), r.Actor, kind, r.Decision, r.Object, r.Reason, detailText(r.Detail)}
 }
 
-// longDetails are of use to programs only; --json has them.
+// longDetails are of use to programs only, or shown elsewhere; --json has them.
 var longDetails = []string{"policy-hash", "subject-tag", "device-id", "recipient-hash", "sealed-sha256", "agreement-hash",
-	"attempt-id", "grant-id", "assignment-id", "approver-tag", "key-hash", "facts"}
+	"attempt-id", "grant-id", "assignment-id", "approver-tag", "key-hash", "facts", "max-bytes", "refused-kind"}
 
 func detailText(detail map[string]string) string {
 	var parts []string

@@ -186,9 +186,13 @@ func (k *logCheck) finish() (Verified, error) {
 	if err != nil {
 		return Verified{}, failed(err)
 	}
+	open := report.OpenReads
+	if open == nil {
+		open = []uint64{}
+	}
 	return Verified{
 		Origin: k.cp.Origin, Size: report.Size, Seen: report.Seen, Hidden: report.Hidden, Root: report.Root[:],
-		Slots: len(report.Slots), Details: k.details, Open: report.OpenReads,
+		Slots: len(report.Slots), Details: k.details, Open: open,
 	}, nil
 }
 
