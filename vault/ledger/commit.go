@@ -3,6 +3,9 @@ package ledger
 import (
 	"context"
 	"encoding/json"
+	"fmt"
+	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,17 +22,27 @@ type entry struct {
 	in       Intent
 	decision rbac.Decision
 	sealed   Sealed
-	result   chan result // buffered; exactly one answer is sent
+	result   chan result // buffered, for the one answer
 
-	// Set while the batch is built, by the committer.
-	leaf    storage.Leaf
-	receipt Receipt
-	open    *storage.OpenRead
+	// The committer's, until it has answered.
+	answered bool
+	leaf     storage.Leaf
+	chain    storage.Chain // of its slot, with leaf
+	receipt  Receipt
+	open     *storage.OpenRead
+}
+
+// answer gives the caller its answer; only the first counts.
+func (e *entry) answer(r result) {
+	if !e.answered {
+		e.answered = true
+		e.result <- r
+	}
 }
 
 type result struct {
 	receipt Receipt
-	stale   bool // decided on a revision that is not in force any more
+	stale   bool // the decision does not hold any more: decide again
 	err     error
 }
 
@@ -84,15 +97,29 @@ func (l *Ledger) signal() {
 	}
 }
 
+// drain takes the next batch. A change of the policy ends it: whoever comes
+// after the change is decided on the new state, in the next batch.
 func (l *Ledger) drain() []*entry {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	n := min(len(l.queue), maxBatch)
+	n := 0
+	for change := false; n < min(len(l.queue), maxBatch) && !change; n++ {
+		change = l.queue[n].in.PolicyChange && l.queue[n].decision.Allowed
+	}
 	batch := l.queue[:n:n]
 	if l.queue = l.queue[n:]; len(l.queue) == 0 {
 		l.queue = nil
 	}
 	return batch
+}
+
+// drainAll takes everybody who waits.
+func (l *Ledger) drainAll() []*entry {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	all := l.queue
+	l.queue = nil
+	return all
 }
 
 func (l *Ledger) waiting() (n int, closed bool) {
@@ -118,48 +145,79 @@ func (l *Ledger) run() {
 	}
 }
 
-// commitBatch runs one admission transaction. The head lock comes first and the
-// queue is drained after it, so that everyone who arrived while another node
-// held the lock shares this commit.
+// batch is one admission transaction.
+type batch struct {
+	entries  []*entry // nil until the queue is drained; each gets one answer
+	admitted []*entry // those of them that are part of the transaction
+
+	// The log as it will be once the transaction has committed.
+	head   storage.Head
+	tree   *audit.Tree
+	chains map[uint64]storage.Chain
+}
+
+// commitBatch runs one admission transaction and answers everybody in it.
 func (l *Ledger) commitBatch() {
 	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
 	defer cancel()
-	fail := func(batch []*entry, err error) {
-		l.log.Error("admission failed; nothing was served", "entries", len(batch), "err", err)
-		for _, e := range batch {
-			e.result <- result{err: unavailable("the audit log cannot be written", err)}
+	var b batch
+	err := l.commit(ctx, &b)
+	if err == nil {
+		for _, e := range b.admitted {
+			e.answer(result{receipt: e.receipt})
 		}
+		return
 	}
+	if b.entries == nil { // no transaction could be had: nobody waits for the next try
+		b.entries = l.drainAll()
+	}
+	l.log.Error("admission failed; nothing was served", "entries", len(b.entries), "err", err)
+	for _, e := range b.entries {
+		e.answer(result{err: unavailable("the audit log cannot be written", err)})
+	}
+}
+
+// commit locks the head and drains the queue after that, so that everyone who
+// arrived while another node held the lock shares this commit. An error, or a
+// panic of an Apply, means that nobody in b is admitted. It does not mean that
+// nothing was written: a failed COMMIT may have happened all the same. A record
+// without a read is harmless, the reverse is not; and a change that was made
+// though its author was told to try again is followed at the next admission.
+func (l *Ledger) commit(ctx context.Context, b *batch) (err error) {
 	tx, err := l.db.Begin(ctx)
 	if err != nil {
-		fail(l.drain(), err)
-		return
+		return err
 	}
 	defer tx.Rollback()
-	head, err := tx.LockHead(ctx)
-	if err != nil {
-		fail(l.drain(), err)
-		return
-	}
-	batch := l.drain()
-	revision := head.Revision
-	b, err := l.build(ctx, tx, head, batch)
-	if err != nil {
-		fail(batch, err)
-		return
-	}
-	if len(b.admitted) > 0 {
-		if err := b.write(ctx, tx); err != nil {
-			fail(b.admitted, err)
-			return
+	defer func() {
+		if p := recover(); p != nil {
+			err = fault.New(fault.Internal, "ledger.commit", fmt.Sprintf("panic: %v\n%s", p, debug.Stack()))
 		}
-		// A failed commit may have happened all the same. Nobody gets a permit
-		// for it: a record without a read is harmless, the reverse is not.
-		if err := tx.Commit(); err != nil {
-			fail(b.admitted, err)
-			return
+	}()
+	if b.head, err = tx.LockHead(ctx); err != nil {
+		return err
+	}
+	l.observe(b.head.Time)
+	revision := b.head.Revision
+	if revision != l.world.Revision() {
+		if err := l.CatchUp(ctx); err != nil {
+			return err
 		}
 	}
+	b.entries = l.drain()
+	if err := l.build(ctx, tx, b); err != nil {
+		return err
+	}
+	if len(b.admitted) == 0 {
+		return nil
+	}
+	if err := b.write(ctx, tx); err != nil {
+		return err
+	}
+	if err := tx.Commit(); err != nil {
+		return err
+	}
+	l.observe(b.head.Time)
 	if b.head.Revision != revision {
 		// Before anyone hears of it, this node decides on the new state. If it
 		// cannot, its next decisions are stale and are refused by the fence.
@@ -167,91 +225,111 @@ func (l *Ledger) commitBatch() {
 			l.log.Error("cannot follow the policy", "err", err)
 		}
 	}
-	for _, e := range b.admitted {
-		e.result <- result{receipt: e.receipt}
-	}
-}
-
-// batch is the part of a transaction that is built in memory.
-type batch struct {
-	head     storage.Head
-	tree     *audit.Tree
-	chains   map[uint64]storage.Chain
-	admitted []*entry
-}
-
-// build decides the fate of each entry: stale, failed, or part of this batch.
-// Stale and failed ones are answered here.
-func (l *Ledger) build(ctx context.Context, tx *catalog.Tx, head storage.Head, entries []*entry) (*batch, error) {
-	tree, err := audit.NewTree(head.Size, head.Frontier)
-	if err != nil {
-		return nil, fault.Wrap(fault.Corrupt, "ledger.build", "the log's head is damaged", err)
-	}
-	slots := make([]uint64, 0, len(entries))
-	for _, e := range entries {
-		slots = append(slots, e.in.Place.Slot)
-	}
-	chains, err := tx.Chains(ctx, slots)
-	if err != nil {
-		return nil, err
-	}
-	b := &batch{head: head, tree: tree, chains: chains, admitted: make([]*entry, 0, len(entries))}
-	for i, e := range entries {
-		if err := e.ctx.Err(); err != nil {
-			e.result <- result{err: err}
-			continue
-		}
-		if e.decision.Revision != b.head.Revision {
-			e.result <- result{stale: true}
-			continue
-		}
-		if err := l.admit(ctx, tx, b, e); err != nil {
-			if fault.Is(err, fault.Unavailable) && ctx.Err() != nil {
-				// The transaction is lost, for the rest of the entries too.
-				for _, rest := range entries[i:] {
-					rest.result <- result{err: err}
-				}
-				return b, failAdmitted(b, err)
-			}
-			e.result <- result{err: err}
-			continue
-		}
-		b.admitted = append(b.admitted, e)
-	}
-	return b, nil
-}
-
-// failAdmitted answers the entries that were in the batch already and empties it.
-func failAdmitted(b *batch, err error) error {
-	for _, e := range b.admitted {
-		e.result <- result{err: err}
-	}
-	b.admitted = nil
 	return nil
 }
 
+// build decides the fate of each entry: part of this transaction, or answered
+// here. An error is the whole batch's.
+func (l *Ledger) build(ctx context.Context, tx *catalog.Tx, b *batch) error {
+	var err error
+	if b.tree, err = audit.NewTree(b.head.Size, b.head.Frontier); err != nil {
+		return fault.Wrap(fault.Corrupt, "ledger.build", "the log's head is damaged", err)
+	}
+	var slots, closing []uint64
+	live := make([]*entry, 0, len(b.entries))
+	for _, e := range b.entries {
+		if err := e.ctx.Err(); err != nil {
+			e.answer(result{err: err})
+			continue
+		}
+		live = append(live, e)
+		slots = append(slots, e.in.Place.Slot)
+		if e.in.closes != nil {
+			closing = append(closing, *e.in.closes)
+		}
+	}
+	if b.chains, err = tx.Chains(ctx, slots); err != nil {
+		return err
+	}
+	closed, err := tx.CloseOpenReads(ctx, closing)
+	if err != nil {
+		return err
+	}
+	for _, e := range live {
+		if e.in.closes != nil {
+			i, open := slices.BinarySearch(closed, *e.in.closes)
+			if !open {
+				e.answer(result{err: fault.New(fault.Conflict, "ledger.End", "the read was closed already")})
+				continue
+			}
+			closed = slices.Delete(closed, i, i+1)
+		}
+		now := max(l.now().UnixMicro(), b.head.Time)
+		if e.in.closes == nil && !l.inForce(b, e, now) {
+			e.answer(result{stale: true})
+			continue
+		}
+		switch err := l.admit(ctx, tx, b, e, now); {
+		case err == nil:
+			b.admitted = append(b.admitted, e)
+		case ctx.Err() != nil, e.in.closes != nil:
+			return err // the transaction is lost, or has closed a read without a record
+		default:
+			e.answer(result{err: err})
+		}
+	}
+	return nil
+}
+
+// inForce reports whether e was decided on the policy and at a time at which it
+// would be recorded. If not, it is decided again here, under the head's lock. A
+// verdict that turns goes back to the caller: it is described in another way.
+func (l *Ledger) inForce(b *batch, e *entry, now int64) bool {
+	at, until := time.UnixMicro(now), e.decision.Until
+	if e.decision.Revision == b.head.Revision && (until.IsZero() || at.Before(until)) {
+		return true
+	}
+	d, err := l.decide(&e.in, at)
+	if err != nil || d.Revision != b.head.Revision || d.Allowed != e.decision.Allowed {
+		return false
+	}
+	e.decision = d
+	return true
+}
+
 // admit applies one entry's rows and appends its leaf to the batch. On an error
-// the transaction and the batch are as they were before.
-func (l *Ledger) admit(ctx context.Context, tx *catalog.Tx, b *batch, e *entry) error {
-	now := max(l.now().UnixMicro(), b.head.Time)
+// the batch is as it was before, and so is the transaction, unless it is broken:
+// then it refuses everything from there on.
+func (l *Ledger) admit(ctx context.Context, tx *catalog.Tx, b *batch, e *entry, now int64) error {
 	next := b.head
+	next.Size, next.Time = b.head.Size+1, now
 	if e.decision.Allowed && e.in.PolicyChange {
 		next.Revision++
 	}
+	var err error
 	if !e.decision.Allowed || e.in.Apply == nil {
-		return l.append(ctx, tx, b, e, next, now)
+		err = l.stage(ctx, tx, b, e, next)
+	} else {
+		err = tx.Savepoint(ctx, func() error {
+			atx := &Tx{Tx: tx, Now: time.UnixMicro(now).UTC(), Revision: next.Revision, nextSlot: &next.NextSlot}
+			if err := e.in.Apply(ctx, atx, &e.in); err != nil {
+				return err
+			}
+			return l.stage(ctx, tx, b, e, next)
+		})
 	}
-	return tx.Savepoint(ctx, func() error {
-		atx := &Tx{Tx: tx, Now: time.UnixMicro(now).UTC(), Revision: next.Revision, nextSlot: &next.NextSlot}
-		if err := e.in.Apply(ctx, atx, &e.in); err != nil {
-			return err
-		}
-		return l.append(ctx, tx, b, e, next, now)
-	})
+	if err != nil {
+		return err
+	}
+	// Only what the transaction has kept moves the log on.
+	b.head = next
+	b.tree.Append(e.receipt.Hash)
+	b.chains[e.leaf.Slot] = e.chain
+	return nil
 }
 
-// append adds the entry's leaf to the batch; head is the log's head before it.
-func (l *Ledger) append(ctx context.Context, tx *catalog.Tx, b *batch, e *entry, head storage.Head, now int64) error {
+// stage makes the entry's rows for a log whose head is next once they are in it.
+func (l *Ledger) stage(ctx context.Context, tx *catalog.Tx, b *batch, e *entry, next storage.Head) error {
 	slot := e.in.Place.Slot
 	chain, known := b.chains[slot]
 	if !known { // a slot that Apply has made, or has found
@@ -263,25 +341,31 @@ func (l *Ledger) append(ctx context.Context, tx *catalog.Tx, b *batch, e *entry,
 			chain = storage.Chain{Slot: slot}
 		}
 	}
-	leaf := e.build(now, head.Revision, chain)
+	leaf := e.build(next.Time, next.Revision, chain)
 	data, err := leaf.Marshal()
-	if err != nil {
-		return fault.Wrap(fault.Internal, "ledger.append", "cannot encode the record", err)
+	if err != nil && !e.decision.Allowed {
+		// Nobody escapes the record of a refusal by asking in odd words.
+		leaf.Ext = []audit.Field{refusedKind(e.in.Kind)}
+		data, err = leaf.Marshal()
 	}
-	hash, index := audit.LeafHash(data), head.Size
-	b.tree.Append(hash)
-	head.Size, head.Time = index+1, now
-	b.head = head
-	b.chains[slot] = storage.Chain{Slot: slot, Seq: chain.Seq + 1, LastIndex: index, LastHash: hash}
+	if err != nil {
+		return fault.Wrap(fault.Internal, "ledger.stage", "cannot encode the record", err)
+	}
+	hash, index := audit.LeafHash(data), next.Size-1
+	e.chain = storage.Chain{Slot: slot, Seq: leaf.Seq, LastIndex: index, LastHash: hash}
 	e.leaf = storage.Leaf{
-		Index: index, Slot: slot, Kind: uint16(leaf.Kind), Decision: uint8(leaf.Decision), Time: now,
+		Index: index, Slot: slot, Kind: uint16(leaf.Kind), Decision: uint8(leaf.Decision), Time: leaf.Time,
 		Data: data, Principal: e.in.Actor.Principal, Details: e.sealed.Details,
 	}
-	e.receipt = Receipt{Index: index, Hash: hash, Time: time.UnixMicro(now).UTC(), Revision: head.Revision}
+	e.receipt = Receipt{
+		Index: index, Hash: hash, Time: time.UnixMicro(leaf.Time).UTC(), Revision: next.Revision, Decision: e.decision,
+		at: l.now().Round(0),
+	}
+	e.open = nil
 	if r := e.in.Access; e.decision.Allowed && r != nil && e.in.Kind == audit.KindRead {
 		e.open = &storage.OpenRead{
 			Index: index, Slot: slot, Dataset: r.Dataset, Shard: r.Shard,
-			Principal: e.in.Actor.Principal, MaxBytes: r.MaxBytes, Time: now, Node: l.node,
+			Principal: e.in.Actor.Principal, MaxBytes: r.MaxBytes, Time: leaf.Time, Node: l.node,
 		}
 	}
 	return nil
@@ -299,9 +383,13 @@ func (e *entry) build(now int64, revision uint64, chain storage.Chain) audit.Lea
 	if !e.decision.Allowed {
 		leaf.Decision, leaf.Kind = audit.Refused, audit.KindRefused
 		leaf.Reason = reasonText(e.decision.Reasons)
-		leaf.Set(audit.Uint64Field(audit.FieldRefusedKind, uint64(e.in.Kind)))
+		leaf.Set(refusedKind(e.in.Kind))
 	}
 	return leaf
+}
+
+func refusedKind(k audit.Kind) audit.Field {
+	return audit.Uint64Field(audit.FieldRefusedKind, uint64(k))
 }
 
 // reasonText fits the reasons into what a leaf may hold.
@@ -319,20 +407,16 @@ func reasonText(reasons []string) string {
 	return s
 }
 
-// write stores the batch: leaves, chains, open and closed reads, head.
+// write stores the batch: leaves, chains, open reads, head.
 func (b *batch) write(ctx context.Context, tx *catalog.Tx) error {
 	leaves := make([]storage.Leaf, 0, len(b.admitted))
 	touched := make(map[uint64]struct{}, len(b.admitted))
 	var opened []storage.OpenRead
-	var closed []uint64
 	for _, e := range b.admitted {
 		leaves = append(leaves, e.leaf)
 		touched[e.leaf.Slot] = struct{}{}
 		if e.open != nil {
 			opened = append(opened, *e.open)
-		}
-		if e.in.closes != nil {
-			closed = append(closed, *e.in.closes)
 		}
 	}
 	if err := tx.AppendLeaves(ctx, leaves); err != nil {
@@ -347,11 +431,6 @@ func (b *batch) write(ctx context.Context, tx *catalog.Tx) error {
 	}
 	if len(opened) > 0 {
 		if err := tx.AddOpenReads(ctx, opened); err != nil {
-			return err
-		}
-	}
-	if len(closed) > 0 {
-		if _, err := tx.CloseOpenReads(ctx, closed); err != nil {
 			return err
 		}
 	}

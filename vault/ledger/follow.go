@@ -15,6 +15,16 @@ type txView = catalog.Tx
 // are never deleted, only ended, so what is newer than the node's revision is
 // all that it lacks.
 func (l *Ledger) CatchUp(ctx context.Context) error {
+	behind := false
+	err := l.db.View(ctx, func(tx *txView) error {
+		head, err := tx.Head(ctx)
+		l.observe(head.Time)
+		behind = head.Revision != l.world.Revision()
+		return err
+	})
+	if err != nil || !behind {
+		return err
+	}
 	l.catchUp.Lock()
 	defer l.catchUp.Unlock()
 	return l.db.View(ctx, func(tx *txView) error {

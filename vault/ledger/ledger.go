@@ -13,6 +13,7 @@ import (
 	"io"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"dsvault/rbac"
@@ -107,6 +108,8 @@ type Receipt struct {
 	Time     time.Time
 	Revision uint64
 	Decision rbac.Decision
+
+	at time.Time // Time by this node's own clock, for the age of a Permit
 }
 
 // Sealer seals a person's details under that person's key, so that destroying
@@ -143,6 +146,8 @@ type Ledger struct {
 	now    func() time.Time
 	log    *slog.Logger
 	node   string // this process, in open reads
+
+	logged atomic.Int64 // the log's time as far as this node has seen it, Unix microseconds
 
 	catchUp  sync.Mutex // one catch-up at a time
 	nextSlot uint64     // guarded by catchUp; scopes below it are known
@@ -191,76 +196,105 @@ func (l *Ledger) World() *rbac.World { return l.world }
 // Record decides in and records it, with its rows. It returns once both are
 // durable. A refusal is recorded too and comes back as fault.Forbidden, or as
 // fault.NotFound for somebody who may not know that the object exists.
+//
+// fault.Unavailable says that nothing was admitted. If the connection to the
+// database broke in the middle of COMMIT, the record and its rows may be in the
+// log all the same: a caller that repeats an operation meets its own rows.
 func (l *Ledger) Record(ctx context.Context, in Intent) (Receipt, error) {
-	const op = "ledger.Record"
+	return l.record(ctx, in, false)
+}
+
+// Check decides in without recording an allowed decision; a refusal is recorded
+// and returned as Record does. It is for looking at records that hold no data.
+// It decides on the policy in force, whichever node has changed it.
+func (l *Ledger) Check(ctx context.Context, in Intent) (rbac.Decision, error) {
+	if err := l.CatchUp(ctx); err != nil {
+		return rbac.Decision{}, err
+	}
+	r, err := l.record(ctx, in, true)
+	return r.Decision, err
+}
+
+// record is Record; if refusals is set, an allowed decision is not recorded.
+// Its Receipt always holds the decision.
+func (l *Ledger) record(ctx context.Context, in Intent, refusals bool) (Receipt, error) {
+	var r Receipt
 	for range maxDecisions {
-		decision, err := l.decide(&in)
+		decision, err := l.decide(&in, l.clock())
 		if err != nil {
-			return Receipt{}, err
+			return r, err
+		}
+		r.Decision = decision
+		if refusals && decision.Allowed {
+			return r, nil
 		}
 		e := &entry{ctx: ctx, in: in, decision: decision, result: make(chan result, 1)}
 		if !decision.Allowed && in.Refused != nil {
 			e.in.Place = *in.Refused
 		}
 		if err := l.describe(ctx, e); err != nil {
-			return Receipt{}, outage(decision, err)
+			return r, l.outage(decision, err)
 		}
 		if err := l.enqueue(e); err != nil {
-			return Receipt{}, outage(decision, err)
+			return r, l.outage(decision, err)
 		}
-		r := <-e.result // always answered: by the commit, its failure, or Close
+		answer := <-e.result // always comes: from the commit, its failure, or Close
+		r.Decision = e.decision
 		switch {
-		case r.stale:
+		case answer.stale:
 			if err := l.CatchUp(ctx); err != nil {
-				return Receipt{}, err
+				return r, l.outage(e.decision, err)
 			}
 			continue
-		case r.err != nil:
-			return Receipt{}, outage(decision, r.err)
-		case !decision.Allowed:
-			return Receipt{}, refusal(decision)
+		case answer.err != nil:
+			return r, l.outage(e.decision, answer.err)
+		case !e.decision.Allowed:
+			return r, refusal(e.decision)
 		}
-		r.receipt.Decision = decision
-		return r.receipt, nil
+		return answer.receipt, nil
 	}
-	return Receipt{}, fault.New(fault.Unavailable, op, "the policy changes faster than this node can follow").
+	return r, fault.New(fault.Unavailable, "ledger.Record", "the policy changes faster than this node can follow").
 		WithHint("try again in a moment").WithRetry(time.Second)
 }
 
 // outage keeps a refusal a refusal when it could not be recorded.
-func outage(d rbac.Decision, err error) error {
-	if !d.Allowed {
-		return refusal(d)
+func (l *Ledger) outage(d rbac.Decision, err error) error {
+	if d.Allowed {
+		return err
 	}
-	return err
+	l.log.Warn("a refusal could not be recorded", "reasons", d.Reasons, "err", err)
+	return refusal(d)
 }
 
-// Check decides in without recording an allowed decision; a refusal is recorded
-// and returned as Record does. It is for looking at records that hold no data.
-func (l *Ledger) Check(ctx context.Context, in Intent) (rbac.Decision, error) {
-	decision, err := l.decide(&in)
-	if err != nil {
-		return rbac.Decision{}, err
-	}
-	if decision.Allowed {
-		return decision, nil
-	}
-	_, err = l.Record(ctx, in)
-	if err == nil { // a grant arrived in between
-		return l.world.Decide(in.Query), nil
-	}
-	return decision, err
-}
-
-func (l *Ledger) decide(in *Intent) (rbac.Decision, error) {
+func (l *Ledger) decide(in *Intent, now time.Time) (rbac.Decision, error) {
 	if in.Own {
 		return rbac.Decision{Allowed: true, Rule: "own", Revision: l.world.Revision()}, nil
 	}
 	if in.Query.Action == "" {
 		return rbac.Decision{}, fault.New(fault.Internal, "ledger.decide", "an intent without a query")
 	}
-	in.Query.Now = l.now()
+	in.Query.Now = now
 	return l.world.Decide(in.Query), nil
+}
+
+// clock is the time to decide at: now, but never before the log's. What has
+// expired for the log does not revive because a clock was set back.
+func (l *Ledger) clock() time.Time {
+	now, logged := l.now(), time.UnixMicro(l.logged.Load())
+	if now.Before(logged) {
+		return logged
+	}
+	return now
+}
+
+// observe notes a time of the log, in Unix microseconds.
+func (l *Ledger) observe(logged int64) {
+	for {
+		seen := l.logged.Load()
+		if logged <= seen || l.logged.CompareAndSwap(seen, logged) {
+			return
+		}
+	}
 }
 
 // refusal turns a decision into the caller's answer. Who may not know that the

@@ -1,8 +1,11 @@
 package ledger
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -22,6 +25,7 @@ const startWithin = time.Minute
 type Permit struct {
 	ledger  *Ledger
 	receipt Receipt
+	kind    audit.Kind
 	query   rbac.Query
 	actor   Actor
 	place   Place
@@ -37,17 +41,31 @@ func (l *Ledger) Admit(ctx context.Context, in Intent) (*Permit, error) {
 	if in.Access == nil || in.Own {
 		return nil, fault.New(fault.Internal, "ledger.Admit", "an admission without a shard or a decision")
 	}
+	access := *in.Access
+	asked, recorded := in.Query.Object, in.Object
+	if asked.Kind == rbac.Shard && asked.Shard != access.Shard ||
+		recorded.Kind != audit.ObjectShard || recorded.ID != access.Dataset || int(recorded.Number) != access.Shard {
+		return nil, fault.New(fault.Internal, "ledger.Admit", "what is decided, recorded and opened is not one shard")
+	}
 	receipt, err := l.Record(ctx, in)
 	if err != nil {
 		return nil, err
 	}
-	p := &Permit{ledger: l, receipt: receipt, query: in.Query, actor: in.Actor, place: in.Place, object: in.Object, access: *in.Access}
+	p := &Permit{
+		ledger: l, receipt: receipt, kind: in.Kind, query: in.Query,
+		actor: in.Actor, place: in.Place, object: in.Object, access: access,
+	}
 	p.seen.Store(receipt.Decision.Revision)
 	return p, nil
 }
 
-// Dataset is the dataset that the permit is for.
-func (p *Permit) Dataset() dataset.DatasetID { return p.access.Dataset }
+// Dataset is the dataset that the permit is for; no permit is for none.
+func (p *Permit) Dataset() dataset.DatasetID {
+	if p == nil {
+		return dataset.DatasetID{}
+	}
+	return p.access.Dataset
+}
 
 // Receipt says where the access is recorded.
 func (p *Permit) Receipt() Receipt { return p.receipt }
@@ -55,23 +73,31 @@ func (p *Permit) Receipt() Receipt { return p.receipt }
 // Covers refuses, with fault.Forbidden, anything that this permit is not for,
 // and any start that comes too late.
 func (p *Permit) Covers(id dataset.DatasetID, shard int) error {
+	if p == nil || p.ledger == nil {
+		return noPermit("ledger.Covers")
+	}
+	// By the wall clock, which goes on while a node is suspended.
+	waited := p.ledger.now().Sub(p.receipt.at)
 	switch {
-	case p == nil || p.ledger == nil:
-		return fault.New(fault.Forbidden, "ledger.Covers", "no permit")
 	case p.access.Dataset != id || p.access.Shard != shard:
 		return fault.New(fault.Forbidden, "ledger.Covers", "the permit is for another shard")
 	case p.ended.Load():
 		return fault.New(fault.Forbidden, "ledger.Covers", "the permit has ended")
-	case p.ledger.now().Sub(p.receipt.Time) > startWithin:
+	case waited < 0 || waited > startWithin:
 		return fault.New(fault.Unavailable, "ledger.Covers", "the permit waited too long").WithHint("ask again")
 	}
-	return nil
+	return p.Recheck()
 }
+
+func noPermit(op string) error { return fault.New(fault.Forbidden, op, "no permit") }
 
 // Recheck decides again if the policy has changed since, or if the decision has
 // lapsed by itself. It returns the refusal, or nil while the access may go on.
 func (p *Permit) Recheck() error {
-	now, revision := p.ledger.now(), p.ledger.world.Revision()
+	if p == nil || p.ledger == nil {
+		return noPermit("ledger.Recheck")
+	}
+	now, revision := p.ledger.clock(), p.ledger.world.Revision()
 	until := p.receipt.Decision.Until
 	if p.seen.Load() == revision && (until.IsZero() || now.Before(until)) {
 		return nil
@@ -99,9 +125,13 @@ const (
 
 // End records how many bytes were really sent and closes the read. Only the
 // first call counts. An End that fails leaves the read open; the next start of
-// the vault closes it as unknown.
+// the vault closes it as unknown. A read that somebody has closed meanwhile, as
+// another node does when it starts, is fault.Conflict.
 func (p *Permit) End(ctx context.Context, sent int64, cause Cause) error {
-	if p.ended.Swap(true) {
+	if p == nil || p.ledger == nil {
+		return noPermit("ledger.End")
+	}
+	if p.ended.Swap(true) || p.kind != audit.KindRead {
 		return nil
 	}
 	_, err := p.ledger.Record(ctx, closing(p.receipt.Index, p.place, p.object, sent, cause, p.actor))
@@ -122,12 +152,19 @@ func closing(index uint64, place Place, object audit.Object, bytes int64, cause 
 // closeAbandoned closes the reads that an earlier process left open. How much
 // they sent is unknown; the record says the most that it can have been.
 func (l *Ledger) closeAbandoned(ctx context.Context) error {
-	for {
+	var size uint64 // reads from there on began after this start
+	err := l.db.View(ctx, func(tx *txView) error {
+		head, err := tx.Head(ctx)
+		size = head.Size
+		return err
+	})
+	for err == nil {
 		var open []storage.OpenRead
-		err := l.db.View(ctx, func(tx *txView) (err error) {
+		err = l.db.View(ctx, func(tx *txView) (err error) {
 			open, err = tx.OpenReads(ctx, maxBatch)
 			return err
 		})
+		open = slices.DeleteFunc(open, func(r storage.OpenRead) bool { return r.Index >= size })
 		if err != nil || len(open) == 0 {
 			return err
 		}
@@ -136,14 +173,10 @@ func (l *Ledger) closeAbandoned(ctx context.Context) error {
 			go func() { errs <- l.closeOne(ctx, r) }()
 		}
 		for range open {
-			if e := <-errs; e != nil && err == nil {
-				err = e
-			}
-		}
-		if err != nil {
-			return err
+			err = cmp.Or(err, <-errs)
 		}
 	}
+	return err
 }
 
 func (l *Ledger) closeOne(ctx context.Context, r storage.OpenRead) error {
@@ -153,10 +186,16 @@ func (l *Ledger) closeOne(ctx context.Context, r storage.OpenRead) error {
 		place = Place{Slot: row.Slot, Tag: row.Tag}
 		return err
 	})
-	if err != nil {
+	if errors.Is(err, storage.ErrNoRow) {
 		return fault.Wrap(fault.Corrupt, "ledger.closeOne", fmt.Sprintf("open read %d has no scope", r.Index), err)
+	}
+	if err != nil {
+		return err
 	}
 	object := audit.Object{Kind: audit.ObjectShard, ID: r.Dataset, Number: uint32(r.Shard)}
 	_, err = l.Record(ctx, closing(r.Index, place, object, r.MaxBytes, Crashed, Actor{}))
+	if fault.Is(err, fault.Conflict) {
+		return nil // another node was faster
+	}
 	return err
 }
