@@ -67,6 +67,9 @@ var maxFile = func() int64 {
 	for seal.SealedSize(n) > wire.MaxShard {
 		n -= seal.SealedSize(n) - wire.MaxShard
 	}
+	for seal.SealedSize(n+1) <= wire.MaxShard {
+		n++
+	}
 	return n
 }()
 

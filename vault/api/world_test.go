@@ -44,22 +44,9 @@ type world struct {
 // newWorld starts a vault with the admin root. Options' zero fields are filled.
 func newWorld(t *testing.T, opts api.Options, change ...func(http.Handler, *server)) *world {
 	t.Helper()
-	ctx := context.Background()
 	w := &world{t: t, data: t.TempDir(), logs: &logs{wake: make(chan struct{}, 1)},
 		tokens: map[string]string{}, devices: map[string]dataset.DeviceID{}, keys: map[string]*seal.Identity{}}
-	db := must(catalog.Open(ctx, "sqlite:"+filepath.Join(w.data, "catalog.db"), catalog.Options{}))(t)
-	t.Cleanup(func() { db.Close() })
-	objects := must(dir.Open(filepath.Join(w.data, "objects")))(t)
-	keyDir := filepath.Join(w.data, "keys")
-	if err := keys.Init(keyDir, "dsvault-test", keys.NewPassphrase(""), rand.Reader); err != nil {
-		t.Fatal(err)
-	}
-	ring := must(keys.Open(keyDir, keys.NewPassphrase(""), db, rand.Reader))(t)
-	quiet := slog.New(slog.DiscardHandler)
-	token := must(vault.Init(ctx, vault.InitConfig{Catalog: db, Keys: ring, Admin: "root", Logger: quiet, Now: time.Now, Random: rand.Reader}))(t)
-	w.vault = must(vault.Open(ctx, vault.Config{Catalog: db, Objects: objects, Keys: ring, Policy: rbac.Default(),
-		Logger: quiet, Now: time.Now, Random: rand.Reader, Exclusive: true}))(t)
-	t.Cleanup(func() { w.vault.Close() })
+	w.vault, w.tokens["root"] = openVault(t, w.data)
 
 	opts.Logger = slog.New(slog.NewJSONHandler(w.logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	opts.Random = rand.Reader
@@ -68,7 +55,7 @@ func newWorld(t *testing.T, opts api.Options, change ...func(http.Handler, *serv
 	}
 	h := api.New(w.vault, opts)
 	w.server = httptest.NewUnstartedServer(h)
-	w.server.Config = api.Server(ctx, h, opts.Logger)
+	w.server.Config = api.Server(context.Background(), h, opts.Logger)
 	for _, f := range change {
 		f(h, w.server)
 	}
@@ -78,8 +65,28 @@ func newWorld(t *testing.T, opts api.Options, change ...func(http.Handler, *serv
 	t.Cleanup(w.server.Close)
 	w.client = w.server.Client()
 	w.client.Transport.(*http.Transport).DisableCompression = true
-	w.tokens["root"] = token.Expose()
 	return w
+}
+
+// openVault makes a vault on SQLite and a folder; token is that of its admin,
+// root.
+func openVault(t testing.TB, data string) (v *vault.Vault, token string) {
+	t.Helper()
+	ctx := context.Background()
+	db := must(catalog.Open(ctx, "sqlite:"+filepath.Join(data, "catalog.db"), catalog.Options{}))(t)
+	t.Cleanup(func() { db.Close() })
+	objects := must(dir.Open(filepath.Join(data, "objects")))(t)
+	folder := filepath.Join(data, "keys")
+	if err := keys.Init(folder, "dsvault-test", keys.NewPassphrase(""), rand.Reader); err != nil {
+		t.Fatal(err)
+	}
+	ring := must(keys.Open(folder, keys.NewPassphrase(""), db, rand.Reader))(t)
+	quiet := slog.New(slog.DiscardHandler)
+	secret := must(vault.Init(ctx, vault.InitConfig{Catalog: db, Keys: ring, Admin: "root", Logger: quiet, Now: time.Now, Random: rand.Reader}))(t)
+	v = must(vault.Open(ctx, vault.Config{Catalog: db, Objects: objects, Keys: ring, Policy: rbac.Default(),
+		Logger: quiet, Now: time.Now, Random: rand.Reader, Exclusive: true}))(t)
+	t.Cleanup(func() { v.Close() })
+	return v, secret.Expose()
 }
 
 func must[T any](v T, err error) func(testing.TB) T {
