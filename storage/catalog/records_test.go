@@ -42,6 +42,8 @@ func testScopes(s *fixture) {
 	same(s, "client", under(scope("acme"), "", 0), []string{"acme", "acme/signs", "acme/signs-2", "acme/signs/batch-1"})
 	same(s, "client, page", under(scope("acme"), "acme", 1), []string{"acme/signs"})
 	same(s, "project", under(scope("acme/signs"), "", 0), []string{"acme/signs", "acme/signs/batch-1"})
+	same(s, "by slot, page", paths(get(s, func(ctx context.Context, tx *Tx) ([]storage.ScopeRow, error) { return tx.ScopesFrom(ctx, 2, 2) })),
+		[]string{"acme/signs", "acme"})
 
 	for what, row := range map[string]storage.ScopeRow{
 		"slot": {Slot: 2, Scope: scope("new"), Tag: fresh16()},
@@ -158,6 +160,8 @@ func testAttempts(s *fixture) {
 	same(s, "older", before(day(3), 0), list[:2])
 	same(s, "limit", before(day(9), 1), list[:1])
 	same(s, "one", get(s, func(ctx context.Context, tx *Tx) (storage.Attempt, error) { return tx.Attempt(ctx, list[1].ID) }), list[1])
+	same(s, "by key", get(s, func(ctx context.Context, tx *Tx) (storage.Attempt, error) { return tx.AttemptByKey(ctx, list[2].Key) }), list[2])
+	failsWith(s, "unknown key", getErr(s, func(ctx context.Context, tx *Tx) (any, error) { return tx.AttemptByKey(ctx, "x") }), storage.ErrNoRow)
 	list[1].ETag, list[1].SealedSize, list[1].SHA256 = `"etag"`, 1<<41+99, fresh()
 	s.write(func(ctx context.Context, tx *Tx) error {
 		return tx.StoreAttempt(ctx, list[1].ID, list[1].ETag, list[1].SealedSize, list[1].SHA256)
