@@ -31,8 +31,6 @@ func TestMain(m *testing.M) {
 	storagetest.Main(m)
 }
 
-var withoutPostgres bool
-
 // engines start what they need and give a function that makes new, empty
 // catalogs and returns their URLs.
 var engines = []struct {
@@ -55,9 +53,6 @@ var engines = []struct {
 
 func postgresDSN(t testing.TB) string {
 	t.Helper()
-	if withoutPostgres {
-		t.Skip("this build has no PostgreSQL")
-	}
 	return storagetest.Postgres(t)
 }
 

@@ -1,5 +1,3 @@
-//go:build dsvault_pgxstdlib
-
 package catalog
 
 import (

@@ -1,5 +1,0 @@
-//go:build !dsvault_pgxstdlib
-
-package catalog
-
-func init() { withoutPostgres = true }
