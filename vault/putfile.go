@@ -1,0 +1,127 @@
+package vault
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"hash"
+	"io"
+
+	"dsvault/storage"
+	"dsvault/vault/dataset"
+	"dsvault/vault/fault"
+	"dsvault/vault/identity"
+	"dsvault/vault/seal"
+	"dsvault/vault/wire"
+)
+
+// PutFile takes a plain file, seals it while it streams, and makes it the one
+// shard of a dataset. Plaintext touches neither disk nor log. size -1 means
+// until the end of body.
+func (v *Vault) PutFile(ctx context.Context, c identity.Caller, scope dataset.Scope, name string, body io.Reader, size int64) (wire.Dataset, error) {
+	const op = "vault.PutFile"
+	if err := checkText("file name", name, 255); err != nil {
+		return wire.Dataset{}, err
+	}
+	if size > maxPlain {
+		return wire.Dataset{}, tooLarge(op)
+	}
+	if _, err := v.CreateDataset(ctx, c, scope); err != nil {
+		return wire.Dataset{}, err
+	}
+	d, err := v.uploadTo(ctx, c, scope)
+	if err != nil {
+		return wire.Dataset{}, err
+	}
+	if has, err := v.wireDataset(ctx, d, true); err != nil || has.Shards > 0 {
+		if err == nil {
+			err = fault.New(fault.Conflict, op, scope.String()+" has shards already").WithHint("put the file under a new dataset name")
+		}
+		return wire.Dataset{}, err
+	}
+	recipient, err := seal.ParseRecipient(d.Recipient)
+	if err != nil {
+		return wire.Dataset{}, err
+	}
+	a := v.newAttempt(d, 0, size, c)
+	if err := v.addAttempt(ctx, a); err != nil {
+		return wire.Dataset{}, err
+	}
+	plain, err := v.sealTo(ctx, &a, recipient, body, size)
+	if err != nil {
+		return wire.Dataset{}, err
+	}
+	m := dataset.Manifest{Version: dataset.ManifestVersion, Packing: dataset.PackFile, Name: name, Size: a.PlainSize, SHA256: plain, Mode: 0o644, ModTime: v.now().UnixNano()}
+	data, err := m.Encode()
+	if err != nil {
+		return wire.Dataset{}, err
+	}
+	manifest, err := seal.SealBytes(data, recipient)
+	if err != nil {
+		return wire.Dataset{}, err
+	}
+	if _, err := v.commitShard(ctx, c, d, a, manifest); err != nil {
+		return wire.Dataset{}, err
+	}
+	return v.Complete(ctx, c, scope, wire.Complete{Shards: 1})
+}
+
+// sealTo streams body through age into storage and completes the attempt. It
+// gives the plaintext's hash.
+func (v *Vault) sealTo(ctx context.Context, a *storage.Attempt, to seal.Recipient, body io.Reader, size int64) ([]byte, error) {
+	const op = "vault.sealTo"
+	plain, sealed := sha256.New(), sha256.New()
+	counted := &counter{hash: plain}
+	r, w := io.Pipe()
+	sealing := make(chan error, 1)
+	go func() { // ends when body ends or when Put closes the pipe
+		err := sealStream(w, to, io.TeeReader(io.LimitReader(body, maxPlain+1), counted))
+		switch {
+		case err != nil:
+		case counted.n > maxPlain:
+			err = tooLarge(op)
+		case size >= 0 && counted.n != size:
+			err = fault.Wrap(fault.Invalid, op, "the file was cut off", io.ErrUnexpectedEOF)
+		}
+		w.CloseWithError(err)
+		sealing <- err
+	}()
+	sealedSize := int64(-1)
+	if size >= 0 {
+		sealedSize = seal.SealedSize(size)
+	}
+	o, err := v.objects.Put(ctx, a.Key, io.TeeReader(r, sealed), sealedSize)
+	r.CloseWithError(errPutEnded)
+	if e := <-sealing; err == nil && !errors.Is(e, errPutEnded) {
+		err = e
+	}
+	if err != nil {
+		return nil, err
+	}
+	a.PlainSize, a.ETag, a.SealedSize, a.SHA256 = counted.n, o.ETag, o.Size, [32]byte(sealed.Sum(nil))
+	return plain.Sum(nil), v.storeAttempt(ctx, a.ID, o, a.SHA256)
+}
+
+var errPutEnded = errors.New("storage stopped reading")
+
+func sealStream(w io.Writer, to seal.Recipient, body io.Reader) error {
+	sealer, err := seal.Seal(w, to)
+	if err != nil {
+		return err
+	}
+	if _, err := io.Copy(sealer, body); err != nil {
+		return err
+	}
+	return sealer.Close()
+}
+
+// counter hashes and counts what passes.
+type counter struct {
+	hash hash.Hash
+	n    int64
+}
+
+func (c *counter) Write(p []byte) (int, error) {
+	c.n += int64(len(p))
+	return c.hash.Write(p)
+}
