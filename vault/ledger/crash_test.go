@@ -1,0 +1,5 @@
+package ledger_test
+
+const childEnv = "DSVAULT_LEDGER_CHILD"
+
+func runChild() {}
