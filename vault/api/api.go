@@ -17,7 +17,6 @@ import (
 	"golang.org/x/time/rate"
 
 	"dsvault/vault"
-	"dsvault/vault/seal"
 	"dsvault/vault/wire"
 )
 
@@ -39,8 +38,8 @@ type Options struct {
 	// last as long as bytes flow.
 	Idle time.Duration
 
-	// MaxFile is the most bytes of a plain file; 0 means as many as fit into
-	// one shard once sealed, just under wire.MaxShard.
+	// MaxFile is the most bytes of a plain file; 0 leaves it to the vault, whose
+	// limit is that of one shard.
 	MaxFile int64
 
 	// Streams is how many shards and files may be on their way at once, and
@@ -55,23 +54,11 @@ type Options struct {
 
 func (o Options) withDefaults() Options {
 	o.Idle = cmp.Or(o.Idle, time.Minute)
-	o.MaxFile = min(cmp.Or(o.MaxFile, maxFile), maxFile)
+	o.MaxFile = cmp.Or(o.MaxFile, wire.MaxShard)
 	o.Streams, o.StreamsEach = cmp.Or(o.Streams, 256), cmp.Or(o.StreamsEach, 16)
 	o.AuthFailures, o.AuthRefill = cmp.Or(o.AuthFailures, 50), cmp.Or(o.AuthRefill, 5)
 	return o
 }
-
-// maxFile is the largest plaintext whose sealed form is within wire.MaxShard.
-var maxFile = func() int64 {
-	n := int64(wire.MaxShard)
-	for seal.SealedSize(n) > wire.MaxShard {
-		n -= seal.SealedSize(n) - wire.MaxShard
-	}
-	for seal.SealedSize(n+1) <= wire.MaxShard {
-		n++
-	}
-	return n
-}()
 
 // server is the state behind the handler. It has no goroutines.
 type server struct {

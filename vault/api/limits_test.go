@@ -11,7 +11,6 @@ import (
 
 	"dsvault/vault/dataset"
 	"dsvault/vault/fault"
-	"dsvault/vault/seal"
 	"dsvault/vault/wire"
 )
 
@@ -140,12 +139,6 @@ func TestAddress(t *testing.T) {
 		if got := s.address(r).String(); got != test.want || s.secure(r) != test.secure || local(r) != test.near {
 			t.Errorf("%+v: %s %v %v", test, got, s.secure(r), local(r))
 		}
-	}
-}
-
-func TestMaxFile(t *testing.T) {
-	if seal.SealedSize(maxFile) > wire.MaxShard || seal.SealedSize(maxFile+1) <= wire.MaxShard {
-		t.Errorf("%d bytes seal to %d", maxFile, seal.SealedSize(maxFile))
 	}
 }
 
