@@ -244,6 +244,15 @@ func scopeArg(args []string) (dataset.Scope, error) {
 	return dataset.ParseScope(strings.TrimSuffix(args[0], "/") + rootSlash(args[0]))
 }
 
+// datasetArg reads the scope of a dataset.
+func datasetArg(s string) (dataset.Scope, error) {
+	scope, err := dataset.ParseScope(s)
+	if err == nil && scope.Depth() != 3 {
+		err = usage(clean(s)+" is not a dataset", "name it CLIENT/PROJECT/DATASET, for example acme/signs/batch-1")
+	}
+	return scope, err
+}
+
 // rootSlash keeps the one slash that is a scope of its own.
 func rootSlash(s string) string {
 	if s == "/" {

@@ -118,7 +118,7 @@ func (a *app) assignCmd() *cobra.Command {
   dsvault assign acme/signs/batch-1 alice --shards 4 --until 14d`,
 		Args: args(2, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			scope, err := dataset.ParseScope(args[0])
+			scope, err := datasetArg(args[0])
 			if err != nil {
 				return err
 			}
@@ -155,7 +155,7 @@ func (a *app) unassignCmd() *cobra.Command {
 		Example: "  dsvault unassign acme/signs/batch-1 alice --shards 2",
 		Args:    args(2, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			scope, err := dataset.ParseScope(args[0])
+			scope, err := datasetArg(args[0])
 			if err != nil {
 				return err
 			}

@@ -30,7 +30,7 @@ that are missing or whose files have changed.`,
 	f.IntVar(&opts.Parallel, "parallel", 2, "shards at a time")
 	f.BoolVar(&opts.SkipSpecial, "skip-special", false, "leave out links, devices, sockets and FIFOs instead of failing")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		scope, err := dataset.ParseScope(args[1])
+		scope, err := datasetArg(args[1])
 		if err != nil {
 			return err
 		}
@@ -88,7 +88,7 @@ opens them.`,
 	f.StringVar(&opts.Purpose, "purpose", "", "what the data is for, where a project has several purposes")
 	f.IntVar(&opts.Parallel, "parallel", 2, "shards at a time")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		scope, err := dataset.ParseScope(args[0])
+		scope, err := datasetArg(args[0])
 		if err != nil {
 			return err
 		}
