@@ -99,8 +99,8 @@ func transient(err error) bool { return fault.Is(err, fault.Unavailable) || faul
 // send sends a request once. The caller closes the answer's body, whose reads
 // fail as Unavailable when no byte comes for a while or the connection breaks.
 func (c *Client) send(ctx context.Context, r request) (*http.Response, error) {
-	ctx, watch := newWatch(ctx, c.idle)
-	req, err := c.build(ctx, r, watch)
+	watched, watch := newWatch(ctx, c.idle)
+	req, err := c.build(watched, r, watch)
 	if err != nil {
 		watch.end()
 		return nil, err
@@ -136,7 +136,7 @@ func (c *Client) build(ctx context.Context, r request, watch *watch) (*http.Requ
 	size := r.size
 	switch {
 	case r.body != nil:
-		body = &watchedBody{body: r.body, watch: watch, ctx: ctx, op: r.op, upload: true}
+		body = &watchedBody{body: r.body, watch: watch, op: r.op, upload: true}
 	case r.in != nil:
 		data, err := json.Marshal(r.in)
 		if err != nil {
