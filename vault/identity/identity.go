@@ -29,8 +29,9 @@ const tokenPrefix = "dsv_"
 
 var tokenEncoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
 
-// Secret is a bearer token. It cannot be printed; Expose gives it away.
-type Secret struct{ text string }
+// Secret is a bearer token. It cannot be printed, not even, behind its pointer,
+// as a hidden field of what is printed; Expose gives it away.
+type Secret struct{ text *string }
 
 // NewSecret draws a token from random.
 func NewSecret(random io.Reader) (Secret, error) {
@@ -38,27 +39,34 @@ func NewSecret(random io.Reader) (Secret, error) {
 	if _, err := io.ReadFull(random, raw[:]); err != nil {
 		return Secret{}, fault.Wrap(fault.Internal, "identity.NewSecret", "no randomness", err)
 	}
-	return Secret{tokenPrefix + tokenEncoding.EncodeToString(raw[:])}, nil
+	text := tokenPrefix + tokenEncoding.EncodeToString(raw[:])
+	return Secret{&text}, nil
 }
 
 // ParseSecret checks the form of a token.
 func ParseSecret(s string) (Secret, error) {
 	rest, ok := strings.CutPrefix(s, tokenPrefix)
 	if ok && len(rest) == 52 {
-		if _, err := tokenEncoding.DecodeString(rest); err == nil {
-			return Secret{s}, nil
+		if raw, err := tokenEncoding.DecodeString(rest); err == nil && len(raw) == 32 {
+			return Secret{&s}, nil
 		}
 	}
 	return Secret{}, fault.New(fault.Unauthenticated, "identity.ParseSecret", "not a dsvault token").
 		WithHint("a token looks like dsv_… and is printed once by `dsvault init` or `dsvault person invite`")
 }
 
-// Expose gives the token's text, to hand to its owner once.
-func (s Secret) Expose() string { return s.text }
+// Expose gives the token's text, to hand to its owner once; the zero Secret has
+// none.
+func (s Secret) Expose() string {
+	if s.text == nil {
+		return ""
+	}
+	return *s.text
+}
 
 // Hash is what the catalog keeps. A fast hash is enough: the token has 256
 // random bits.
-func (s Secret) Hash() [32]byte { return sha256.Sum256([]byte(s.text)) }
+func (s Secret) Hash() [32]byte { return sha256.Sum256([]byte(s.Expose())) }
 
 // Format prints a placeholder whatever the verb.
 func (Secret) Format(f fmt.State, _ rune) { io.WriteString(f, "[redacted]") }

@@ -6,6 +6,7 @@ import (
 	"crypto/hkdf"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
 
 	"golang.org/x/crypto/chacha20poly1305"
@@ -22,25 +23,29 @@ const personKeySize = 32
 
 // personKey is a person's key, split by use: pseudonyms in leaves, and sealing
 // (XChaCha20-Poly1305) of what is personal. Destroying the wrapped key forgets
-// both.
-type personKey struct {
-	tag  [32]byte
+// both. They are two pointers away because fmt follows one for a verb that does
+// not fit, even in a hidden field, where it cannot call Format.
+type personKey struct{ *personSecret }
+
+type personSecret struct {
+	tag  *[32]byte
 	aead cipher.AEAD
 }
 
+// Format prints a placeholder whatever the verb.
+func (personKey) Format(s fmt.State, _ rune) { io.WriteString(s, "[redacted]") }
+
 func newPersonKey(secret []byte) (personKey, error) {
-	var k personKey
 	tag, err := hkdf.Key(sha256.New, secret, nil, "dsvault/person/tag/v1", 32)
 	if err != nil {
-		return k, err
+		return personKey{}, err
 	}
 	sealing, err := hkdf.Key(sha256.New, secret, nil, "dsvault/person/seal/v1", chacha20poly1305.KeySize)
 	if err != nil {
-		return k, err
+		return personKey{}, err
 	}
-	copy(k.tag[:], tag)
-	k.aead, err = chacha20poly1305.NewX(sealing)
-	return k, err
+	aead, err := chacha20poly1305.NewX(sealing)
+	return personKey{&personSecret{(*[32]byte)(tag), aead}}, err
 }
 
 // NewPerson makes the key of a new principal and remembers it.
@@ -93,7 +98,7 @@ func (r *Ring) Tag(ctx context.Context, who dataset.PrincipalID, tag [16]byte) (
 	if err != nil {
 		return [16]byte{}, err
 	}
-	return audit.ActorTag(k.tag, tag), nil
+	return audit.ActorTag(*k.tag, tag), nil
 }
 
 // Seal implements ledger.Sealer. The sealed form is a 24-byte nonce, then the
@@ -108,7 +113,7 @@ func (r *Ring) Seal(ctx context.Context, who dataset.PrincipalID, tag [16]byte, 
 		return ledger.Sealed{}, fault.Wrap(fault.Internal, "keys.Seal", "no randomness", err)
 	}
 	sealed, err := r.sealFor(k, who, append(salt[:len(salt):len(salt)], details...))
-	return ledger.Sealed{Actor: audit.ActorTag(k.tag, tag), Commitment: audit.Commit(salt, details), Details: sealed}, err
+	return ledger.Sealed{Actor: audit.ActorTag(*k.tag, tag), Commitment: audit.Commit(salt, details), Details: sealed}, err
 }
 
 // OpenDetails gives the salt and the details that Seal sealed.

@@ -20,7 +20,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"filippo.io/age"
@@ -42,11 +41,19 @@ const (
 	scryptWork = 18
 )
 
-// Passphrase protects the root key file. It cannot be printed.
-type Passphrase struct{ text string }
+// Passphrase protects the root key file. It cannot be printed: not even, behind
+// its pointer, as a hidden field of what is printed.
+type Passphrase struct{ text *string }
 
 // NewPassphrase wraps text; an empty one means "no passphrase".
-func NewPassphrase(text string) Passphrase { return Passphrase{text} }
+func NewPassphrase(text string) Passphrase { return Passphrase{&text} }
+
+func (p Passphrase) expose() string {
+	if p.text == nil {
+		return ""
+	}
+	return *p.text
+}
 
 // Format prints a placeholder whatever the verb.
 func (Passphrase) Format(s fmt.State, _ rune) { io.WriteString(s, "[redacted]") }
@@ -67,13 +74,22 @@ type Ring struct {
 	people   cache[dataset.PrincipalID, personKey]
 }
 
+// Format prints a placeholder whatever the verb.
+func (Ring) Format(s fmt.State, _ rune) { io.WriteString(s, "[key ring]") }
+
 // Init makes the key folder dir: a root key, the first epoch and the log's
-// signing key, whose name is origin. It refuses a folder that holds a root key.
+// signing key, whose name is origin. It refuses a folder that holds any of them.
 func Init(dir, origin string, pass Passphrase, random io.Reader) error {
 	const op = "keys.Init"
 	if _, err := os.Lstat(filepath.Join(dir, rootFile)); !errors.Is(err, fs.ErrNotExist) {
 		return fault.New(fault.Conflict, op, "there is a root key already in "+dir).
 			WithHint("a vault is initialised once; choose another --data folder for a second one")
+	}
+	for _, name := range []string{epochFile(1), logFile} {
+		if _, err := os.Lstat(filepath.Join(dir, name)); !errors.Is(err, fs.ErrNotExist) {
+			return fault.New(fault.Conflict, op, "there is "+name+" without a root key in "+dir).
+				WithHint("if root.key was lost, restore it; if an earlier init was interrupted, move the folder away")
+		}
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fault.Wrap(fault.Unavailable, op, "cannot make the key folder", err)
@@ -122,10 +138,10 @@ func encodeRoot(root *seal.Identity, pass Passphrase) ([]byte, error) {
 	const op = "keys.Init"
 	text := []byte("# dsvault root key. Whoever has it and the database reads every dataset; without it nobody does.\n" +
 		"# recipient: " + root.Recipient().String() + "\n" + string(root.Expose()) + "\n")
-	if pass.text == "" {
+	if pass.expose() == "" {
 		return text, nil
 	}
-	recipient, err := age.NewScryptRecipient(pass.text)
+	recipient, err := age.NewScryptRecipient(pass.expose())
 	if err != nil {
 		return nil, fault.Wrap(fault.Invalid, op, "unusable passphrase", err)
 	}
@@ -159,25 +175,8 @@ func Open(dir string, pass Passphrase, db *catalog.DB, random io.Reader) (*Ring,
 	}
 	r := &Ring{epochs: map[uint32]*seal.Identity{}, db: db, random: random,
 		datasets: newCache[dataset.DatasetID, *seal.Identity](4096), people: newCache[dataset.PrincipalID, personKey](1 << 16)}
-	names, err := filepath.Glob(filepath.Join(dir, "epoch-*.age"))
-	if err != nil || len(names) == 0 {
-		return nil, fault.Wrap(fault.Corrupt, op, "no epoch key beside the root key", err).
-			WithHint("restore the whole keys folder from its backup")
-	}
-	slices.Sort(names)
-	for _, name := range names {
-		var n uint32
-		if _, err := fmt.Sscanf(filepath.Base(name), "epoch-%d.age", &n); err != nil {
-			return nil, fault.Wrap(fault.Corrupt, op, "strange file "+filepath.Base(name), err)
-		}
-		secret, err := openFile(dir, filepath.Base(name), root)
-		if err != nil {
-			return nil, err
-		}
-		if r.epochs[n], err = seal.ParseIdentity(secret); err != nil {
-			return nil, err
-		}
-		r.epoch = max(r.epoch, n)
+	if err := r.openEpochs(dir, root); err != nil {
+		return nil, err
 	}
 	secret, err := openFile(dir, logFile, root)
 	if err != nil {
@@ -190,6 +189,37 @@ func Open(dir string, pass Passphrase, db *catalog.DB, random io.Reader) (*Ring,
 	return r, err
 }
 
+func (r *Ring) openEpochs(dir string, root *seal.Identity) error {
+	const op = "keys.Open"
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		return fault.Wrap(fault.Unavailable, op, "cannot read the key folder", err)
+	}
+	for _, f := range files {
+		name := f.Name()
+		if !strings.HasPrefix(name, "epoch-") {
+			continue
+		}
+		var n uint32
+		if _, err := fmt.Sscanf(name, "epoch-%d.age", &n); err != nil || name != epochFile(n) {
+			return fault.New(fault.Corrupt, op, "strange file "+name+" among the keys").WithHint("move it out of " + dir)
+		}
+		secret, err := openFile(dir, name, root)
+		if err != nil {
+			return err
+		}
+		if r.epochs[n], err = seal.ParseIdentity(secret); err != nil {
+			return fault.Wrap(fault.Corrupt, op, name+" is damaged", err)
+		}
+		r.epoch = max(r.epoch, n)
+	}
+	if len(r.epochs) == 0 {
+		return fault.New(fault.Corrupt, op, "no epoch key beside the root key").
+			WithHint("restore the whole keys folder from its backup")
+	}
+	return nil
+}
+
 func openRoot(dir string, pass Passphrase) (*seal.Identity, error) {
 	const op = "keys.Open"
 	data, err := readFile(dir, rootFile)
@@ -197,24 +227,36 @@ func openRoot(dir string, pass Passphrase) (*seal.Identity, error) {
 		return nil, err
 	}
 	if bytes.HasPrefix(data, []byte("age-encryption.org/")) {
-		if pass.text == "" {
+		if pass.expose() == "" {
 			return nil, fault.New(fault.Unauthenticated, op, "the root key needs a passphrase").
 				WithHint("set DSVAULT_PASSPHRASE, or start from a terminal to be asked")
 		}
-		identity, err := age.NewScryptIdentity(pass.text)
+		identity, err := age.NewScryptIdentity(pass.expose())
 		if err != nil {
 			return nil, fault.Wrap(fault.Invalid, op, "unusable passphrase", err)
 		}
 		identity.SetMaxWorkFactor(scryptWork + 4)
 		plain, err := age.Decrypt(bytes.NewReader(data), identity)
-		if err != nil {
+		if errors.As(err, new(*age.NoIdentityMatchError)) {
 			return nil, fault.Wrap(fault.Unauthenticated, op, "the root key does not open", err).WithHint("check the passphrase")
 		}
+		if err != nil {
+			return nil, damagedRoot(err)
+		}
 		if data, err = io.ReadAll(io.LimitReader(plain, maxKeyFile)); err != nil {
-			return nil, fault.Wrap(fault.Corrupt, op, "the root key is damaged", err)
+			return nil, damagedRoot(err)
 		}
 	}
-	return seal.ParseIdentity(data)
+	root, err := seal.ParseIdentity(data)
+	if err != nil {
+		return nil, damagedRoot(err)
+	}
+	return root, nil
+}
+
+func damagedRoot(err error) error {
+	return fault.Wrap(fault.Corrupt, "keys.Open", "the root key is damaged", err).
+		WithHint("restore root.key from its backup; without it no dataset can be read")
 }
 
 func openFile(dir, name string, root *seal.Identity) ([]byte, error) {
@@ -321,7 +363,12 @@ func (r *Ring) unwrap(key storage.WrappedKey) ([]byte, error) {
 		return nil, fault.New(fault.Corrupt, "keys.unwrap", "the epoch of this key is gone").
 			WithHint("if the epoch was destroyed by an erasure, so is the data; otherwise restore the keys folder")
 	}
-	return seal.OpenBytes(key.Sealed, epoch, maxKeyFile)
+	secret, err := seal.OpenBytes(key.Sealed, epoch, maxKeyFile)
+	if err != nil {
+		return nil, fault.Wrap(fault.Corrupt, "keys.unwrap", "a key in the catalog does not open with its epoch", err).
+			WithHint("the keys folder and the catalog belong together; restore both from one backup")
+	}
+	return secret, nil
 }
 
 // FileKey opens the file key in header, which has to be sealed to the dataset
