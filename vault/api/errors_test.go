@@ -62,6 +62,7 @@ func TestBadRequests(t *testing.T) {
 
 		{"dots", "root", "GET", "/v1/datasets/acme/../one", nil, nil, 400, fault.Invalid},
 		{"escaped", "root", "GET", "/v1/datasets/%61cme/signs/one", nil, nil, 400, fault.Invalid},
+		{"escaped route", "", "GET", "/%68ealthz", nil, nil, 400, fault.Invalid},
 		{"escaped slash", "root", "GET", "/v1/datasets/acme%2Fsigns/one/x", nil, nil, 400, fault.Invalid},
 		{"four parts", "root", "GET", ds + "one/two", nil, nil, 404, fault.NotFound},
 		{"capital", "root", "GET", "/v1/datasets/Acme/signs/one", nil, nil, 400, fault.Invalid},
