@@ -115,7 +115,8 @@ type NewPerson struct {
 	Service bool   `json:"service,omitempty"`
 }
 
-// Person is a principal as admins see it. GET /v1/people gives Page[Person].
+// Person is a principal as admins see it. GET /v1/people gives Page[Person];
+// DELETE /v1/people/{handle} disables one, for good, and gives Revoked.
 type Person struct {
 	ID       dataset.PrincipalID `json:"id"`
 	Handle   string              `json:"handle"`
@@ -203,7 +204,9 @@ type Assignment struct {
 }
 
 // Dataset describes a dataset. PUT /v1/datasets/{client}/{project}/{dataset}
-// creates it or gives the one that is there; GET gives it.
+// creates it or gives the one that is there; GET gives it. PUT …/file takes a
+// plain file over TLS, seals it while it streams, makes it the one shard of the
+// dataset, and gives Dataset.
 type Dataset struct {
 	ID        dataset.DatasetID `json:"id"`
 	Scope     dataset.Scope     `json:"scope"`
