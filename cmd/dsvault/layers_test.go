@@ -17,6 +17,7 @@ import (
 	"testing"
 )
 
+// update lets the tests that compare a file with what it is made from write it.
 var update = flag.Bool("update", false, "write the files that tests compare with")
 
 const (
