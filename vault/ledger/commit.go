@@ -248,7 +248,8 @@ func (l *Ledger) build(ctx context.Context, tx *catalog.Tx, b *batch) error {
 			closing = append(closing, *e.in.closes)
 		}
 	}
-	if b.chains, err = tx.Chains(ctx, slots); err != nil {
+	slices.Sort(slots)
+	if b.chains, err = tx.Chains(ctx, slices.Compact(slots)); err != nil {
 		return err
 	}
 	closed, err := tx.CloseOpenReads(ctx, closing)
