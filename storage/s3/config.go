@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/minio/minio-go/v7/pkg/credentials"
 	"github.com/minio/minio-go/v7/pkg/s3utils"
@@ -25,6 +26,11 @@ type Config struct {
 	// AWS_SECRET_ACCESS_KEY and, if there is one, AWS_SESSION_TOKEN. There is
 	// no anonymous access.
 	Creds *credentials.Credentials
+
+	// Patience is how long nothing may move in a request before it is called
+	// off; default one minute. Completing a multipart upload has ten times as
+	// long: some servers then copy the whole object before they answer.
+	Patience time.Duration
 
 	// Transport defaults to NewTransport(Secure). Tests inject faults here.
 	Transport http.RoundTripper
@@ -123,6 +129,9 @@ func (c Config) withDefaults() Config {
 		if c.Region == "" {
 			c.Region = region
 		}
+	}
+	if c.Patience <= 0 {
+		c.Patience = time.Minute
 	}
 	if c.Creds == nil {
 		c.Creds = credentials.NewEnvAWS()

@@ -66,6 +66,21 @@ func (s *Store) absentOr(ctx context.Context, op string, err error) error {
 	return storage.ErrNoObject
 }
 
+// mismatch reports whether err says that a body is not the one that was signed.
+// Other errors come back: they say nothing.
+func mismatch(err error) (bool, error) {
+	switch codeOf(err) {
+	case "XAmzContentSHA256Mismatch", "BadDigest", "SignatureDoesNotMatch":
+		return true, nil
+	}
+	return false, err
+}
+
+// notOffered reports whether the server has no such operation at all.
+func notOffered(err error) bool {
+	return codeOf(err) == "NotImplemented" || codeOf(err) == "MethodNotAllowed"
+}
+
 // classify is the one place that knows what S3 errors mean. All that is not
 // known is an outage: it never means "no".
 func classify(op string, err error) error {
@@ -78,10 +93,12 @@ func classify(op string, err error) error {
 	switch {
 	case errors.As(err, &known), errors.Is(err, storage.ErrNoObject), errors.Is(err, storage.ErrChanged):
 		return err
+	case err == nil:
+		return nil
+	case errors.Is(err, errStalled), errors.Is(err, context.DeadlineExceeded):
+		return unavailable("the object store did not answer in time", "Try again; check the object store if it goes on.")
 	case errors.Is(err, context.Canceled):
 		return fault.Wrap(fault.Canceled, op, "canceled", err)
-	case errors.Is(err, context.DeadlineExceeded):
-		return unavailable("the object store did not answer in time", "Try again; check the object store if it goes on.")
 	}
 	switch response.Code {
 	case minio.NoSuchBucket:

@@ -3,6 +3,7 @@ package s3
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"io"
 	"net/http"
@@ -165,12 +166,13 @@ func TestLostAnswer(t *testing.T) {
 				switch {
 				case lost == 0:
 					t.Errorf("%s: no answer was lost", key)
-				case err == nil && losses == maxTries:
-					t.Errorf("%s: acknowledged without an answer: %+v", key, o)
-				case err == nil:
-					checkContent(t, s, key, data) // the second request was answered
-				case !fault.Is(err, fault.Unavailable):
-					t.Errorf("%s, %d answers lost: error %v, want %s", key, losses, err, fault.Unavailable)
+				case err != nil: // what is there decides, not what was heard of it
+					t.Errorf("%s, %d answers lost: error %v", key, losses, err)
+				default:
+					if stat, err := s.Stat(t.Context(), key); err != nil || stat != o {
+						t.Errorf("%s: Put gave %+v, Stat %+v, %v", key, o, stat, err)
+					}
+					checkContent(t, s, key, data)
 				}
 			}
 		}
@@ -184,12 +186,12 @@ func TestDamagedOnTheWay(t *testing.T) {
 		s, f := faulty(t, server)
 		for key, size := range map[string]int{"small": 100_000, "large": partSize + 100_000} {
 			f.fault = func(r *http.Request, next http.RoundTripper) (*http.Response, error) {
-				if r.Method == http.MethodPut {
+				if r.Method == http.MethodPut && !strings.Contains(r.URL.Path, scratch) {
 					damaged, err := io.ReadAll(r.Body)
 					if err != nil {
 						return nil, err
 					}
-					if said := r.Header.Get("X-Amz-Content-Sha256"); said != sum(damaged) {
+					if said := r.Header.Get("X-Amz-Content-Sha256"); said != hexSum(sha256.Sum256(damaged)) {
 						t.Errorf("%s: the signed checksum is %q, not the body's", key, said)
 					}
 					damaged[len(damaged)/2] ^= 1
@@ -370,18 +372,20 @@ func TestSweepAborts(t *testing.T) {
 
 // TestMemory: one Put holds one part, however large the object is.
 func TestMemory(t *testing.T) {
-	eachServer(t, func(t *testing.T, server storagetest.S3Server) {
-		s := mustOpen(t, server, "", nil)
-		var before, after runtime.MemStats
-		runtime.ReadMemStats(&before)
-		if _, err := s.Put(t.Context(), "a", io.LimitReader(zeros{}, 5*partSize), -1); err != nil {
-			t.Fatal(err)
-		}
-		runtime.ReadMemStats(&after)
-		if used := after.TotalAlloc - before.TotalAlloc; used >= 2*partSize { // a second buffer would show
-			t.Errorf("a Put of %d MiB allocated %d MiB in all", 5*partSize>>20, used>>20)
-		}
-	})
+	for _, server := range servers { // one by one: what others allocate would count
+		t.Run(server.name, func(t *testing.T) {
+			s := mustOpen(t, server.start(t), "", nil)
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			if _, err := s.Put(t.Context(), "a", io.LimitReader(zeros{}, 3*partSize), -1); err != nil {
+				t.Fatal(err)
+			}
+			runtime.ReadMemStats(&after)
+			if used := after.TotalAlloc - before.TotalAlloc; used >= 2*partSize { // a second buffer would show
+				t.Errorf("a Put of %d MiB allocated %d MiB in all", 3*partSize>>20, used>>20)
+			}
+		})
+	}
 }
 
 type zeros struct{}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"io"
 	"sync"
 
@@ -29,8 +28,9 @@ var buffers = sync.Pool{New: func() any { return new([partSize]byte) }}
 // is noticed before the request that would make the object visible; parts have
 // a checksum, and can be sent again without reading the source again.
 //
-// If that last request fails, or the context ends during it, the object may be
-// there all the same. Make another attempt under another key.
+// If that last request fails, what the server then holds decides. If it cannot
+// say, or the context ends, the object may be there all the same: make another
+// attempt under another key.
 func (s *Store) Put(ctx context.Context, key string, r io.Reader, size int64) (storage.Object, error) {
 	const op = "s3.Put"
 	if err := begin(ctx, op, key); err != nil {
@@ -49,46 +49,42 @@ func (s *Store) Put(ctx context.Context, key string, r io.Reader, size int64) (s
 	if err != nil {
 		return storage.Object{}, classify(op, err)
 	}
-	var etag string
+	var out sent
 	if last {
-		etag, err = s.putWhole(ctx, key, first)
+		err = s.putWhole(ctx, key, first, &out)
 	} else {
-		etag, err = s.putParts(ctx, key, src, buffer)
+		err = s.putParts(ctx, key, src, buffer, &out)
+	}
+	if err != nil && (!out.asked || ctx.Err() != nil) {
+		return storage.Object{}, classify(op, err)
+	}
+	// The last request may have failed on its way back only. What is stored
+	// decides, not what was heard of it.
+	o, unconfirmed := s.confirm(ctx, key, out)
+	if unconfirmed == nil {
+		return o, nil
 	}
 	if err != nil {
 		return storage.Object{}, classify(op, err)
 	}
-	return s.confirm(ctx, key, src.read, etag)
+	return storage.Object{}, unconfirmed
 }
 
-// confirm asks the store what it holds.
-func (s *Store) confirm(ctx context.Context, key string, size int64, etag string) (storage.Object, error) {
-	const op = "s3.Put"
-	o, err := s.stat(ctx, op, key)
-	if errors.Is(err, storage.ErrNoObject) {
-		return storage.Object{}, fault.Wrap(fault.Unavailable, op, "the object store does not have what it has just accepted", err)
-	}
-	if err != nil {
-		return storage.Object{}, err
-	}
-	if o.Size != size || o.ETag != etag {
-		return storage.Object{}, fault.New(fault.Unavailable, op, "the object store holds something else than was sent")
-	}
-	return o, nil
-}
-
-func (s *Store) putWhole(ctx context.Context, key string, data []byte) (etag string, err error) {
-	info, err := s.core.PutObject(ctx, s.config.Bucket, s.name(key), bytes.NewReader(data), int64(len(data)), "", sum(data),
+func (s *Store) putWhole(ctx context.Context, key string, data []byte, out *sent) error {
+	sum := out.add(data)
+	out.asked = true
+	info, err := s.core.PutObject(ctx, s.config.Bucket, s.name(key), bytes.NewReader(data), int64(len(data)), "", hexSum(sum),
 		minio.PutObjectOptions{ContentType: contentType, DisableContentSha256: true})
-	return info.ETag, err
+	out.etag = info.ETag
+	return err
 }
 
 // putParts sends what is in buffer and the rest of src as a multipart upload.
-func (s *Store) putParts(ctx context.Context, key string, src *source, buffer []byte) (etag string, err error) {
+func (s *Store) putParts(ctx context.Context, key string, src *source, buffer []byte, out *sent) (err error) {
 	bucket, name := s.config.Bucket, s.name(key)
 	id, err := s.core.NewMultipartUpload(ctx, bucket, name, minio.PutObjectOptions{ContentType: contentType})
 	if err != nil {
-		return "", err
+		return err
 	}
 	defer func() {
 		if err != nil {
@@ -101,38 +97,37 @@ func (s *Store) putParts(ctx context.Context, key string, src *source, buffer []
 	var parts []minio.CompletePart
 	for data, last := buffer, false; ; {
 		part, err := s.core.PutObjectPart(ctx, bucket, name, id, len(parts)+1, bytes.NewReader(data), int64(len(data)),
-			minio.PutObjectPartOptions{Sha256Hex: sum(data), DisableContentSha256: true})
+			minio.PutObjectPartOptions{Sha256Hex: hexSum(out.add(data)), DisableContentSha256: true})
 		if err != nil {
-			return "", err
+			return err
 		}
 		parts = append(parts, minio.CompletePart{PartNumber: part.PartNumber, ETag: part.ETag})
 		if last {
 			break
 		}
 		if len(parts) == maxParts {
-			return "", tooLarge("s3.Put")
+			return tooLarge("s3.Put")
 		}
 		if data, last, err = src.next(buffer); err != nil {
-			return "", err
+			return err
 		}
 	}
 	if err := ctx.Err(); err != nil {
-		return "", err
+		return err
 	}
 	// The commit point: the object is visible once the server has this request.
+	out.asked = true
 	info, err := s.core.CompleteMultipartUpload(ctx, bucket, name, id, parts, minio.PutObjectOptions{})
-	return info.ETag, err
+	out.etag = info.ETag
+	return err
 }
 
 const contentType = "application/octet-stream"
 
-// sum is what the signature says of a body. minio-go uses it over TLS only,
+// hexSum is what the signature says of a body. minio-go uses it over TLS only,
 // unless DisableContentSha256 is set, which turns off nothing but its own way of
 // hashing and signing every 64 KiB.
-func sum(data []byte) string {
-	hash := sha256.Sum256(data)
-	return hex.EncodeToString(hash[:])
-}
+func hexSum(sum [sha256.Size]byte) string { return hex.EncodeToString(sum[:]) }
 
 func tooLarge(op string) error {
 	return fault.New(fault.TooLarge, op, "an object has at most 156 GiB").WithHint("Cut the data into smaller shards.")

@@ -1,20 +1,19 @@
 // Package s3 keeps objects in a bucket of an S3-compatible server.
 //
-// Of the server it needs PUT, GET with Range and If-Match, HEAD, DELETE,
-// ListObjectsV2 and multipart uploads. Every request that
-// stores bytes carries their SHA-256 in its signature, which the server has to
-// check: it is stronger than Content-MD5, and needs no header of its own.
+// Of the server it needs PUT, GET with Range, HEAD, DELETE, ListObjectsV2 and
+// multipart uploads; Probe finds out what else it does. Every request that
+// stores bytes carries their SHA-256 in its signature: it is stronger than
+// Content-MD5, and needs no header of its own. What a server stores that does
+// not check it is read back before Put returns.
 package s3
 
 import (
 	"context"
 	"errors"
 	"iter"
-	"net"
-	"net/http"
 	"path"
 	"strings"
-	"time"
+	"sync/atomic"
 
 	"github.com/minio/minio-go/v7"
 
@@ -22,20 +21,17 @@ import (
 	"dsvault/vault/fault"
 )
 
-const (
-	// maxTries bounds the requests that one call may make of one kind. Only
-	// requests whose bytes are still at hand are sent again.
-	maxTries = 4
-
-	connectLimit = 10 * time.Second
-	answerLimit  = time.Minute // from the end of a request to the answer's header
-	abortLimit   = 10 * time.Second
-)
+// maxTries bounds the requests that one call may make of one kind. Only
+// requests whose bytes are still at hand are sent again.
+const maxTries = 4
 
 // Store is a storage.Objects, Sweeper and Describer on a bucket.
 type Store struct {
 	core   minio.Core
 	config Config
+	watch  *watch
+
+	checksWhole, checksParts atomic.Int32 // see verifies
 }
 
 var (
@@ -58,34 +54,19 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 	if config.Transport == nil {
 		config.Transport = NewTransport(config.Secure)
 	}
+	watch := &watch{next: config.Transport, patience: config.Patience}
 	core, err := minio.NewCore(config.Endpoint, &minio.Options{
-		Creds: config.Creds, Secure: config.Secure, Region: config.Region, Transport: config.Transport, MaxRetries: maxTries,
+		Creds: config.Creds, Secure: config.Secure, Region: config.Region, Transport: watch, MaxRetries: maxTries,
 	})
 	if err != nil {
 		return nil, fault.Wrap(fault.Invalid, op, "the endpoint of the object store is not valid", err).
 			WithHint("Name the endpoint as http://HOST[:PORT] or https://HOST[:PORT].")
 	}
-	s := &Store{core: *core, config: config}
+	s := &Store{core: *core, config: config, watch: watch}
 	if err := s.checkBucket(ctx, op); err != nil {
 		return nil, err
 	}
 	return s, nil
-}
-
-// NewTransport returns the transport that Open uses by default: minio-go's,
-// with limits for connecting and for the answer's header. How long a body may
-// take is the context's to say.
-func NewTransport(secure bool) *http.Transport {
-	transport, err := minio.DefaultTransport(secure)
-	if err != nil { // it has no way to fail; should it get one, do without its settings
-		transport = http.DefaultTransport.(*http.Transport).Clone()
-		transport.DisableCompression = true
-	}
-	transport.DialContext = (&net.Dialer{Timeout: connectLimit, KeepAlive: 30 * time.Second}).DialContext
-	transport.TLSHandshakeTimeout = connectLimit
-	transport.ResponseHeaderTimeout = answerLimit
-	transport.MaxIdleConnsPerHost = 64
-	return transport
 }
 
 // Describe says where the store is.
@@ -129,22 +110,6 @@ func (s *Store) stat(ctx context.Context, op, key string) (storage.Object, error
 	return object(key, info), nil
 }
 
-// Delete removes key.
-func (s *Store) Delete(ctx context.Context, key string) error {
-	const op = "s3.Delete"
-	if err := begin(ctx, op, key); err != nil {
-		return err
-	}
-	err := s.core.RemoveObject(ctx, s.config.Bucket, s.name(key), minio.RemoveObjectOptions{})
-	if err == nil {
-		return nil
-	}
-	if err = s.absentOr(ctx, op, err); errors.Is(err, storage.ErrNoObject) {
-		return nil // S3 has no such answer, but some servers give it
-	}
-	return err
-}
-
 // List asks for a page of up to 1,000 objects at a time.
 func (s *Store) List(ctx context.Context, prefix string) iter.Seq2[storage.Object, error] {
 	const op = "s3.List"
@@ -165,9 +130,13 @@ func (s *Store) List(ctx context.Context, prefix string) iter.Seq2[storage.Objec
 		if start == "." || start == ".." { // MinIO refuses it, though "..." is a key
 			ask = folder
 		}
-		last := ""
+		last, again := "", 0
 		for info := range s.core.ListObjectsIter(ctx, s.config.Bucket, minio.ListObjectsOptions{Prefix: s.name(ask), Recursive: true}) {
 			err := errors.Join(info.Err, ctx.Err())
+			if err == nil && info.Key == last && again < maxTries {
+				again++ // rclone may name an object twice that is being overwritten
+				continue
+			}
 			if err == nil && info.Key <= last { // would also catch a server that pages in a circle
 				err = errors.New("the listing is not in key order")
 			}
@@ -175,7 +144,7 @@ func (s *Store) List(ctx context.Context, prefix string) iter.Seq2[storage.Objec
 				yield(storage.Object{}, classify(op, err))
 				return
 			}
-			last = info.Key
+			last, again = info.Key, 0
 			key, ok := s.key(info.Key)
 			if !ok || !strings.HasPrefix(key, prefix) {
 				continue // not ours, or not asked for
@@ -184,39 +153,5 @@ func (s *Store) List(ctx context.Context, prefix string) iter.Seq2[storage.Objec
 				return
 			}
 		}
-	}
-}
-
-// Sweep aborts the multipart uploads below the prefix that were begun before
-// cutoff. MinIO does not list them, and aborts them itself after a day.
-func (s *Store) Sweep(ctx context.Context, cutoff time.Time) (int, error) {
-	const op = "s3.Sweep"
-	removed := 0
-	keyMarker, idMarker := "", ""
-	for {
-		page, err := s.core.ListMultipartUploads(ctx, s.config.Bucket, s.name(""), keyMarker, idMarker, "", 0)
-		if err != nil {
-			return removed, classify(op, err)
-		}
-		for _, upload := range page.Uploads {
-			if _, ok := s.key(upload.Key); !ok || !upload.Initiated.Before(cutoff) {
-				continue
-			}
-			err := s.core.AbortMultipartUpload(ctx, s.config.Bucket, upload.Key, upload.UploadID)
-			if codeOf(err) == minio.NoSuchUpload {
-				continue // it has just ended
-			}
-			if err != nil {
-				return removed, classify(op, err)
-			}
-			removed++
-		}
-		if !page.IsTruncated {
-			return removed, nil
-		}
-		if page.NextKeyMarker < keyMarker || page.NextKeyMarker == keyMarker && page.NextUploadIDMarker == idMarker {
-			return removed, classify(op, errors.New("the list of unfinished uploads does not advance"))
-		}
-		keyMarker, idMarker = page.NextKeyMarker, page.NextUploadIDMarker
 	}
 }

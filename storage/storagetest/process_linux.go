@@ -13,7 +13,7 @@ func own(cmd *exec.Cmd) {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}
 	}
 	cmd.SysProcAttr.Setpgid = true
-	// SIGQUIT ends all three servers at once, PostgreSQL with its backends.
+	// SIGQUIT ends every server at once, PostgreSQL with its backends.
 	cmd.SysProcAttr.Pdeathsig = syscall.SIGQUIT
 }
 

@@ -32,13 +32,13 @@ func Versitygw(t testing.TB) S3Server {
 	t.Helper()
 	program := Binary(t, "versitygw")
 	return startS3(t, "versitygw", func(address, folder string, s S3Server) *exec.Cmd {
-		data, sidecar := filepath.Join(folder, "data"), filepath.Join(folder, "sidecar")
-		for _, sub := range []string{data, sidecar} {
+		data, sidecar, versions := filepath.Join(folder, "data"), filepath.Join(folder, "sidecar"), filepath.Join(folder, "versions")
+		for _, sub := range []string{data, sidecar, versions} {
 			if err := os.Mkdir(sub, 0o700); err != nil {
 				t.Fatal(err)
 			}
 		}
-		cmd := exec.Command(program, "--port", address, "--region", s.Region, "--quiet", "posix", "--sidecar", sidecar, data)
+		cmd := exec.Command(program, "--port", address, "--region", s.Region, "--quiet", "posix", "--sidecar", sidecar, "--versioning-dir", versions, data)
 		cmd.Env = append(os.Environ(), "ROOT_ACCESS_KEY_ID="+s.AccessKey, "ROOT_SECRET_ACCESS_KEY="+s.SecretKey)
 		return cmd
 	})
@@ -53,6 +53,27 @@ func MinIO(t testing.TB) S3Server {
 			filepath.Join(folder, "data"))
 		cmd.Env = append(os.Environ(), "HOME="+folder, "MINIO_ROOT_USER="+s.AccessKey, "MINIO_ROOT_PASSWORD="+s.SecretKey,
 			"MINIO_REGION="+s.Region, "MINIO_BROWSER=off", "MINIO_UPDATE=off")
+		return cmd
+	})
+}
+
+// Rclone starts rclone's S3 server on data of its own and stops it when t ends.
+// It is the weak one among the servers.
+func Rclone(t testing.TB) S3Server {
+	t.Helper()
+	program := Binary(t, "rclone")
+	help, err := exec.Command(program, "serve", "s3", "--help").CombinedOutput()
+	if err != nil || !strings.Contains(string(help), "rclone serve s3") {
+		missing(t, program+" has no S3 server: it is older than version 1.65")
+	}
+	return startS3(t, "rclone", func(address, folder string, s S3Server) *exec.Cmd {
+		data := filepath.Join(folder, "data")
+		if err := os.Mkdir(data, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.Command(program, "serve", "s3", "--addr", address, "--config", filepath.Join(folder, "rclone.conf"),
+			"--cache-dir", filepath.Join(folder, "cache"), data)
+		cmd.Env = append(os.Environ(), "HOME="+folder, `RCLONE_AUTH_KEY="`+s.AccessKey+","+s.SecretKey+`"`)
 		return cmd
 	})
 }

@@ -7,7 +7,7 @@ import (
 )
 
 func TestS3ServersEndWithTheirTest(t *testing.T) {
-	for name, serve := range map[string]func(testing.TB) S3Server{"versitygw": Versitygw, "minio": MinIO} {
+	for name, serve := range map[string]func(testing.TB) S3Server{"versitygw": Versitygw, "minio": MinIO, "rclone": Rclone} {
 		t.Run(name, func(t *testing.T) {
 			var s S3Server
 			t.Run("running", func(t *testing.T) {
