@@ -8,6 +8,7 @@ import (
 	"github.com/minio/minio-go/v7"
 
 	"dsvault/storage"
+	"dsvault/vault/fault"
 )
 
 // Delete removes key, its older versions where the bucket keeps them, and the
@@ -19,8 +20,8 @@ func (s *Store) Delete(ctx context.Context, key string) error {
 	if err := begin(ctx, op, key); err != nil {
 		return err
 	}
-	// In a versioned bucket this only puts a marker before the versions. The
-	// answer says so; the next Delete then does without the marker.
+	// In a versioned bucket this would only put a marker before the versions. If
+	// it has become one since Open, the answer says so.
 	if !s.watch.versioned.Load() {
 		err := s.core.RemoveObject(ctx, s.config.Bucket, s.name(key), minio.RemoveObjectOptions{})
 		if err != nil && !s.absent(ctx, op, key) {
@@ -29,6 +30,9 @@ func (s *Store) Delete(ctx context.Context, key string) error {
 	}
 	if s.watch.versioned.Load() {
 		if err := s.removeVersions(ctx, key); err != nil {
+			if _, outage := refuses(err); outage == nil {
+				return fault.Wrap(fault.Unavailable, op, "the object store does not let the object's versions go", err).WithHint(lockHint)
+			}
 			return classify(op, err)
 		}
 	}

@@ -14,6 +14,8 @@ import (
 
 const credentialsHint = "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the server's environment to keys that may use the bucket."
 
+const lockHint = "If the bucket has object lock, wait until the object's hold or retention ends; or else allow the server's keys to delete versions."
+
 // name is the object's name in the bucket; the name of "" is the prefix of all.
 func (s *Store) name(key string) string {
 	if s.config.Prefix == "" {

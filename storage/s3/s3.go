@@ -66,6 +66,10 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 	if err := s.checkBucket(ctx, op); err != nil {
 		return nil, err
 	}
+	// What cannot be asked, the first answer that names a version tells.
+	if versions, err := s.core.GetBucketVersioning(ctx, config.Bucket); err == nil && versions.Status != "" {
+		watch.versioned.Store(true)
+	}
 	return s, nil
 }
 

@@ -8,10 +8,24 @@ import (
 	"math/rand/v2"
 )
 
-// content gives n bytes that depend on seed only and do not repeat, without
-// holding them.
+// content gives n bytes that depend on seed only, without holding them. They
+// repeat at a prime distance, so that no two parts or pages of them are alike.
 func content(seed byte, n int64) io.Reader {
-	return io.LimitReader(rand.NewChaCha8([32]byte{seed}), n)
+	const period = 1_000_003
+	block := make([]byte, min(n, period))
+	_, _ = rand.NewChaCha8([32]byte{seed}).Read(block) // cannot fail
+	return io.LimitReader(&repeating{block: block}, n)
+}
+
+type repeating struct {
+	block []byte
+	at    int
+}
+
+func (r *repeating) Read(b []byte) (int, error) {
+	n := copy(b, r.block[r.at:])
+	r.at = (r.at + n) % len(r.block)
+	return n, nil
 }
 
 func contentBytes(seed byte, n int64) []byte {

@@ -60,12 +60,15 @@ func Objects(t *testing.T, open func(t *testing.T) storage.Objects, allowed ...A
 // testSizes stores and reads objects around the sizes at which stores change
 // their ways, with the size known and unknown.
 func testSizes(t *testing.T, store storage.Objects) {
-	sizes := []int64{0, 1, 5*mib - 1, 5 * mib, 5*mib + 1, 16 * mib, 17 * mib, 32 * mib, 70 * mib}
+	sizes := []int64{0, 1, 5*mib - 1, 5 * mib, 5*mib + 1, 16 * mib, 17 * mib, 32 * mib, 37 * mib}
 	if testing.Short() {
 		sizes = sizes[:7]
 	}
 	for i, size := range sizes {
 		for _, known := range []bool{true, false} {
+			if !known && (5*mib-1 <= size && size <= 5*mib+1 || size == 37*mib) {
+				continue // that the size is unknown makes a difference at our own parts only
+			}
 			t.Run(fmt.Sprintf("%d/known=%v", size, known), func(t *testing.T) {
 				key, said := fmt.Sprintf("sizes/%d-%v", size, known), size
 				if !known {
@@ -312,7 +315,7 @@ func testListOrder(t *testing.T, store storage.Objects) {
 
 // testListMany needs more than one page of every S3 server.
 func testListMany(t *testing.T, store storage.Objects) {
-	const many = 1200
+	const many = 1011
 	keys := make([]string, many)
 	var group errgroup.Group
 	group.SetLimit(16)

@@ -27,8 +27,8 @@ func testBadReaders(t *testing.T, store storage.Objects) {
 		code fault.Code
 	}{
 		{"early end", content(1, 99_999), 100_000, io.ErrUnexpectedEOF, fault.Invalid},
-		{"early end, large", content(1, 20*mib), 70 * mib, io.ErrUnexpectedEOF, fault.Invalid},
-		{"early end, at a part's end", content(1, 64*mib), 70 * mib, io.ErrUnexpectedEOF, fault.Invalid},
+		{"early end, large", content(1, 20*mib), 40 * mib, io.ErrUnexpectedEOF, fault.Invalid},
+		{"early end, at a part's end", content(1, 32*mib), 40 * mib, io.ErrUnexpectedEOF, fault.Invalid},
 		{"empty", strings.NewReader(""), 1, io.ErrUnexpectedEOF, fault.Invalid},
 		{"too long", content(1, 100_001), 100_000, nil, fault.Invalid},
 		{"too long, large", content(1, 17*mib+1), 17 * mib, nil, fault.Invalid},
@@ -39,15 +39,12 @@ func testBadReaders(t *testing.T, store storage.Objects) {
 		{"fails at once, size unknown", &thenDo{r: content(1, 10), do: fail}, -1, errReader, ""},
 		{"fails in the middle", &thenDo{r: content(1, mib), n: 1000, do: fail}, mib, errReader, ""},
 		{"fails late, size unknown", &thenDo{r: content(1, 40*mib), n: 35 * mib, do: fail}, -1, errReader, ""},
-		{"fails late, large", &thenDo{r: content(1, 70*mib), n: 65 * mib, do: fail}, 70 * mib, errReader, ""},
+		{"fails late, large", &thenDo{r: content(1, 40*mib), n: 33 * mib, do: fail}, 40 * mib, errReader, ""},
 		{"fails after its last byte", io.MultiReader(content(1, 1000), &thenDo{do: fail}), 1000, errReader, ""},
 		{"fails after its last byte, large", io.MultiReader(content(1, 32*mib), &thenDo{do: fail}), -1, errReader, ""},
 		{"is refused by the caller's own limit", io.MultiReader(content(1, 1000), &thenDo{do: func() error { return refused }}), -1, refused, fault.TooLarge},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			if testing.Short() && test.size > 64*mib {
-				t.Skip("large")
-			}
 			key := fmt.Sprintf("bad/readers/%d", i)
 			_, err := store.Put(t.Context(), key, test.r, test.size)
 			var asFault *fault.Error
