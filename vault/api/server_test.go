@@ -179,15 +179,15 @@ func FuzzPaths(f *testing.F) {
 	handler := api.New(v, api.Options{Logger: slog.New(slog.DiscardHandler), Now: time.Now, Random: rand.Reader})
 	f.Fuzz(func(t *testing.T, method, path, body string) {
 		if method == "" || strings.ContainsFunc(method, func(r rune) bool { return r < 'A' || r > 'Z' }) {
-			t.Skip()
+			return // not a request that a client can send
 		}
 		req, err := http.NewRequest(method, "http://vault/", strings.NewReader(body))
 		if err != nil {
-			t.Skip()
+			return
 		}
 		u, err := req.URL.Parse(path)
 		if err != nil || u.Host != "vault" {
-			t.Skip()
+			return
 		}
 		req.URL = u
 		req.Header.Set("Authorization", "Bearer "+token)
