@@ -195,3 +195,18 @@ func (p *Policy) reasons(kind, action int, roles RoleSet, facts Facts) []string 
 	}
 	return reasons
 }
+
+// DecideOwn decides on the few things that people do for themselves and no rule
+// is about: to register a device key, to sign, to renew a token. It refuses
+// whoever is disabled.
+func (w *World) DecideOwn(actor dataset.PrincipalID) Decision {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	d := Decision{Revision: w.revision, Policy: w.policy.hash, Visible: true}
+	if n, ok := w.peopleNumbers[actor]; ok && w.people[n].disabled {
+		d.Reasons = []string{"principal is disabled"}
+		return d
+	}
+	d.Allowed, d.Rule = true, "own"
+	return d
+}

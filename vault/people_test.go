@@ -92,6 +92,11 @@ func TestDisable(t *testing.T) {
 	if _, err := w.v.Sign(ctx, lee, "nda", wire.Sign{}); err == nil {
 		t.Error("a disabled person signed")
 	}
+	key := must[*seal.Identity](t)(seal.GenerateIdentity())
+	_, err = w.v.Login(ctx, lee, wire.Login{DeviceName: "late", Recipient: key.Recipient().String()})
+	wantCode(t, err, fault.Forbidden)
+	_, err = w.v.RotateToken(ctx, lee, "me")
+	wantCode(t, err, fault.Forbidden)
 }
 
 func TestVaultKeepsAnAdmin(t *testing.T) {
@@ -133,6 +138,8 @@ func TestGrantRules(t *testing.T) {
 		"a stranger grants":       {"stranger", wire.Grant{Role: dataset.Labeler, Person: "lee", Scope: w.scope("acme")}, fault.NotFound},
 		"a stranger, absent":      {"stranger", wire.Grant{Role: dataset.Labeler, Person: "lee", Scope: w.scope("nowhere")}, fault.NotFound},
 		"a reason with an escape": {"root", wire.Grant{Role: dataset.Labeler, Person: "lee", Scope: w.scope("acme"), Until: &soon, Reason: "x\x1b[2J"}, fault.Invalid},
+		"a reason with C1":        {"root", wire.Grant{Role: dataset.Labeler, Person: "lee", Scope: w.scope("acme"), Until: &soon, Reason: "x\u0085"}, fault.Invalid},
+		"a reason turned round":   {"root", wire.Grant{Role: dataset.Labeler, Person: "lee", Scope: w.scope("acme"), Until: &soon, Reason: "x\u202e"}, fault.Invalid},
 	} {
 		_, err := w.v.Grant(ctx, w.as(c.as), c.g)
 		if fault.CodeOf(err) != c.code {

@@ -231,7 +231,7 @@ func (s *ShardStream) end(sent int64, cause ledger.Cause) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	if err := s.permit.End(ctx, sent, cause); err != nil {
+	if err := s.permit.End(ctx, sent, cause); err != nil && !fault.Is(err, fault.Conflict) {
 		s.v.log.Warn("a read stays open in the log until the next start", "index", s.Index, "err", err)
 	}
 }

@@ -10,6 +10,8 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"dsvault/rbac"
 	"dsvault/storage"
@@ -324,8 +326,8 @@ func checkText(field, s string, most int) error {
 		return fault.New(fault.TooLarge, "vault.checkText", field+" is too long")
 	}
 	for _, r := range s {
-		if r < ' ' || r == 0x7f || r == '\uFFFD' {
-			return fault.New(fault.Invalid, "vault.checkText", field+" holds control or broken characters")
+		if unicode.IsControl(r) || unicode.Is(unicode.Cf, r) || r == utf8.RuneError {
+			return fault.New(fault.Invalid, "vault.checkText", field+" holds control, invisible or broken characters")
 		}
 	}
 	return nil

@@ -268,7 +268,10 @@ func (l *Ledger) outage(d rbac.Decision, err error) error {
 
 func (l *Ledger) decide(in *Intent, now time.Time) (rbac.Decision, error) {
 	if in.Own {
-		return rbac.Decision{Allowed: true, Rule: "own", Revision: l.world.Revision()}, nil
+		if in.closes != nil { // what has happened is recorded, whoever did it
+			return rbac.Decision{Allowed: true, Rule: "own", Revision: l.world.Revision()}, nil
+		}
+		return l.world.DecideOwn(in.Actor.Principal), nil
 	}
 	if in.Query.Action == "" {
 		return rbac.Decision{}, fault.New(fault.Internal, "ledger.decide", "an intent without a query")
