@@ -206,6 +206,8 @@ func (a *app) connect() (*session, error) {
 	}
 	if url == "" {
 		url = s.login.URL
+	} else if s.login.URL != "" && s.login.URL != url { // two URLs that share a folder's name
+		return nil, usage("the login in "+place.Dir()+" is for "+s.login.URL, "log in again, or use that URL")
 	}
 	cfg := client.Config{
 		URL: url, AllowPlainHTTP: a.allowPlain || s.login.AllowPlainHTTP && s.login.URL == url,

@@ -41,7 +41,7 @@ type Login struct {
 
 // Home is the config folder of a user: login.json, token and device.key of the
 // first server that they logged in to, and of each further server the same in
-// servers/HOST_PORT.
+// servers/SCHEME_HOST_PORT.
 type Home struct{ dir string }
 
 // OpenHome uses a folder, which need not exist yet. An empty dir means
@@ -75,13 +75,12 @@ func (h *Home) Server(url string) (*Place, error) {
 	case err != nil:
 		return nil, err
 	}
-	_, name, _ := strings.Cut(url, "://")
-	name = strings.Map(func(r rune) rune {
+	name := strings.Map(func(r rune) rune {
 		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '.' || r == '-' {
 			return r
 		}
 		return '_'
-	}, name)
+	}, strings.Replace(url, "://", "_", 1))
 	return &Place{filepath.Join(h.dir, "servers", name)}, nil
 }
 

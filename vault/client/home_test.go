@@ -1,0 +1,103 @@
+package client
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"dsvault/vault/fault"
+)
+
+func newHome(t *testing.T) *Home {
+	t.Helper()
+	h, err := OpenHome(filepath.Join(t.TempDir(), "deep", "home"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+func TestHomeIsPrivate(t *testing.T) {
+	p := newHome(t).Current()
+	if _, err := p.EnsureDevice(); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.SaveToken(mustSecret(t)); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.SaveLogin(Login{URL: "http://127.0.0.1:1"}); err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(p.Dir())
+	if err != nil || len(entries) != 3 {
+		t.Fatalf("%v, %v", entries, err)
+	}
+	for _, e := range entries {
+		if info, err := e.Info(); err != nil || info.Mode() != 0o600 {
+			t.Errorf("%s has mode %v, %v", e.Name(), info.Mode(), err)
+		}
+		path := filepath.Join(p.Dir(), e.Name())
+		if err := os.Chmod(path, 0o640); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if info, _ := os.Stat(p.Dir()); info.Mode().Perm() != 0o700 {
+		t.Errorf("the folder has mode %v", info.Mode())
+	}
+	_, err = p.Token()
+	wantCode(t, err, fault.Invalid)
+	_, err = p.Login()
+	wantCode(t, err, fault.Invalid)
+	_, err = p.EnsureDevice() // must not make a new key over it
+	wantCode(t, err, fault.Invalid)
+}
+
+func TestDeviceKeyStays(t *testing.T) {
+	p := newHome(t).Current()
+	_, err := p.Device()
+	wantCode(t, err, fault.NotFound)
+	first, err := p.EnsureDevice()
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := p.EnsureDevice()
+	if err != nil || second.Recipient() != first.Recipient() {
+		t.Errorf("another key, %v", err)
+	}
+	if err := os.WriteFile(p.DevicePath(), []byte("nonsense"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err = p.EnsureDevice()
+	wantCode(t, err, fault.Invalid)
+}
+
+func TestServersHavePlacesOfTheirOwn(t *testing.T) {
+	h := newHome(t)
+	place := func(url string) *Place {
+		t.Helper()
+		p, err := h.Server(url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	first := place("http://127.0.0.1:1")
+	if first.Dir() != h.Dir() {
+		t.Errorf("the first server is in %s", first.Dir())
+	}
+	if err := first.SaveLogin(Login{URL: "http://127.0.0.1:1"}); err != nil {
+		t.Fatal(err)
+	}
+	if place("http://127.0.0.1:1").Dir() != h.Dir() {
+		t.Error("the first server has moved")
+	}
+	second := place("https://a.example.org/x/../y")
+	if want := filepath.Join(h.Dir(), "servers", "https_a.example.org_x_.._y"); second.Dir() != want {
+		t.Errorf("the second server is in %s, not %s", second.Dir(), want)
+	}
+	if err := os.WriteFile(filepath.Join(h.Dir(), loginFile), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := h.Server("http://127.0.0.1:2")
+	wantCode(t, err, fault.Corrupt)
+}
