@@ -1,9 +1,11 @@
 // Package pack turns a folder or a file into shards, and shards back into
 // files, on the machine of the person who owns or reads the data.
 //
-// A folder becomes tar shards: its regular files and empty folders in bytewise
-// order of their paths, cut greedily at the shard size. A file stays one shard,
-// or is cut into parts of the shard size. The same input gives the same bytes.
+// A folder becomes tar shards of whole samples, in the WebDataset convention:
+// the files that have one name up to the first dot lie together and are never
+// cut. Shards are filled in order up to the shard size; each also holds the
+// folders of its files. A file stays one shard, or is cut into parts of the
+// shard size. The same input gives the same bytes.
 //
 // Unpacking trusts nothing but the manifest: all bytes are checked against its
 // size and hash before anything appears under its final name.

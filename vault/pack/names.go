@@ -133,18 +133,6 @@ func (s *nameSet) key(name string) string {
 	return strings.ToLower(name)
 }
 
-// newNodes counts what a member adds to a tree whose last member was last:
-// itself and the folders that the two do not share. Exact for sorted members.
-func newNodes(last, name string) int {
-	shared := 0
-	for i := 0; i < len(name) && i < len(last) && name[i] == last[i]; i++ {
-		if name[i] == '/' {
-			shared++
-		}
-	}
-	return strings.Count(name, "/") - shared + 1
-}
-
 func nameFault(op, name string, why error) error {
 	return fault.New(fault.Invalid, op, fmt.Sprintf("the name %s cannot be used: %v", quote(name), why)).
 		WithHint("rename it; names must be portable UTF-8 without control characters and unique when case is ignored")

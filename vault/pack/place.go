@@ -146,10 +146,15 @@ func lockFolder(ctx context.Context, root *os.Root) (unlock func(), err error) {
 // placeTar moves the stage's tree to its place: all of it can go, or none.
 func (w *workspace) placeTar(ctx context.Context, t *untar, opts UnpackOptions) (UnpackResult, error) {
 	p := placer{ctx: ctx, w: w, overwrite: opts.Overwrite}
-	if err := p.look("."); err != nil {
-		return UnpackResult{}, err
+	lock, err := t.unlock(w.root)
+	if err == nil {
+		err = p.look(".")
 	}
-	if err := p.move(); err != nil {
+	if err == nil {
+		err = p.move()
+	}
+	if err != nil {
+		lock()
 		return UnpackResult{}, err
 	}
 	if err := t.finish(w.root); err != nil {

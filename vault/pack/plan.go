@@ -1,7 +1,6 @@
 package pack
 
 import (
-	"bytes"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
@@ -11,7 +10,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"dsvault/vault/dataset"
 	"dsvault/vault/fault"
@@ -29,8 +27,13 @@ const (
 // Options says how to cut.
 type Options struct {
 	// ShardSize is the most plaintext bytes in a shard; 0 means
-	// DefaultShardSize. Only a tar shard of one larger file may exceed it.
+	// DefaultShardSize. Only what is never cut may exceed it: a sample, a
+	// record, a row group, a shard taken as it is.
 	ShardSize int64
+	// Format says how to cut; FormatAuto looks.
+	Format Format
+	// Records is the most samples, records or rows in a shard; 0 means no limit.
+	Records int
 	// SkipSpecial leaves out links, devices, sockets and FIFOs. Without it one
 	// of them makes NewPlan fail.
 	SkipSpecial bool
@@ -42,9 +45,11 @@ type Options struct {
 // safe for concurrent use.
 type Plan struct {
 	path    string // as the caller gave it
-	name    string // the manifest's
+	name    string // its base name
+	folder  bool   // members lie below path; else path is the one member
 	packing dataset.Packing
-	members []member // in shard order; exactly one for a file
+	members []member          // in shard order; exactly one for a file
+	folders map[string]member // those that hold members, by name
 	shards  []shard
 	total   int64
 	files   int
@@ -53,6 +58,7 @@ type Plan struct {
 // member is one file or empty folder, as planning saw it.
 type member struct {
 	name  string // slash-separated, below the root
+	key   int    // bytes of name that its sample shares
 	dir   bool
 	mode  uint32 // permission bits
 	size  int64
@@ -69,7 +75,7 @@ type shard struct {
 }
 
 // NewPlan looks at path, a folder or a file, and decides its shards. It reads
-// no content.
+// no content, but for the first bytes of what may be existing shards.
 //
 // Errors: NotFound when path is absent; Invalid for an empty folder, an entry
 // that is neither file nor folder, or a name that could not be unpacked safely
@@ -102,10 +108,15 @@ func NewPlan(ctx context.Context, path string, opts Options) (*Plan, error) {
 		return nil, nameFault(op, p.name, err)
 	}
 	switch {
+	case !opts.Format.known():
+		err = unknownFormat(opts.Format)
+	case opts.Records < 0:
+		err = fault.New(fault.Invalid, op, "a shard cannot have fewer than no records").WithHint("leave the number out, or say 1 or more")
 	case info.IsDir():
+		p.folder = true
 		err = p.cutFolder(ctx, opts)
 	case info.Mode().IsRegular():
-		err = p.cutFile(info, opts.ShardSize)
+		err = p.cutFile(info, opts)
 	default:
 		err = fault.New(fault.Invalid, op, fmt.Sprintf("%s is a %s", quote(path), kindOf(info.Mode()))).
 			WithHint("give a folder or a regular file")
@@ -116,62 +127,31 @@ func NewPlan(ctx context.Context, path string, opts Options) (*Plan, error) {
 	return p, nil
 }
 
-// cutFolder lists the folder and fills tar shards in order.
-func (p *Plan) cutFolder(ctx context.Context, opts Options) error {
-	p.packing = dataset.PackTar
-	if !strings.HasSuffix(p.name, ".tar") {
-		p.name += ".tar"
+// cutFile decides how a file is cut.
+func (p *Plan) cutFile(info fs.FileInfo, opts Options) error {
+	p.members = []member{memberOf(p.name, info)}
+	switch opts.Format {
+	case FormatAuto, FormatFile:
+	default:
+		return wrongFormat(p.path, opts.Format)
 	}
-	members, err := list(ctx, p.path, opts)
-	if err != nil {
-		return err
+	if opts.Records > 0 {
+		return noRecords(p.path)
 	}
-	if len(members) == 0 {
-		return fault.New(fault.Invalid, "pack.NewPlan", "the folder "+quote(p.path)+" is empty").
-			WithHint("put the files into it first, or name another folder")
-	}
-	p.members = members
-	var (
-		buf   bytes.Buffer
-		cur   = shard{size: tarEnd}
-		nodes int
-		last  string
-		most  = DefaultLimits().MaxFiles
-	)
-	for i := range members {
-		m := &members[i]
-		size, err := tarSize(&buf, m)
-		if err != nil {
-			return fault.Wrap(fault.Invalid, "pack.NewPlan", quote(m.name)+" does not fit into a tar archive", err)
-		}
-		entries := newNodes(last, m.name)
-		if cur.end > cur.first && (cur.size+size > opts.ShardSize || nodes+entries > most) {
-			p.add(cur)
-			cur = shard{first: i, end: i, size: tarEnd}
-			nodes, entries = 0, newNodes("", m.name)
-		}
-		cur.end, cur.size, nodes, last = i+1, cur.size+size, nodes+entries, m.name
-		if !m.dir {
-			cur.files++
-		}
-	}
-	p.add(cur)
-	return p.checkCount()
+	return p.cutParts(opts.ShardSize)
 }
 
-// cutFile makes one shard of a file, or parts of equal size and a rest.
-func (p *Plan) cutFile(info fs.FileInfo, shardSize int64) error {
-	m := memberOf(p.name, info)
-	p.members = []member{m}
+// cutParts makes one shard of the file, or parts of equal size and a rest.
+func (p *Plan) cutParts(shardSize int64) error {
+	m := p.members[0]
 	p.packing = dataset.PackFile
 	if m.size/shardSize > dataset.MaxShards {
 		return tooManyShards()
 	}
 	if m.size > shardSize {
 		p.packing = dataset.PackPart
-		if len(p.name) > maxPartName {
-			return fault.New(fault.Invalid, "pack.NewPlan", "the name "+quote(p.name)+" is too long for a file in parts").
-				WithHint(fmt.Sprintf("rename the file: at most %d bytes", maxPartName))
+		if err := p.checkPieceName(); err != nil {
+			return err
 		}
 	}
 	for offset := int64(0); ; offset += shardSize {
@@ -182,6 +162,14 @@ func (p *Plan) cutFile(info fs.FileInfo, shardSize int64) error {
 	}
 	p.files = 1
 	return p.checkCount()
+}
+
+func (p *Plan) checkPieceName() error {
+	if len(p.name) <= maxPartName {
+		return nil
+	}
+	return fault.New(fault.Invalid, "pack.NewPlan", "the name "+quote(p.name)+" is too long for a file in parts").
+		WithHint(fmt.Sprintf("rename the file: at most %d bytes", maxPartName))
 }
 
 func (p *Plan) checkCount() error {
@@ -228,10 +216,12 @@ func (p *Plan) Manifest(n int) dataset.Manifest {
 		Size:    s.size,
 	}
 	if p.packing == dataset.PackTar {
+		m.Name = fmt.Sprintf("%s-%06d.tar", tarStem(p.name), n)
 		m.MediaType, m.Files = "application/x-tar", s.files
 		return m
 	}
-	m.Mode, m.ModTime = p.members[0].mode, p.members[0].mtime
+	file := p.members[s.first]
+	m.Name, m.Mode, m.ModTime = file.name, file.mode, file.mtime
 	if p.packing == dataset.PackPart {
 		m.Part, m.Parts = n, len(p.shards)
 	}
@@ -240,7 +230,8 @@ func (p *Plan) Manifest(n int) dataset.Manifest {
 
 // Fingerprint names the content of shard n without reading it: HMAC-SHA256
 // under salt over the format version, the packing, the shard's number and place
-// in its file, and every member's name, kind, size, mode and time. The same
+// in its file, and the name, kind, size, mode and time of every member and of
+// every folder above one. The same
 // input gives the same value on every machine.
 func (p *Plan) Fingerprint(n int, salt []byte) [32]byte {
 	mac := hmac.New(sha256.New, salt)
@@ -257,7 +248,7 @@ func (p *Plan) Fingerprint(n int, salt []byte) [32]byte {
 	number(s.size)
 	number(int64(s.end - s.first))
 	mac.Write(line)
-	for _, m := range p.members[s.first:s.end] {
+	for m := range p.entries(s) {
 		line = line[:0]
 		text(m.name)
 		if m.dir {

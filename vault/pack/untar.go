@@ -177,6 +177,33 @@ func (t *untar) file(m member, tr *tar.Reader, in *hashReader) error {
 	return nil
 }
 
+// unlock lets the folders of the archive that are there already be written to:
+// another shard of the dataset may have given them their modes. The function it
+// gives undoes that.
+func (t *untar) unlock(root *os.Root) (lock func(), err error) {
+	type opened struct {
+		name string
+		mode os.FileMode
+	}
+	var changed []opened
+	lock = func() {
+		for _, o := range slices.Backward(changed) {
+			_ = root.Chmod(o.name, o.mode)
+		}
+	}
+	for _, m := range t.folders { // the upper ones come first
+		info, err := root.Lstat(m.name)
+		if err != nil || !info.IsDir() || info.Mode()&0o700 == 0o700 {
+			continue // absent, or for move to stumble over
+		}
+		if err := root.Chmod(m.name, info.Mode().Perm()|0o700); err != nil {
+			return lock, localFault("pack.Unpack", "cannot write to the folder "+quote(m.name), err)
+		}
+		changed = append(changed, opened{m.name, info.Mode().Perm()})
+	}
+	return lock, nil
+}
+
 // finish gives the folders of the archive, now below root, their modes and
 // times, the deepest first.
 func (t *untar) finish(root *os.Root) error {

@@ -19,30 +19,32 @@ type lister struct {
 	opts     Options
 	names    *nameSet
 	members  []member
-	special  int    // entries that are neither file nor folder
-	example  string // the first of them, in order of the walk
+	folders  map[string]member // those that hold members
+	special  int               // entries that are neither file nor folder
+	example  string            // the first of them, in order of the walk
 	exampleK string
 }
 
-// list gives the folder's regular files and empty folders, sorted bytewise.
-func list(ctx context.Context, folder string, opts Options) ([]member, error) {
+// list gives the folder's regular files and empty folders, the files of one
+// sample together, and the folders that hold them.
+func list(ctx context.Context, folder string, opts Options) ([]member, map[string]member, error) {
 	const op = "pack.NewPlan"
 	root, err := os.OpenRoot(folder)
 	if err != nil {
-		return nil, localFault(op, "cannot open the folder "+quote(folder), err)
+		return nil, nil, localFault(op, "cannot open the folder "+quote(folder), err)
 	}
 	defer root.Close()
-	l := &lister{ctx: ctx, opts: opts, names: newNameSet()}
+	l := &lister{ctx: ctx, opts: opts, names: newNameSet(), folders: map[string]member{}}
 	if err := l.walk(root, ""); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if l.special > 0 && !opts.SkipSpecial {
-		return nil, fault.New(fault.Invalid, op, fmt.Sprintf("%s is a %s; the folder has %d entries that are neither files nor folders",
+		return nil, nil, fault.New(fault.Invalid, op, fmt.Sprintf("%s is a %s; the folder has %d entries that are neither files nor folders",
 			quote(l.example), l.exampleK, l.special)).
 			WithHint("remove them, replace links by the files they point to, or ask to skip them")
 	}
-	slices.SortFunc(l.members, func(a, b member) int { return cmp.Compare(a.name, b.name) })
-	return l.members, nil
+	slices.SortFunc(l.members, bySample)
+	return l.members, l.folders, nil
 }
 
 // walk lists dir, whose path below the first root is prefix ("" for itself).
@@ -95,11 +97,12 @@ func (l *lister) folder(dir *os.Root, base, name string, info fs.FileInfo) error
 	if err := l.walk(sub, name); err != nil {
 		return err
 	}
-	if len(l.members) > before {
-		return nil
-	}
 	m := memberOf(name, info)
 	m.dir, m.size = true, 0
+	if len(l.members) > before {
+		l.folders[name] = m
+		return nil
+	}
 	return l.add(m)
 }
 
@@ -111,6 +114,7 @@ func (l *lister) add(m member) error {
 	if err != nil {
 		return nameFault("pack.NewPlan", m.name, err)
 	}
+	m.key = sampleKey(m)
 	l.members = append(l.members, m)
 	return nil
 }

@@ -59,10 +59,8 @@ func (p *Plan) writeTar(out *hashWriter, n int) error {
 	defer root.Close()
 	folder := subfolder{root: root}
 	defer folder.close()
-	s := p.shards[n]
 	var header bytes.Buffer
-	for i := s.first; i < s.end; i++ {
-		m := &p.members[i]
+	for m := range p.entries(p.shards[n]) {
 		if err := tarHeader(&header, m); err != nil {
 			return fault.Wrap(fault.Internal, "pack.Write", "cannot make a tar header", err)
 		}
@@ -76,12 +74,9 @@ func (p *Plan) writeTar(out *hashWriter, n int) error {
 		if err != nil {
 			return readFault(m.name, err)
 		}
-		f, err := dir.OpenFile(path.Base(m.name), readFlags, 0)
+		f, err := openBelow(dir, path.Base(m.name), m.name)
 		if err != nil {
-			if now, gone := dir.Lstat(path.Base(m.name)); gone == nil && !now.Mode().IsRegular() {
-				return changed("pack.Write", m.name, err)
-			}
-			return readFault(m.name, err)
+			return err
 		}
 		if err := copyMember(out, f, m, 0, m.size); err != nil {
 			return err
@@ -95,11 +90,41 @@ func (p *Plan) writeTar(out *hashWriter, n int) error {
 }
 
 func (p *Plan) writePiece(out *hashWriter, n int) error {
-	f, err := os.OpenFile(p.path, readFlags, 0)
+	s := p.shards[n]
+	f, err := p.openMember(&p.members[s.first])
 	if err != nil {
-		return readFault(p.path, err)
+		return err
 	}
-	return copyMember(out, f, &p.members[0], p.shards[n].offset, p.shards[n].size)
+	return copyMember(out, f, &p.members[s.first], s.offset, s.size)
+}
+
+// openMember opens a file of a plan that is not packed as tar.
+func (p *Plan) openMember(m *member) (*os.File, error) {
+	if !p.folder {
+		f, err := os.OpenFile(p.path, readFlags, 0)
+		if err != nil {
+			return nil, readFault(p.path, err)
+		}
+		return f, nil
+	}
+	root, err := os.OpenRoot(p.path)
+	if err != nil {
+		return nil, readFault(p.path, err)
+	}
+	defer root.Close()
+	return openBelow(root, m.name, m.name)
+}
+
+// openBelow opens dir's file base, which errors call name.
+func openBelow(dir *os.Root, base, name string) (*os.File, error) {
+	f, err := dir.OpenFile(base, readFlags, 0)
+	if err == nil {
+		return f, nil
+	}
+	if now, gone := dir.Lstat(base); gone == nil && !now.Mode().IsRegular() {
+		return nil, changed("pack.Write", name, err)
+	}
+	return nil, readFault(name, err)
 }
 
 // copyMember copies size bytes of f from offset and closes f. It checks that f
