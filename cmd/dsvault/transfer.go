@@ -15,8 +15,10 @@ func (a *app) pushCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "push PATH CLIENT/PROJECT/DATASET",
 		Short: "Upload a folder or a file as a dataset, sealed on this machine",
-		Long: `Uploads a folder, as tar shards, or a file, which stays one shard or is cut at
---shard-size. The dataset is created if need be. Everything is encrypted to
+		Long: `Uploads a folder, as tar shards of whole samples (the files of one name up to
+the first dot), or a file, which stays one shard or is cut at --shard-size. A
+folder of numbered shards (tar, zip, jsonl.gz, parquet ...) is taken as it is,
+one file a shard. The dataset is created if need be. Everything is encrypted to
 the dataset's key before it leaves this machine.
 
 Run the same command again after an interruption: it sends only the shards
@@ -27,6 +29,8 @@ that are missing or whose files have changed.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&shardSize, "shard-size", "256MiB", "most bytes of a shard before sealing")
+	f.StringVar(&opts.Format, "format", "", "tar, shards (a folder's files as they are) or file; by looking if left out")
+	f.IntVar(&opts.Records, "records", 0, "most samples of a shard")
 	f.IntVar(&opts.Parallel, "parallel", 2, "shards at a time")
 	f.BoolVar(&opts.SkipSpecial, "skip-special", false, "leave out links, devices, sockets and FIFOs instead of failing")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -112,10 +116,8 @@ opens them.`,
 		if a.json {
 			return writeJSON(a.out, out)
 		}
-		for _, part := range out.Shards {
-			if part.Missing > 0 {
-				fmt.Fprintf(a.err, "%s\n", clean(fmt.Sprintf("%s is a part: %d more are needed for the whole file", part.Name, part.Missing)))
-			}
+		if out.Missing > 0 {
+			fmt.Fprintf(a.err, "the file is not whole yet: it needs %s more\n", plural(out.Missing, "part", "parts"))
 		}
 		return a.result(out, "pulled %s of %s: %s, %s in %s", plural(len(out.Shards), "shard", "shards"), scope,
 			plural(out.Files, "file", "files"), size(out.Bytes), out.Dir)

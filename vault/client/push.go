@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"hash"
 	"io"
@@ -40,6 +39,8 @@ const shardRetries = 2
 // PushOptions says how to push. The zero value is fine.
 type PushOptions struct {
 	ShardSize   int64    // plaintext bytes of a shard; 0 means pack.DefaultShardSize
+	Format      string   // how to cut, a pack.Format; "" means by looking
+	Records     int      // samples, records or rows of a shard at most; 0 means no limit
 	Parallel    int      // shards at a time; 0 means 2
 	SkipSpecial bool     // leave out links, devices, sockets and FIFOs
 	Progress    Progress // may be nil
@@ -69,7 +70,7 @@ func (c *Client) Push(ctx context.Context, path string, scope dataset.Scope, opt
 		return out, notADataset(op, scope)
 	}
 	plan, err := pack.NewPlan(ctx, path, pack.Options{
-		ShardSize: opts.ShardSize, SkipSpecial: opts.SkipSpecial, Skipped: opts.Skipped,
+		ShardSize: opts.ShardSize, Format: pack.Format(opts.Format), Records: opts.Records, SkipSpecial: opts.SkipSpecial, Skipped: opts.Skipped,
 	})
 	if err != nil {
 		return out, err
@@ -89,7 +90,7 @@ func (c *Client) Push(ctx context.Context, path string, scope dataset.Scope, opt
 	if out.Dataset.Complete {
 		if len(missing) > 0 || out.Dataset.Shards != plan.Shards() {
 			return out, fault.New(fault.Conflict, op, scope.String()+" is complete, and its content is not that of "+path).
-				WithHint("push changed data as a new dataset; to compare unchanged data, use the same --shard-size as before")
+				WithHint("push changed data as a new dataset; to compare unchanged data, use the same --shard-size, --format and --records as before")
 		}
 		return out, nil
 	}
@@ -202,9 +203,9 @@ func (p *pusher) attempt(ctx context.Context, n int) error {
 }
 
 func (p *pusher) commit(ctx context.Context, path string, manifest dataset.Manifest, sum []byte) error {
-	plain, err := json.Marshal(manifest)
+	plain, err := manifest.Encode()
 	if err != nil {
-		return fault.Wrap(fault.Internal, "client.Push", "cannot encode the manifest", err)
+		return err
 	}
 	sealed, err := seal.SealBytes(plain, p.to)
 	if err != nil {

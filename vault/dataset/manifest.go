@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"io"
+	"strings"
 
 	"dsvault/vault/fault"
 )
@@ -29,7 +30,7 @@ type Manifest struct {
 	Version   int      `json:"version"` // ManifestVersion
 	Number    int      `json:"number"`  // the shard's number in its dataset
 	Packing   Packing  `json:"packing"`
-	Name      string   `json:"name"` // tar: NAME.tar; file and part: the file's base name
+	Name      string   `json:"name"` // tar: NAME-000003.tar; file: its path below the folder that was pushed; part: its base name
 	MediaType string   `json:"media_type,omitempty"`
 	Size      int64    `json:"size"`            // plaintext, bytes
 	SHA256    HexBytes `json:"sha256"`          // of the plaintext
@@ -54,7 +55,8 @@ func (m Manifest) Encode() ([]byte, error) {
 
 // ParseManifest reads what Encode wrote: one JSON object of known fields, of
 // the version that this program knows, with a size, a number and a hash that
-// can be. Whether its name is safe to unpack is for pack to say.
+// can be, and a name without a path; what else makes names safe to unpack is
+// for pack to say.
 func ParseManifest(data []byte) (Manifest, error) {
 	const op = "dataset.ParseManifest"
 	if len(data) > MaxManifest {
@@ -72,6 +74,9 @@ func ParseManifest(data []byte) (Manifest, error) {
 	switch {
 	case m.Version != ManifestVersion:
 		return Manifest{}, fault.New(fault.Invalid, op, "a manifest of another version").WithHint("a newer dsvault may know it")
+	case m.Name == "" || m.Name == "." || m.Name == ".." || strings.ContainsAny(m.Name, "/\\\x00"):
+		return Manifest{}, fault.New(fault.Invalid, op, "the manifest's name is not that of a file").
+			WithHint("a shard is named like one file, without a folder")
 	case m.Number < 0 || m.Number >= MaxShards || m.Size < 0 || len(m.SHA256) != 32:
 		return Manifest{}, fault.New(fault.Invalid, op, "the manifest's number, size or hash cannot be")
 	}

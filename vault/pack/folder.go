@@ -23,9 +23,25 @@ func (p *Plan) cutFolder(ctx context.Context, opts Options) error {
 			WithHint("put the files into it first, or name another folder")
 	}
 	p.members, p.folders = members, folders
-	switch opts.Format {
-	case FormatAuto, FormatTar:
+	format := opts.Format
+	if format == FormatAuto {
+		format = FormatTar
+		shards, err := p.isShardSet()
+		if err != nil {
+			return err
+		}
+		if shards && opts.Records == 0 {
+			format = FormatShards
+		}
+	}
+	switch format {
+	case FormatTar:
 		return p.cutSamples(opts)
+	case FormatShards:
+		if opts.Records > 0 {
+			return noRecords(p.path)
+		}
+		return p.cutShards()
 	default:
 		return wrongFormat(p.path, opts.Format)
 	}

@@ -18,7 +18,7 @@ import (
 
 const (
 	stagePrefix = reserved + "partial-"
-	stagedFile  = "data" // a file or part, in the stage
+	stagedFile  = reserved + "data" // a file or part, in the stage
 )
 
 // workspace is a target folder with a stage in it: a folder of our own, on the
@@ -165,7 +165,11 @@ func (w *workspace) placeTar(ctx context.Context, t *untar, opts UnpackOptions) 
 
 // placeFile moves the staged file to its name.
 func (w *workspace) placeFile(ctx context.Context, m dataset.Manifest, opts UnpackOptions) (UnpackResult, error) {
-	if err := w.stage.Rename(stagedFile, m.Name); err != nil {
+	err := w.stage.MkdirAll(path.Dir(m.Name), 0o755)
+	if err == nil {
+		err = w.stage.Rename(stagedFile, m.Name)
+	}
+	if err != nil {
 		return UnpackResult{}, localFault("pack.Unpack", "cannot write "+quote(m.Name), err)
 	}
 	p := placer{ctx: ctx, w: w, overwrite: opts.Overwrite}

@@ -221,7 +221,7 @@ func (p *Plan) Manifest(n int) dataset.Manifest {
 		return m
 	}
 	file := p.members[s.first]
-	m.Name, m.Mode, m.ModTime = file.name, file.mode, file.mtime
+	m.Name, m.Mode, m.ModTime, m.MediaType = file.name, file.mode, file.mtime, mediaTypeOf(file.name)
 	if p.packing == dataset.PackPart {
 		m.Part, m.Parts = n, len(p.shards)
 	}

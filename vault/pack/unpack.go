@@ -137,7 +137,11 @@ func checkManifest(m dataset.Manifest, limits Limits) error {
 	case m.Size > limits.MaxBytes:
 		return fault.New(fault.TooLarge, op, fmt.Sprintf("shard %d has %d bytes and the limit is %d", m.Number, m.Size, limits.MaxBytes))
 	}
-	if err := checkElement(m.Name); err != nil {
+	err := checkElement(m.Name)
+	if m.Packing == dataset.PackFile {
+		err = checkName(m.Name, limits)
+	}
+	if err != nil {
 		return nameFault(op, m.Name, err)
 	}
 	switch m.Packing {
