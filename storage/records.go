@@ -117,8 +117,12 @@ type Shard struct {
 	CommittedBy dataset.PrincipalID
 }
 
+// Claimed is the SealedSize of an attempt whose bytes are on their way.
+const Claimed int64 = -1
+
 // Attempt is an upload under way; its object may exist, wholly or not at all.
-// ETag, SealedSize and SHA256 are set once the bytes are stored (StoreAttempt).
+// SealedSize is 0 at first, then Claimed; ETag, SealedSize and SHA256 are set
+// once the bytes are stored. One without StartedBy is to be cleared away.
 type Attempt struct {
 	ID          dataset.AttemptID
 	Dataset     dataset.DatasetID

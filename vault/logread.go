@@ -100,10 +100,14 @@ func (r *reader) record(l storage.Leaf) (wire.Record, error) {
 	if err != nil {
 		return wire.Record{}, fault.Wrap(fault.Corrupt, "vault.Log", "record "+strconv.FormatUint(l.Index, 10)+" is damaged", err)
 	}
+	if l.Slot != leaf.Slot || l.Kind != uint16(leaf.Kind) || l.Decision != uint8(leaf.Decision) || l.Time != leaf.Time {
+		return wire.Record{}, fault.New(fault.Corrupt, "vault.Log", "record "+strconv.FormatUint(l.Index, 10)+" is filed otherwise than it says").
+			WithHint("the catalog was changed behind the vault's back; restore it from a backup")
+	}
 	hash := audit.LeafHash(l.Data)
 	rec := wire.Record{
 		Index: l.Index, Hash: hash[:], Time: time.UnixMicro(leaf.Time).UTC(), Kind: leaf.Kind.String(),
-		Decision: leaf.Decision.String(), Reason: leaf.Reason, Slot: leaf.Slot, Leaf: l.Data, Detail: detail(leaf),
+		Decision: leaf.Decision.String(), Reason: leaf.Reason, Slot: leaf.Slot, Leaf: l.Data, Detail: leaf.Texts(),
 	}
 	if leaf.Actor != [16]byte{} {
 		rec.Actor = "~" + hex.EncodeToString(leaf.Actor[:])
@@ -149,29 +153,6 @@ func (r *reader) object(leaf audit.Leaf) (string, error) {
 	}
 }
 
-// detail gives a leaf's extension fields as text.
-func detail(leaf audit.Leaf) map[string]string {
-	out := make(map[string]string, len(leaf.Ext))
-	for _, f := range leaf.Ext {
-		switch f.ID.Type() {
-		case audit.TypeNumber:
-			n, _ := leaf.Uint64(f.ID)
-			out[f.ID.String()] = strconv.FormatUint(n, 10)
-			switch f.ID {
-			case audit.FieldUntil:
-				out[f.ID.String()] = time.UnixMicro(int64(n)).UTC().Format(time.RFC3339)
-			case audit.FieldRefusedKind:
-				out[f.ID.String()] = audit.Kind(n).String()
-			}
-		case audit.TypeText:
-			out[f.ID.String()] = string(f.Value)
-		default:
-			out[f.ID.String()] = hex.EncodeToString(f.Value)
-		}
-	}
-	return out
-}
-
 // LogHead gives a signed checkpoint of the log as it is now, and the slots
 // below a scope, which the caller may see whole.
 func (v *Vault) LogHead(ctx context.Context, c identity.Caller, under dataset.Scope) (wire.LogHead, error) {
@@ -188,7 +169,7 @@ func (v *Vault) LogHead(ctx context.Context, c identity.Caller, under dataset.Sc
 		return out, err
 	}
 	out.All = t.scope == dataset.Root
-	err = v.db.View(ctx, func(tx *catalog.Tx) error {
+	err = v.db.View(ctx, func(tx *catalog.Tx) (err error) {
 		head, err := tx.Head(ctx)
 		if err != nil {
 			return err
@@ -200,24 +181,37 @@ func (v *Vault) LogHead(ctx context.Context, c identity.Caller, under dataset.Sc
 		if out.Checkpoint, err = audit.SignCheckpoint(v.origin, head.Size, tree.Root(), v.keys.Signer()); err != nil {
 			return fault.Wrap(fault.Internal, "vault.LogHead", "cannot sign a checkpoint", err)
 		}
-		if out.All {
-			return nil
-		}
-		for after := ""; ; {
-			rows, err := tx.ScopesUnder(ctx, t.scope, after, wire.MaxPage)
-			if err != nil {
-				return err
-			}
-			for _, row := range rows {
-				out.Slots = append(out.Slots, row.Slot)
-				after = row.Scope.String()
-			}
-			if len(rows) < wire.MaxPage {
-				return nil
-			}
-		}
+		out.Slots, err = chainEnds(ctx, tx, t.scope)
+		return err
 	})
 	return out, err
+}
+
+// chainEnds says how many records each slot below a scope has, so that the
+// reader notices if the last ones are missing.
+func chainEnds(ctx context.Context, tx *catalog.Tx, under dataset.Scope) ([]wire.Slot, error) {
+	var out []wire.Slot
+	for after := ""; ; {
+		rows, err := tx.ScopesUnder(ctx, under, after, wire.MaxPage)
+		if err != nil {
+			return nil, err
+		}
+		slots := make([]uint64, 0, len(rows))
+		for _, row := range rows {
+			slots = append(slots, row.Slot)
+			after = row.Scope.String()
+		}
+		chains, err := tx.Chains(ctx, slots)
+		if err != nil {
+			return nil, err
+		}
+		for _, slot := range slots {
+			out = append(out, wire.Slot{Slot: slot, Records: chains[slot].Seq})
+		}
+		if len(rows) < wire.MaxPage {
+			return out, nil
+		}
+	}
 }
 
 // maxHashes is the most leaf hashes of one answer.

@@ -234,7 +234,12 @@ func checkPerson(req wire.NewPerson) (string, error) {
 	if handle == "me" {
 		return "", fault.New(fault.Invalid, "vault.Invite", `"me" always means oneself`).WithHint("choose another name")
 	}
-	for field, s := range map[string]string{"name": req.Name, "email": req.Email, "region": req.Region} {
+	if req.Region != "" {
+		if _, err := dataset.ParseName(req.Region); err != nil {
+			return "", err
+		}
+	}
+	for field, s := range map[string]string{"name": req.Name, "email": req.Email} {
 		if err := checkText(field, s, wire.MaxProfile); err != nil {
 			return "", err
 		}
@@ -384,6 +389,7 @@ func (v *Vault) RotateToken(ctx context.Context, c identity.Caller, handle strin
 	if _, err := v.ledger.Record(ctx, in); err != nil {
 		return out, err
 	}
+	v.streams.cut(func(c identity.Caller) bool { return c.Principal == p.ID })
 	out.Person = wire.Person{ID: p.ID, Handle: p.Handle, Service: p.Service, Created: p.CreatedAt}
 	out.Token, out.Kind, out.Expires = secret.Expose(), string(token.Kind), timePtr(token.Expires)
 	return out, nil
@@ -400,7 +406,12 @@ func (v *Vault) rotateOwn(ctx context.Context, c identity.Caller, root target) (
 	in := v.own(c, audit.KindTokenRotate, root)
 	in.Object = audit.Object{Kind: audit.ObjectPerson, ID: c.Principal}
 	in.Apply = func(ctx context.Context, tx *ledger.Tx, _ *ledger.Intent) error {
-		if err := tx.EndToken(ctx, c.Token, tx.Now); err != nil {
+		err := tx.EndToken(ctx, c.Token, tx.Now)
+		if errors.Is(err, storage.ErrNoRow) { // rotated by another request just now
+			return fault.Wrap(fault.Unauthenticated, "vault.RotateToken", "this token does not hold any more", err).
+				WithHint("use the one that replaced it, or ask an admin for a new one")
+		}
+		if err != nil {
 			return err
 		}
 		token.CreatedAt = tx.Now
@@ -409,6 +420,7 @@ func (v *Vault) rotateOwn(ctx context.Context, c identity.Caller, root target) (
 	if _, err := v.ledger.Record(ctx, in); err != nil {
 		return wire.NewToken{}, err
 	}
+	v.streams.cut(func(running identity.Caller) bool { return running.Token == c.Token })
 	person := wire.Person{ID: c.Principal, Handle: c.Handle, Service: c.Service}
 	return wire.NewToken{Person: person, Token: secret.Expose(), Kind: string(token.Kind), Expires: timePtr(token.Expires)}, nil
 }

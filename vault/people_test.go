@@ -247,8 +247,11 @@ func TestNoNamesInLeaves(t *testing.T) {
 	w.assign("lee", "0")
 	must[[]byte](t)(w.read("lee", "acme/signs/batch-1", 0))
 	w.read("stranger", "secret-client/secret-project/x", 0)
+	for _, who := range []string{"carol", "lee"} { // a purpose is whatever the caller writes
+		w.v.ReadShard(context.Background(), w.as(who), dataset.ShardRef{Dataset: w.scope("acme/signs/batch-1")}, w.ids[who], "Jane Doe jane@x.org")
+	}
 	page := must[wire.Page[wire.Record]](t)(w.v.Log(context.Background(), w.as("root"), vault.LogQuery{After: -1}))
-	words := []string{"lee", "acme", "signs", "batch-1", "192.0.2.7", "example.org", "secret-client", "carol", "labeler@"}
+	words := []string{"lee", "acme", "signs", "batch-1", "192.0.2.7", "example.org", "secret-client", "carol", "Jane"}
 	personal := 0
 	for _, r := range page.Items {
 		for _, word := range words {

@@ -47,6 +47,9 @@ func (v *Vault) PutFile(ctx context.Context, c identity.Caller, scope dataset.Sc
 	if err := v.addAttempt(ctx, a); err != nil {
 		return wire.Dataset{}, err
 	}
+	if err := v.claim(ctx, a.ID); err != nil {
+		return wire.Dataset{}, err
+	}
 	plain, err := v.sealTo(ctx, &a, recipient, body, size)
 	if err != nil {
 		return wire.Dataset{}, err
@@ -99,7 +102,7 @@ func (v *Vault) sealTo(ctx context.Context, a *storage.Attempt, to seal.Recipien
 		return nil, err
 	}
 	a.PlainSize, a.ETag, a.SealedSize, a.SHA256 = counted.n, o.ETag, o.Size, [32]byte(sealed.Sum(nil))
-	return plain.Sum(nil), v.storeAttempt(ctx, a.ID, o, a.SHA256)
+	return plain.Sum(nil), v.storeAttempt(ctx, *a, o, a.SHA256)
 }
 
 var errPutEnded = errors.New("storage stopped reading")

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -31,6 +32,7 @@ type ShardStream struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	permit *ledger.Permit
+	caller identity.Caller
 	header []byte
 	shard  storage.Shard
 }
@@ -77,7 +79,11 @@ func (v *Vault) ReadShard(ctx context.Context, c identity.Caller, ref dataset.Sh
 		audit.StringField(audit.FieldDelivery, "sealed"),
 		audit.BytesField(audit.FieldDeviceID, device[:]),
 		audit.Uint64Field(audit.FieldMaxBytes, uint64(size)),
-		audit.StringField(audit.FieldPurpose, purpose),
+	}
+	if slices.Contains(found.project.Purposes, purpose) { // any other text is the caller's own words
+		in.Fields = append(in.Fields, audit.StringField(audit.FieldPurpose, purpose))
+	} else if purpose != "" {
+		in.Note["purpose"] = purpose
 	}
 	if found.project.Region != "" {
 		in.Fields = append(in.Fields, audit.StringField(audit.FieldRegion, found.project.Region))
@@ -86,7 +92,7 @@ func (v *Vault) ReadShard(ctx context.Context, c identity.Caller, ref dataset.Sh
 	if err != nil {
 		return nil, err
 	}
-	s := &ShardStream{v: v, permit: permit, shard: found.shard, Index: permit.Receipt().Index, Hash: permit.Receipt().Hash}
+	s := &ShardStream{v: v, permit: permit, caller: c, shard: found.shard, Index: permit.Receipt().Index, Hash: permit.Receipt().Hash}
 	if err := s.prepare(ctx, to); err != nil {
 		s.end(0, ledger.Failed)
 		return nil, err

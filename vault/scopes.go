@@ -30,18 +30,18 @@ func (v *Vault) CreateProject(ctx context.Context, c identity.Caller, req wire.N
 		return wire.Entry{}, fault.New(fault.TooLarge, "vault.CreateProject", "too many purposes")
 	}
 	names := append([]string{}, req.Purposes...)
-	if req.Agreement != "" {
-		names = append(names, req.Agreement)
+	for _, name := range []string{req.Agreement, req.Region} { // both may stand in leaves
+		if name != "" {
+			names = append(names, name)
+		}
 	}
 	for _, name := range names {
 		if _, err := dataset.ParseName(name); err != nil {
 			return wire.Entry{}, err
 		}
 	}
-	for field, s := range map[string]string{"region": req.Region, "contract": req.Contract} {
-		if err := checkText(field, s, wire.MaxProfile); err != nil {
-			return wire.Entry{}, err
-		}
+	if err := checkText("contract", req.Contract, wire.MaxProfile); err != nil {
+		return wire.Entry{}, err
 	}
 	terms := func(ctx context.Context, tx *ledger.Tx, row storage.ScopeRow) error {
 		return tx.PutProject(ctx, storage.Project{

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"dsvault/vault/fault"
+	"dsvault/vault/identity"
 )
 
 // streams is the set of running reads.
@@ -31,6 +32,15 @@ func (s *streams) remove(st *ShardStream) {
 	if len(s.set) == 0 && s.drained != nil {
 		close(s.drained)
 		s.drained = nil
+	}
+}
+
+// cut ends the reads of certain callers, whose token does not hold any more.
+func (s *streams) cut(whose func(identity.Caller) bool) {
+	for _, st := range s.all() {
+		if whose(st.caller) {
+			st.cancel(errRevoked)
+		}
 	}
 }
 

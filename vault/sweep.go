@@ -3,16 +3,48 @@ package vault
 import (
 	"context"
 	"errors"
+	"io"
+	"strings"
 	"time"
 
 	"dsvault/storage"
 	"dsvault/storage/catalog"
+	"dsvault/vault/dataset"
+	"dsvault/vault/fault"
 )
 
 const (
 	sweepEvery  = time.Hour
 	attemptLife = 24 * time.Hour // how long an upload may take before it counts as abandoned
+
+	// claimKey is an object that names the vault to which a store belongs.
+	claimKey = "vault"
+	maxClaim = 512
 )
+
+// claimStore makes the object store this vault's, or refuses one that is
+// another's: two vaults in one store would clear away each other's bytes.
+func (v *Vault) claimStore(ctx context.Context) error {
+	const op = "vault.claimStore"
+	r, err := v.objects.Open(ctx, claimKey, 0, -1, "")
+	if errors.Is(err, storage.ErrNoObject) {
+		_, err = v.objects.Put(ctx, claimKey, strings.NewReader(v.origin), int64(len(v.origin)))
+		return err
+	}
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	owner, err := io.ReadAll(io.LimitReader(r, maxClaim))
+	if err != nil {
+		return err
+	}
+	if string(owner) != v.origin {
+		return fault.New(fault.Conflict, op, "the object store belongs to another vault").
+			WithHint("give each vault a folder, a bucket or a prefix of its own with --objects")
+	}
+	return nil
+}
 
 // sweepForever clears what interrupted uploads have left: at the start, and
 // then every hour. A vault that has the catalog to itself knows at its start
@@ -39,23 +71,22 @@ func (v *Vault) sweepForever(ctx context.Context, exclusive bool) {
 	}
 }
 
-// Sweep removes attempts begun before cutoff with their objects, objects that
-// no row names, and the store's own leftovers. It gives how many it removed.
+// Sweep removes attempts begun before cutoff with their objects, what clear
+// could not remove, and the store's own leftovers. It gives how many it removed.
+//
+// It removes nothing that no row names. Every object has had a row from before
+// its first byte, so one without is a sign of something else, such as a catalog
+// that was restored from an older backup; its bytes may be wanted yet.
 func (v *Vault) Sweep(ctx context.Context, cutoff time.Time) (int, error) {
 	removed, err := v.sweepAttempts(ctx, cutoff)
 	if err != nil {
 		return removed, err
 	}
-	n, err := v.sweepObjects(ctx, cutoff)
-	removed += n
-	if err != nil {
-		return removed, err
-	}
 	if s, ok := v.objects.(storage.Sweeper); ok {
-		n, err = s.Sweep(ctx, cutoff)
-		removed += n
+		n, err := s.Sweep(ctx, cutoff)
+		return removed + n, err
 	}
-	return removed, err
+	return removed, nil
 }
 
 func (v *Vault) sweepAttempts(ctx context.Context, cutoff time.Time) (int, error) {
@@ -71,16 +102,13 @@ func (v *Vault) sweepAttempts(ctx context.Context, cutoff time.Time) (int, error
 			return removed, err
 		}
 		for _, a := range list {
-			// The row goes first: a commit that comes late then fails, and an
-			// object without a row is found by sweepObjects.
-			err := v.update(ctx, func(tx *catalog.Tx) error { return tx.DropAttempt(ctx, a.ID) })
-			if errors.Is(err, storage.ErrNoRow) {
+			if a, err = v.doom(ctx, a); errors.Is(err, storage.ErrNoRow) {
 				continue // it was committed just now
 			}
-			if err != nil {
-				return removed, err
+			if err == nil {
+				err = v.delete(ctx, a)
 			}
-			if err := v.objects.Delete(ctx, a.Key); err != nil {
+			if err != nil {
 				return removed, err
 			}
 			removed++
@@ -88,44 +116,61 @@ func (v *Vault) sweepAttempts(ctx context.Context, cutoff time.Time) (int, error
 	}
 }
 
-// sweepObjects deletes objects older than cutoff that neither a shard nor an
-// attempt names. An attempt's row is written before its object, so an object
-// without rows has been given up.
-func (v *Vault) sweepObjects(ctx context.Context, cutoff time.Time) (int, error) {
-	removed := 0
-	for o, err := range v.objects.List(ctx, "v1/") {
-		if err != nil {
-			return removed, err
-		}
-		if !o.ModTime.Before(cutoff) {
-			continue
-		}
-		orphan, err := v.orphan(ctx, o.Key)
-		if err != nil {
-			return removed, err
-		}
-		if !orphan {
-			continue
-		}
-		if err := v.objects.Delete(ctx, o.Key); err != nil {
-			return removed, err
-		}
-		removed++
+// leftover is the row that keeps the object of a shard which is no shard any
+// more in mind until it is gone.
+func (v *Vault) leftover(s storage.Shard) storage.Attempt {
+	return storage.Attempt{
+		ID: dataset.NewID[dataset.AttemptID](v.random), Dataset: s.Dataset, Number: s.Number, Key: s.Key, StartedAt: s.CommittedAt,
 	}
-	return removed, nil
 }
 
-func (v *Vault) orphan(ctx context.Context, key string) (bool, error) {
-	orphan := false
-	err := v.db.View(ctx, func(tx *catalog.Tx) error {
-		_, err := tx.ShardByKey(ctx, key)
-		if errors.Is(err, storage.ErrNoRow) {
-			_, err = tx.AttemptByKey(ctx, key)
+// doom takes an attempt away from whoever may still be about to commit it, in
+// one transaction: its object keeps a row, under another ID.
+func (v *Vault) doom(ctx context.Context, a storage.Attempt) (storage.Attempt, error) {
+	if a.StartedBy.IsZero() {
+		return a, nil // it is nobody's already
+	}
+	doomed := storage.Attempt{
+		ID: dataset.NewID[dataset.AttemptID](v.random), Dataset: a.Dataset, Number: a.Number, Key: a.Key, StartedAt: a.StartedAt,
+	}
+	return doomed, v.update(ctx, func(tx *catalog.Tx) error {
+		if err := tx.DropAttempt(ctx, a.ID); err != nil {
+			return err
 		}
-		if errors.Is(err, storage.ErrNoRow) {
-			orphan, err = true, nil
-		}
-		return err
+		return tx.AddAttempt(ctx, doomed)
 	})
-	return orphan, err
+}
+
+// delete removes a doomed attempt's object, then its row.
+func (v *Vault) delete(ctx context.Context, doomed storage.Attempt) error {
+	if err := v.objects.Delete(ctx, doomed.Key); err != nil {
+		return err
+	}
+	err := v.update(ctx, func(tx *catalog.Tx) error { return tx.DropAttempt(ctx, doomed.ID) })
+	if errors.Is(err, storage.ErrNoRow) {
+		return nil // somebody else cleared it
+	}
+	return err
+}
+
+// clear deletes what nobody needs any more. If it fails the sweep does it.
+func (v *Vault) clear(ctx context.Context, doomed storage.Attempt) {
+	if err := v.delete(context.WithoutCancel(ctx), doomed); err != nil {
+		v.log.Warn("an object is left for the sweep", "key", doomed.Key, "err", err)
+	}
+}
+
+// giveUp clears away an attempt that was refused.
+func (v *Vault) giveUp(ctx context.Context, a storage.Attempt) {
+	doomed, err := v.doom(context.WithoutCancel(ctx), a)
+	if err == nil {
+		v.clear(ctx, doomed)
+	}
+}
+
+// remove deletes an object whose row has gone already.
+func (v *Vault) remove(ctx context.Context, key string) {
+	if err := v.objects.Delete(context.WithoutCancel(ctx), key); err != nil {
+		v.log.Warn("an object without a row could not be deleted", "key", key, "err", err)
+	}
 }

@@ -198,13 +198,28 @@ func (v *Vault) newAttempt(d storage.Dataset, n int, size int64, c identity.Call
 	}
 }
 
-// addAttempt and storeAttempt write bookkeeping that the log need not hold.
+// addAttempt, claim and storeAttempt write bookkeeping that the log need not hold.
 func (v *Vault) addAttempt(ctx context.Context, a storage.Attempt) error {
 	return v.update(ctx, func(tx *catalog.Tx) error { return tx.AddAttempt(ctx, a) })
 }
 
-func (v *Vault) storeAttempt(ctx context.Context, id dataset.AttemptID, o storage.Object, sum [32]byte) error {
-	return v.update(ctx, func(tx *catalog.Tx) error { return tx.StoreAttempt(ctx, id, o.ETag, o.Size, sum) })
+// claim lets one request put the attempt's object, ever: a second one would
+// change bytes that may be committed by the time that it ends.
+func (v *Vault) claim(ctx context.Context, id dataset.AttemptID) error {
+	err := v.update(ctx, func(tx *catalog.Tx) error { return tx.ClaimAttempt(ctx, id) })
+	if errors.Is(err, storage.ErrNoRow) {
+		return fault.Wrap(fault.Conflict, "vault.claim", "this attempt has had its bytes sent already", err).WithHint("start the shard again")
+	}
+	return err
+}
+
+func (v *Vault) storeAttempt(ctx context.Context, a storage.Attempt, o storage.Object, sum [32]byte) error {
+	err := v.update(ctx, func(tx *catalog.Tx) error { return tx.StoreAttempt(ctx, a.ID, o.ETag, o.Size, sum) })
+	if errors.Is(err, storage.ErrNoRow) { // it took so long that it was swept
+		v.remove(ctx, a.Key)
+		return fault.Wrap(fault.Conflict, "vault.storeAttempt", "the upload was given up meanwhile", err).WithHint("start the shard again")
+	}
+	return err
 }
 
 // update runs a writing transaction outside the log.
@@ -244,12 +259,12 @@ func (v *Vault) StoreUpload(ctx context.Context, c identity.Caller, scope datase
 	if err != nil {
 		return wire.Stored{}, err
 	}
-	if a.SealedSize != 0 {
-		return wire.Stored{}, fault.New(fault.Conflict, op, "this attempt has its bytes already").WithHint("start the shard again")
-	}
 	if want := seal.SealedSize(a.PlainSize); size != want {
 		return wire.Stored{}, fault.New(fault.Invalid, op, fmt.Sprintf("a shard of %d bytes is %d bytes when sealed, not %d", a.PlainSize, want, size)).
 			WithHint("seal it to the dataset's one recipient, in age's binary format")
+	}
+	if err := v.claim(ctx, a.ID); err != nil {
+		return wire.Stored{}, err
 	}
 	sum := sha256.New()
 	o, err := v.objects.Put(ctx, a.Key, io.TeeReader(body, sum), size)
@@ -257,7 +272,7 @@ func (v *Vault) StoreUpload(ctx context.Context, c identity.Caller, scope datase
 		return wire.Stored{}, err
 	}
 	digest := [32]byte(sum.Sum(nil))
-	if err := v.storeAttempt(ctx, id, o, digest); err != nil {
+	if err := v.storeAttempt(ctx, a, o, digest); err != nil {
 		return wire.Stored{}, err
 	}
 	return wire.Stored{Attempt: id, Sealed: o.Size, SHA256: digest[:]}, nil
@@ -274,7 +289,7 @@ func (v *Vault) CommitUpload(ctx context.Context, c identity.Caller, scope datas
 		return wire.Shard{}, err
 	}
 	switch {
-	case a.SealedSize == 0:
+	case a.SealedSize <= 0:
 		return wire.Shard{}, fault.New(fault.Conflict, op, "the attempt has no bytes yet").WithHint("send them first, or start the shard again")
 	case !bytes.Equal(req.SHA256, a.SHA256[:]):
 		return wire.Shard{}, fault.New(fault.Invalid, op, "what has arrived is not what was sent").WithHint("start the shard again")
@@ -306,28 +321,31 @@ func (v *Vault) commitShard(ctx context.Context, c identity.Caller, d storage.Da
 		Dataset: d.ID, Number: a.Number, Attempt: a.ID, Key: a.Key, ETag: a.ETag, SealedSize: a.SealedSize, PlainSize: a.PlainSize,
 		SHA256: a.SHA256, Fingerprint: a.Fingerprint, Manifest: manifest, CommittedBy: c.Principal,
 	}
-	if s.Header, s.Nonce, err = v.inspect(ctx, permit, a); err != nil {
-		return wire.Shard{}, err
+	if s.Header, s.Nonce, err = v.inspect(ctx, permit, a); err == nil {
+		err = v.inspectManifest(ctx, permit, a, manifest)
 	}
-	if err := v.inspectManifest(ctx, permit, a, manifest); err != nil {
-		return wire.Shard{}, err
+	var old *storage.Attempt
+	if err == nil {
+		in.Kind, in.Access = audit.KindUploadEnd, nil
+		old, err = v.recordShard(ctx, in, &s)
 	}
-	in.Kind, in.Access = audit.KindUploadEnd, nil
-	replaced, err := v.recordShard(ctx, in, &s)
+	if fault.Is(err, fault.Invalid) || fault.Is(err, fault.Conflict) {
+		v.giveUp(ctx, a) // it will never be a shard
+	}
 	if err != nil {
 		return wire.Shard{}, err
 	}
-	if replaced != nil && replaced.Key != s.Key {
-		v.discard(ctx, replaced.Key)
+	if old != nil {
+		v.clear(ctx, *old)
 	}
 	return wireShard(s, true), nil
 }
 
 // recordShard switches the catalog to the attempt, in one transaction with the
-// record of it.
-func (v *Vault) recordShard(ctx context.Context, in ledger.Intent, s *storage.Shard) (*storage.Shard, error) {
+// record of it. What the shard replaces is left to be cleared away.
+func (v *Vault) recordShard(ctx context.Context, in ledger.Intent, s *storage.Shard) (*storage.Attempt, error) {
 	const op = "vault.recordShard"
-	var replaced *storage.Shard
+	var old *storage.Attempt
 	in.Apply = func(ctx context.Context, tx *ledger.Tx, _ *ledger.Intent) error {
 		d, err := tx.DatasetByID(ctx, s.Dataset)
 		if err != nil {
@@ -343,15 +361,20 @@ func (v *Vault) recordShard(ctx context.Context, in ledger.Intent, s *storage.Sh
 			return err
 		}
 		s.CommittedAt = tx.Now
-		replaced, err = tx.PutShard(ctx, *s)
+		replaced, err := tx.PutShard(ctx, *s)
 		if errors.Is(err, storage.ErrExists) {
 			return fault.Wrap(fault.Conflict, op, "this payload was uploaded before", err).
 				WithHint("seal the shard anew, so that it has a nonce of its own")
 		}
-		return err
+		if err != nil || replaced == nil {
+			return err
+		}
+		leftover := v.leftover(*replaced)
+		old = &leftover
+		return tx.AddAttempt(ctx, leftover)
 	}
 	_, err := v.ledger.Record(ctx, in)
-	return replaced, err
+	return old, err
 }
 
 // inspect reads the beginning and the end of a stored attempt and checks them.
@@ -438,14 +461,6 @@ func shardObject(id dataset.DatasetID, n int) audit.Object {
 	return audit.Object{Kind: audit.ObjectShard, ID: id, Number: uint32(n)}
 }
 
-// discard deletes an object that no row names any more. If it fails the sweep
-// finds it.
-func (v *Vault) discard(ctx context.Context, key string) {
-	if err := v.objects.Delete(context.WithoutCancel(ctx), key); err != nil {
-		v.log.Warn("an orphaned object is left for the sweep", "key", key, "err", err)
-	}
-}
-
 // Complete closes a dataset for uploads, once shards 0 to Shards-1 are there.
 func (v *Vault) Complete(ctx context.Context, c identity.Caller, scope dataset.Scope, req wire.Complete) (wire.Dataset, error) {
 	const op = "vault.Complete"
@@ -466,11 +481,11 @@ func (v *Vault) Complete(ctx context.Context, c identity.Caller, scope dataset.S
 	if err != nil {
 		return wire.Dataset{}, err
 	}
-	var dropped []storage.Shard
+	var dropped []storage.Attempt
 	in := v.intent(c, audit.KindDatasetComplete, t, rbac.Upload, rbac.Dataset)
 	in.Fields = []audit.Field{audit.Uint64Field(audit.FieldCount, uint64(req.Shards))}
 	in.PolicyChange = true
-	in.Apply = func(ctx context.Context, tx *ledger.Tx, _ *ledger.Intent) error {
+	in.Apply = func(ctx context.Context, tx *ledger.Tx, in *ledger.Intent) error {
 		now, err := tx.DatasetByID(ctx, d.ID)
 		if err != nil {
 			return missingRow("dataset", err)
@@ -478,7 +493,7 @@ func (v *Vault) Complete(ctx context.Context, c identity.Caller, scope dataset.S
 		if now.Complete {
 			return complete(scope)
 		}
-		if dropped, err = tx.DropShardsFrom(ctx, d.ID, req.Shards); err != nil {
+		if dropped, err = v.dropFrom(ctx, tx, c, in, d.ID, req.Shards); err != nil {
 			return err
 		}
 		count, _, _, _, err := tx.ShardCount(ctx, d.ID)
@@ -494,9 +509,35 @@ func (v *Vault) Complete(ctx context.Context, c identity.Caller, scope dataset.S
 	if _, err := v.ledger.Record(ctx, in); err != nil {
 		return wire.Dataset{}, err
 	}
-	for _, s := range dropped {
-		v.discard(ctx, s.Key)
+	for _, a := range dropped {
+		v.clear(ctx, a)
 	}
 	d.Complete, d.Shards = true, req.Shards
 	return v.wireDataset(ctx, d, true)
+}
+
+// dropFrom drops the shards from number n on, which an earlier plan had and the
+// last one has not. Only the dataset's owner drops what others have uploaded.
+func (v *Vault) dropFrom(ctx context.Context, tx *ledger.Tx, c identity.Caller, in *ledger.Intent, id dataset.DatasetID, n int) ([]storage.Attempt, error) {
+	shards, err := tx.DropShardsFrom(ctx, id, n)
+	if err != nil || len(shards) == 0 {
+		return nil, err
+	}
+	owner := v.world.Decide(in.Query).Facts.Has(rbac.Owner)
+	var set dataset.ShardSet
+	var dropped []storage.Attempt
+	for _, s := range shards {
+		if !owner && s.CommittedBy != c.Principal {
+			return nil, fault.New(fault.Conflict, "vault.Complete", "the dataset has more shards than that, and others have uploaded them").
+				WithHint("push what it is made of, or ask the client to complete it")
+		}
+		set = set.Union(dataset.ShardSet{{First: s.Number, Last: s.Number}})
+		a := v.leftover(s)
+		if err := tx.AddAttempt(ctx, a); err != nil {
+			return nil, err
+		}
+		dropped = append(dropped, a)
+	}
+	in.Fields = append(in.Fields, shardSetField(set))
+	return dropped, nil
 }

@@ -84,7 +84,7 @@ func TestForeignUploads(t *testing.T) {
 	w.clock.Add(25 * time.Hour)
 	must[int](t)(w.v.Sweep(context.Background(), w.clock.Now()))
 	objects := 0
-	for _, err := range w.objects.List(context.Background(), "") {
+	for _, err := range w.objects.List(context.Background(), "v1/") {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -211,7 +211,7 @@ func TestMissingObjectIsCorruption(t *testing.T) {
 	w := newWorld(t)
 	w.setUp()
 	ctx := context.Background()
-	for o, err := range w.objects.List(ctx, "") {
+	for o, err := range w.objects.List(ctx, "v1/") {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -229,7 +229,7 @@ func TestChangedObject(t *testing.T) {
 	w := newWorld(t)
 	w.setUp()
 	ctx := context.Background()
-	for o, err := range w.objects.List(ctx, "") {
+	for o, err := range w.objects.List(ctx, "v1/") {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -248,4 +248,76 @@ func (b neverEnding) Read(p []byte) (int, error) {
 		p[i] = byte(b)
 	}
 	return len(p), nil
+}
+
+// TestOneUploadPerAttempt: bytes that are committed cannot be changed by a
+// second request for the same attempt, whenever it ends.
+func TestOneUploadPerAttempt(t *testing.T) {
+	w := newWorld(t)
+	w.setUp()
+	ctx := context.Background()
+	const ds = "acme/signs/batch-5"
+	_, to := w.openDataset(ds)
+	plain := []byte("committed")
+	sealed := must[[]byte](t)(seal.SealBytes(plain, to))
+	up := must[wire.Upload](t)(w.v.StartUpload(ctx, w.as("carol"), dataset.ShardRef{Dataset: w.scope(ds)}, wire.NewUpload{Fingerprint: make([]byte, 32), Size: int64(len(plain))}))
+	put := func(body io.Reader) error {
+		_, err := w.v.StoreUpload(ctx, w.as("carol"), w.scope(ds), up.Attempt, body, int64(len(sealed)))
+		return err
+	}
+	// The slow one comes first and is still at it when the other one comes.
+	r, slow := io.Pipe()
+	first := make(chan error, 1)
+	go func() { first <- put(r) }()
+	if _, err := slow.Write(sealed[:100]); err != nil {
+		t.Fatal(err)
+	}
+	wantCode(t, put(bytes.NewReader(sealed)), fault.Conflict)
+	slow.Write(sealed[100:])
+	slow.Close()
+	if err := <-first; err != nil {
+		t.Fatal(err)
+	}
+	wantCode(t, put(bytes.NewReader(sealed)), fault.Conflict)
+}
+
+// TestOnlyTheOwnerDropsShards: completing a dataset with fewer shards than it
+// has is not a way to delete what others have uploaded.
+func TestOnlyTheOwnerDropsShards(t *testing.T) {
+	w := newWorld(t)
+	w.setUp()
+	ctx := context.Background()
+	const ds = "acme/signs/batch-6"
+	w.upload("carol", ds, 0, []byte("first"))
+	w.upload("carol", ds, 1, []byte("second"))
+	w.tokens["bot"] = must[wire.NewToken](t)(w.v.Invite(ctx, w.as("root"), wire.NewPerson{Handle: "bot", Service: true})).Token
+	w.grant(dataset.Service, "bot", "acme/signs", nil)
+	_, err := w.v.Complete(ctx, w.as("bot"), w.scope(ds), wire.Complete{Shards: 1})
+	wantCode(t, err, fault.Conflict)
+	if d := must[wire.Dataset](t)(w.v.Dataset(ctx, w.as("carol"), w.scope(ds))); d.Shards != 2 || d.Complete {
+		t.Errorf("%+v", d)
+	}
+	must[wire.Dataset](t)(w.v.Complete(ctx, w.as("bot"), w.scope(ds), wire.Complete{Shards: 2}))
+}
+
+// TestSweepKeepsWhatItDoesNotKnow: an object that no row names may be wanted by
+// whoever restores a newer catalog.
+func TestSweepKeepsWhatItDoesNotKnow(t *testing.T) {
+	w := newWorld(t)
+	ctx := context.Background()
+	const key = "v1/dst_unknown/000000/att_unknown.age"
+	must[storage.Object](t)(w.objects.Put(ctx, key, strings.NewReader("x"), 1))
+	w.clock.Add(1000 * 24 * time.Hour)
+	must[int](t)(w.v.Sweep(ctx, w.clock.Now()))
+	must[storage.Object](t)(w.objects.Stat(ctx, key))
+}
+
+// TestStoreOfAnotherVault: two vaults do not share a store.
+func TestStoreOfAnotherVault(t *testing.T) {
+	w := newWorld(t)
+	ctx := context.Background()
+	other := "dsvault-other"
+	must[storage.Object](t)(w.objects.Put(ctx, "vault", strings.NewReader(other), int64(len(other))))
+	_, err := w.open()
+	wantCode(t, err, fault.Conflict)
 }

@@ -87,6 +87,9 @@ func Open(ctx context.Context, cfg Config) (*Vault, error) {
 		return nil, fault.New(fault.Conflict, op, "the key folder belongs to another vault").
 			WithHint("use the keys folder and the catalog of one vault, or restore both from one backup")
 	}
+	if err := v.claimStore(ctx); err != nil {
+		return nil, err
+	}
 	v.ledger, err = ledger.Open(ctx, ledger.Config{
 		Catalog: v.db, World: v.world, Sealer: v.keys, Now: v.now, Random: v.random, Logger: v.log,
 	})

@@ -53,6 +53,7 @@ type world struct {
 	v       *vault.Vault
 	db      *catalog.DB
 	objects storage.Objects
+	open    func() (*vault.Vault, error) // another one on the same stores
 	clock   *clock
 	tokens  map[string]string
 	devices map[string]*seal.Identity
@@ -87,11 +88,11 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	w.tokens["root"] = token.Expose()
-	w.v, err = vault.Open(ctx, vault.Config{Catalog: w.db, Objects: w.objects, Keys: ring, Policy: rbac.Default(),
-		Logger: logger, Now: w.clock.Now, Random: rand.Reader, Exclusive: true})
-	if err != nil {
-		t.Fatal(err)
+	w.open = func() (*vault.Vault, error) {
+		return vault.Open(ctx, vault.Config{Catalog: w.db, Objects: w.objects, Keys: ring, Policy: rbac.Default(),
+			Logger: logger, Now: w.clock.Now, Random: rand.Reader, Exclusive: true})
 	}
+	w.v = must[*vault.Vault](t)(w.open())
 	t.Cleanup(func() { w.v.Close() })
 	w.login("root")
 	return w
@@ -324,7 +325,7 @@ func TestMainJob(t *testing.T) {
 		t.Errorf("%d reads, %d ends, %d refusals", reads, ends, refused)
 	}
 	// In storage there is age ciphertext and nothing else.
-	for o, err := range w.objects.List(ctx, "") {
+	for o, err := range w.objects.List(ctx, "v1/") {
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -26,7 +26,8 @@ func (a *app) logCmd() *cobra.Command {
 the root of the whole log, follows the chain of each scope, compares what is
 shown with what the leaf says, and checks the signature with the key that was
 kept from your first login. Records that you may not see take part by their
-hash.`,
+hash. What it finds is remembered: a log that is shorter the next time, or that
+begins otherwise, is refused.`,
 		Example: `  dsvault log acme/signs
   dsvault log --actor alice --since 24h
   dsvault log acme --verify`,
@@ -104,11 +105,18 @@ func (a *app) verifyLog(cmd *cobra.Command, s *session, scope dataset.Scope, fil
 	}
 	pin := client.LogPin{Origin: s.login.LogOrigin, Key: s.login.LogKey}
 	start := now()
-	v, err := s.VerifyLog(cmd.Context(), scope, pin, client.VerifyOptions{Each: each})
+	known, err := s.place.Known()
+	if err != nil {
+		return err
+	}
+	v, err := s.VerifyLog(cmd.Context(), scope, pin, client.VerifyOptions{Each: each, Known: known})
 	if t != nil {
 		t.flush()
 	}
 	if err != nil {
+		return err
+	}
+	if err := s.place.SaveKnown(client.Known{Origin: v.Origin, Size: v.Size, Root: v.Root}); err != nil {
 		return err
 	}
 	return a.result(verification{v}, "verified: %d records (%d read, %d known by hash), %d chains, root %s, signed by %s, in %s",

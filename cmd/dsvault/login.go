@@ -85,12 +85,13 @@ func (a *app) login(cmd *cobra.Command, rawURL, device string) error {
 			return err
 		}
 	}
-	if err := place.SaveToken(token); err != nil {
-		return err
-	}
+	// Before anything is kept: an impostor must not replace what is.
 	if known.LogKey != "" && (known.LogKey != in.LogKey || known.LogOrigin != in.LogOrigin) {
 		return fault.New(fault.Corrupt, "dsvault.login", "this server shows another log key than at your first login").
 			WithHint("ask the operator; if the vault was made anew, remove " + place.Dir() + " and log in again")
+	}
+	if err := place.SaveToken(token); err != nil {
+		return err
 	}
 	err = place.SaveLogin(client.Login{
 		URL: url, AllowPlainHTTP: a.allowPlain, Handle: in.Whoami.Handle, Device: in.Device, DeviceName: device,

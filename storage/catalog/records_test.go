@@ -160,12 +160,16 @@ func testAttempts(s *fixture) {
 	same(s, "older", before(day(3), 0), list[:2])
 	same(s, "limit", before(day(9), 1), list[:1])
 	same(s, "one", get(s, func(ctx context.Context, tx *Tx) (storage.Attempt, error) { return tx.Attempt(ctx, list[1].ID) }), list[1])
-	same(s, "by key", get(s, func(ctx context.Context, tx *Tx) (storage.Attempt, error) { return tx.AttemptByKey(ctx, list[2].Key) }), list[2])
-	failsWith(s, "unknown key", getErr(s, func(ctx context.Context, tx *Tx) (any, error) { return tx.AttemptByKey(ctx, "x") }), storage.ErrNoRow)
 	list[1].ETag, list[1].SealedSize, list[1].SHA256 = `"etag"`, 1<<41+99, fresh()
-	s.write(func(ctx context.Context, tx *Tx) error {
+	store := func(ctx context.Context, tx *Tx) error {
 		return tx.StoreAttempt(ctx, list[1].ID, list[1].ETag, list[1].SealedSize, list[1].SHA256)
-	})
+	}
+	claim := func(ctx context.Context, tx *Tx) error { return tx.ClaimAttempt(ctx, list[1].ID) }
+	failsWith(s, "store unclaimed", s.try(store), storage.ErrNoRow)
+	s.write(claim)
+	failsWith(s, "claim again", s.try(claim), storage.ErrNoRow)
+	s.write(store)
+	failsWith(s, "store again", s.try(store), storage.ErrNoRow)
 	same(s, "stored", before(day(9), 0), list)
 	failsWith(s, "again", s.try(func(ctx context.Context, tx *Tx) error { return tx.AddAttempt(ctx, list[0]) }), storage.ErrExists)
 	s.write(func(ctx context.Context, tx *Tx) error { return tx.DropAttempt(ctx, list[0].ID) })

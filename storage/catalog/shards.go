@@ -27,21 +27,24 @@ func (tx *Tx) AddAttempt(ctx context.Context, a storage.Attempt) error {
 	return attempts.insert(ctx, tx, "catalog.AddAttempt", "", a)
 }
 
-// StoreAttempt records what was stored for an attempt: storage.ErrNoRow if the
-// attempt is not there.
+// ClaimAttempt gives the attempt's object to one upload, once and for all:
+// storage.ErrNoRow if the attempt is not there or has been claimed.
+func (tx *Tx) ClaimAttempt(ctx context.Context, id dataset.AttemptID) error {
+	return tx.change(ctx, "catalog.ClaimAttempt",
+		"UPDATE attempts SET sealed_size = $2 WHERE id = $1 AND sealed_size = 0", id[:], storage.Claimed)
+}
+
+// StoreAttempt records what was stored for a claimed attempt:
+// storage.ErrNoRow if the attempt is not there or has its bytes already.
 func (tx *Tx) StoreAttempt(ctx context.Context, id dataset.AttemptID, etag string, sealedSize int64, sha256 [32]byte) error {
 	return tx.change(ctx, "catalog.StoreAttempt",
-		"UPDATE attempts SET etag = $2, sealed_size = $3, sha256 = $4 WHERE id = $1", id[:], etag, sealedSize, sha256[:])
+		"UPDATE attempts SET etag = $2, sealed_size = $3, sha256 = $4 WHERE id = $1 AND sealed_size = $5",
+		id[:], etag, sealedSize, sha256[:], storage.Claimed)
 }
 
 // Attempt reads one attempt.
 func (tx *Tx) Attempt(ctx context.Context, id dataset.AttemptID) (storage.Attempt, error) {
 	return attempts.one(ctx, tx, "catalog.Attempt", "WHERE id = $1", id[:])
-}
-
-// AttemptByKey reads the attempt whose object this is.
-func (tx *Tx) AttemptByKey(ctx context.Context, objectKey string) (storage.Attempt, error) {
-	return attempts.one(ctx, tx, "catalog.AttemptByKey", "WHERE object = $1", objectKey)
 }
 
 // Attempts lists the attempts started before a time, the oldest first.

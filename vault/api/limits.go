@@ -21,12 +21,13 @@ func (s *server) authenticate(c *call, allowInvite bool) error {
 	if err != nil {
 		return err
 	}
-	from, now := s.address(c.Request()), s.opts.Now()
-	if err := s.failures.check(from, now); err != nil {
-		return err
-	}
 	c.caller, err = s.vault.Authenticate(c.ctx(), token, allowInvite, c.actor)
 	if fault.Is(err, fault.Unauthenticated) {
+		// A good token is never held up: others may come from its address.
+		from, now := s.address(c.Request()), s.opts.Now()
+		if busy := s.failures.check(from, now); busy != nil {
+			return busy
+		}
 		s.failures.add(from, now)
 	}
 	return err
@@ -54,7 +55,7 @@ const (
 )
 
 // failures bounds how often an address may present tokens that do not hold. An
-// address that is beyond it waits, whatever it presents; others do not notice.
+// address that is beyond it is told to wait.
 // The zero value with burst and refill set is ready.
 type failures struct {
 	burst  int

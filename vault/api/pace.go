@@ -27,6 +27,7 @@ type source struct {
 	left  time.Duration // for the next readStep bytes
 	moved int64         // of these, arrived
 	most  int64         // bytes that may still come; -1: no limit
+	until time.Time     // when all of it has to be here; zero: no limit
 	err   error         // why reading failed
 }
 
@@ -59,7 +60,11 @@ func (s *source) Read(p []byte) (int, error) {
 		p = p[:s.most+1]
 	}
 	start := time.Now()
-	_ = s.control.SetReadDeadline(start.Add(s.left))
+	deadline := start.Add(s.left)
+	if !s.until.IsZero() && s.until.Before(deadline) {
+		deadline = s.until
+	}
+	_ = s.control.SetReadDeadline(deadline)
 	n, err := s.r.Read(p)
 	s.left -= time.Since(start)
 	if s.moved += int64(n); s.moved >= readStep {

@@ -136,6 +136,12 @@ func TestSealedUploadIsCutOff(t *testing.T) {
 	if a := w.send("carol", "POST", path+"/commit", wire.Commit{SHA256: sum[:], Manifest: manifest}); a.status != 409 {
 		t.Errorf("%d %s", a.status, a.body)
 	}
+	// The attempt is spent; the next one starts from the beginning.
+	if a := w.send("carol", "PUT", path, bytes.NewReader(sealed)); a.status != 409 {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+	up = call[wire.Upload](w, "carol", "POST", base+"/shards/0/uploads", wire.NewUpload{Fingerprint: fingerprint[:], Size: int64(len(plain))})
+	path = base + "/uploads/" + up.Attempt.String()
 	call[wire.Stored](w, "carol", "PUT", path, bytes.NewReader(sealed))
 	call[wire.Shard](w, "carol", "POST", path+"/commit", wire.Commit{SHA256: sum[:], Manifest: manifest})
 }

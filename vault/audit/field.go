@@ -2,7 +2,10 @@ package audit
 
 import (
 	"encoding/binary"
+	"encoding/hex"
 	"slices"
+	"strconv"
+	"time"
 	"unicode"
 	"unicode/utf8"
 )
@@ -171,4 +174,27 @@ func isText(b []byte) bool {
 		b = b[n:]
 	}
 	return true
+}
+
+// Texts gives the extension fields by name, as people read them: times as RFC
+// 3339 in UTC, bytes in hexadecimal.
+func (l *Leaf) Texts() map[string]string {
+	out := make(map[string]string, len(l.Ext))
+	for _, f := range l.Ext {
+		name := f.ID.String()
+		n, _ := l.Uint64(f.ID)
+		switch {
+		case f.ID == FieldUntil:
+			out[name] = time.UnixMicro(int64(n)).UTC().Format(time.RFC3339)
+		case f.ID == FieldRefusedKind:
+			out[name] = Kind(n).String()
+		case f.ID.Type() == TypeNumber:
+			out[name] = strconv.FormatUint(n, 10)
+		case f.ID.Type() == TypeText:
+			out[name] = string(f.Value)
+		default:
+			out[name] = hex.EncodeToString(f.Value)
+		}
+	}
+	return out
 }

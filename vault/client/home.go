@@ -22,6 +22,7 @@ const (
 	loginFile  = "login.json"
 	tokenFile  = "token"
 	deviceFile = "device.key"
+	knownFile  = "log.json"
 )
 
 // maxHomeFile bounds what is read of each.
@@ -129,6 +130,33 @@ func (p *Place) Token() (Secret, error) {
 // SaveToken stores the token.
 func (p *Place) SaveToken(s Secret) error {
 	return p.write(tokenFile, []byte(s.Expose()+"\n"))
+}
+
+// Known reads what the last verification of the log found; the zero Known if
+// there was none.
+func (p *Place) Known() (Known, error) {
+	var k Known
+	data, err := p.read(knownFile, "client.Known")
+	if fault.Is(err, fault.NotFound) {
+		return k, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(data, &k)
+	}
+	if err != nil || len(k.Root) != 32 {
+		return Known{}, fault.Wrap(fault.Corrupt, "client.Known", p.path(knownFile)+" is damaged", err).
+			WithHint("it remembers the log as you verified it; restore it, or remove it to begin anew")
+	}
+	return k, nil
+}
+
+// SaveKnown remembers what a verification found.
+func (p *Place) SaveKnown(k Known) error {
+	data, err := json.Marshal(k)
+	if err != nil {
+		return fault.Wrap(fault.Internal, "client.SaveKnown", "cannot encode what is known of the log", err)
+	}
+	return p.write(knownFile, append(data, '\n'))
 }
 
 // Device reads the device key; NotFound means none.

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"iter"
 	"net/http"
@@ -54,6 +55,19 @@ type VerifyOptions struct {
 	// Each hears of every record that is visible, in order, after its own
 	// checks and before those of the whole log. An error ends the walk.
 	Each func(wire.Record) error
+
+	// Known is what an earlier verification found. The log has to begin with
+	// it: one that is shorter, or that had another root then, is refused. The
+	// zero Known is nothing.
+	Known Known
+}
+
+// Known is a state of the log that was verified: how many leaves, and the root
+// of their tree.
+type Known struct {
+	Origin string           `json:"origin"`
+	Size   uint64           `json:"size"`
+	Root   dataset.HexBytes `json:"root"`
 }
 
 // Verified is what a log was found to be.
@@ -65,6 +79,7 @@ type Verified struct {
 	Root    dataset.HexBytes `json:"root"`
 	Slots   int              `json:"slots"`      // chains that were followed
 	Details uint64           `json:"details"`    // records whose personal details are those committed to
+	Bare    uint64           `json:"bare"`       // records that commit to details which are not shown: destroyed, or withheld
 	Open    []uint64         `json:"open_reads"` // reads that no record ends yet
 }
 
@@ -90,6 +105,10 @@ func (c *Client) VerifyLog(ctx context.Context, under dataset.Scope, pin LogPin,
 	cp, err := audit.OpenCheckpoint(head.Checkpoint, pin.Origin, key)
 	if err != nil {
 		return Verified{}, failed(err)
+	}
+	if k := opts.Known; k.Origin == cp.Origin && cp.Size < k.Size {
+		return Verified{}, failed(&audit.VerifyError{Check: checkKnown, Index: -1,
+			Detail: fmt.Sprintf("it has %d leaves, and had %d when it was verified earlier: the end was cut off", cp.Size, k.Size)})
 	}
 	check := newLogCheck(cp, head, opts)
 	hashes := hashReader{c: c, under: under, size: cp.Size}
@@ -123,19 +142,26 @@ func failed(err error) error {
 type logCheck struct {
 	cp       audit.Checkpoint
 	all      bool
+	known    Known
 	each     func(wire.Record) error
 	verifier *audit.Verifier
-	next     uint64 // the leaf that comes next
+	next     uint64            // the leaf that comes next
+	ends     map[uint64]uint64 // records of each slot, as the head says
+	names    map[uint64]string // scopes of slots, as the records of their creation say
 	details  uint64
+	bare     uint64
 }
 
 func newLogCheck(cp audit.Checkpoint, head wire.LogHead, opts VerifyOptions) *logCheck {
-	whole := make(map[uint64]bool, len(head.Slots))
-	for _, slot := range head.Slots {
-		whole[slot] = true
+	k := &logCheck{cp: cp, all: head.All, known: opts.Known, each: opts.Each,
+		ends: make(map[uint64]uint64, len(head.Slots)), names: map[uint64]string{0: "/"}}
+	for _, s := range head.Slots {
+		k.ends[s.Slot] = s.Records
 	}
-	k := &logCheck{cp: cp, all: head.All, each: opts.Each}
-	k.verifier = audit.NewVerifier(audit.WholeSlots(func(slot uint64) bool { return head.All || whole[slot] }))
+	k.verifier = audit.NewVerifier(audit.WholeSlots(func(slot uint64) bool {
+		_, whole := k.ends[slot]
+		return head.All || whole
+	}))
 	if k.each == nil {
 		k.each = func(wire.Record) error { return nil }
 	}
@@ -156,9 +182,29 @@ func (k *logCheck) hide(ctx context.Context, hashes *hashReader, index uint64) e
 		if err := k.verifier.AddHash(k.next, h); err != nil {
 			return failed(err)
 		}
+		if err := k.remembered(k.next + 1); err != nil {
+			return err
+		}
 	}
 	return nil
 }
+
+// remembered compares the log of this size with what was verified earlier.
+func (k *logCheck) remembered(size uint64) error {
+	if size != k.known.Size || k.known.Origin != k.cp.Origin {
+		return nil
+	}
+	var root audit.Hash
+	copy(root[:], k.known.Root)
+	if _, err := k.verifier.Finish(audit.Checkpoint{Origin: k.cp.Origin, Size: size, Root: root}); err != nil {
+		return failed(&audit.VerifyError{Check: checkKnown, Index: -1,
+			Detail: "its first " + strconv.FormatUint(size, 10) + " leaves are not those that were verified earlier: it was rewritten"})
+	}
+	return nil
+}
+
+// checkKnown names the check against what was verified earlier.
+const checkKnown = "known"
 
 // record adds a leaf that is shown, and checks that what is shown is the leaf.
 func (k *logCheck) record(rec wire.Record) error {
@@ -166,8 +212,18 @@ func (k *logCheck) record(rec wire.Record) error {
 		return failed(err)
 	}
 	k.next = rec.Index + 1
-	if err := compare(rec); err != nil {
+	leaf, err := audit.ParseLeaf(rec.Leaf)
+	if err == nil {
+		err = compare(rec, leaf)
+	}
+	if err == nil {
+		err = k.named(rec, leaf)
+	}
+	if err != nil {
 		return failed(err)
+	}
+	if len(rec.Personal) == 0 && leaf.Commitment != [32]byte{} {
+		k.bare++
 	}
 	if len(rec.Personal) > 0 {
 		if len(rec.Salt) != 32 {
@@ -178,6 +234,9 @@ func (k *logCheck) record(rec wire.Record) error {
 		}
 		k.details++
 	}
+	if err := k.remembered(k.next); err != nil {
+		return err
+	}
 	return k.each(rec)
 }
 
@@ -186,13 +245,23 @@ func (k *logCheck) finish() (Verified, error) {
 	if err != nil {
 		return Verified{}, failed(err)
 	}
+	seen := make(map[uint64]uint64, len(report.Slots))
+	for _, s := range report.Slots {
+		seen[s.Slot] = s.Seq
+	}
+	for slot, records := range k.ends {
+		if seen[slot] != records {
+			return Verified{}, failed(&audit.VerifyError{Check: audit.CheckSeq, Index: -1,
+				Detail: fmt.Sprintf("slot %d ends after %d records where the server counts %d: the last ones are missing", slot, seen[slot], records)})
+		}
+	}
 	open := report.OpenReads
 	if open == nil {
 		open = []uint64{}
 	}
 	return Verified{
 		Origin: k.cp.Origin, Size: report.Size, Seen: report.Seen, Hidden: report.Hidden, Root: report.Root[:],
-		Slots: len(report.Slots), Details: k.details, Open: open,
+		Slots: len(report.Slots), Details: k.details, Bare: k.bare, Open: open,
 	}, nil
 }
 

@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -41,7 +40,8 @@ type Pulled struct {
 	Dir     string        `json:"dir"`
 	Shards  []PulledShard `json:"shards"` // by number
 	Files   int           `json:"files"`
-	Bytes   int64         `json:"bytes"` // plaintext
+	Bytes   int64         `json:"bytes"`             // plaintext
+	Missing int           `json:"missing,omitempty"` // parts that the file in Dir still lacks
 }
 
 // PulledShard is one shard of it.
@@ -104,11 +104,28 @@ func (c *Client) Pull(ctx context.Context, scope dataset.Scope, opts PullOptions
 	if err := ctx.Err(); err != nil {
 		return out, contextFault(ctx, op, err)
 	}
-	for _, s := range out.Shards {
-		out.Files += s.Files
-		out.Bytes += s.Bytes
-	}
+	out.count()
 	return out, nil
+}
+
+// count sums up the shards. Parts are a file once all of them are there.
+func (p *Pulled) count() {
+	whole := make(map[string]bool)
+	for _, s := range p.Shards {
+		p.Bytes += s.Bytes
+		switch {
+		case s.Packing != dataset.PackPart:
+			p.Files += s.Files
+		case s.Missing == 0 && !whole[s.Name]:
+			whole[s.Name] = true
+			p.Files++
+		}
+	}
+	for _, s := range p.Shards {
+		if s.Missing > 0 && len(whole) == 0 && (p.Missing == 0 || s.Missing < p.Missing) {
+			p.Missing = s.Missing
+		}
+	}
 }
 
 // readable gives the numbers of the shards that the caller is to read.
@@ -235,14 +252,10 @@ func (p *puller) manifest(resp *http.Response) (dataset.Manifest, error) {
 	if err != nil {
 		return bad("the manifest does not open with this device's key", err)
 	}
-	decoder := json.NewDecoder(bytes.NewReader(plain))
-	if err := decoder.Decode(&m); err != nil {
-		return bad("the manifest makes no sense", err)
+	if m, err = dataset.ParseManifest(plain); err != nil {
+		return m, err
 	}
 	switch {
-	case m.Version != 1:
-		return m, fault.New(fault.Invalid, op, fmt.Sprintf("shard %s: its manifest has version %d", p.ref, m.Version)).
-			WithHint("get a newer dsvault")
 	case m.Number != p.ref.Number:
 		return bad(fmt.Sprintf("the server gave shard %d instead", m.Number), nil)
 	case resp.ContentLength != seal.SealedSize(m.Size):
@@ -283,7 +296,7 @@ func (p *puller) keep(ctx context.Context, sealed io.Reader, m dataset.Manifest,
 	if err := p.place(tmp.Name(), target); err != nil {
 		return err
 	}
-	p.out.Name, p.out.Bytes, p.out.Files = filepath.Base(target), m.Size, max(m.Files, 1)
+	p.out.Name, p.out.Bytes, p.out.Files = filepath.Base(target), m.Size, 1
 	return nil
 }
 

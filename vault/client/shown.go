@@ -18,14 +18,10 @@ import (
 const checkShown = "shown"
 
 // compare checks what a record shows against its leaf. The names of scopes are
-// not in the leaf; everything else is, or is committed to.
-func compare(rec wire.Record) error {
+// not in the leaf: see named.
+func compare(rec wire.Record, leaf audit.Leaf) error {
 	bad := func(what string) error {
 		return &audit.VerifyError{Check: checkShown, Index: int64(rec.Index), Detail: "its " + what + " is shown otherwise than the leaf says"}
-	}
-	leaf, err := audit.ParseLeaf(rec.Leaf)
-	if err != nil {
-		return err
 	}
 	hash := audit.LeafHash(rec.Leaf)
 	switch {
@@ -41,7 +37,7 @@ func compare(rec wire.Record) error {
 		return bad("reason")
 	case rec.Slot != leaf.Slot:
 		return bad("slot")
-	case !maps.Equal(rec.Detail, details(leaf)):
+	case !maps.Equal(rec.Detail, leaf.Texts()):
 		return bad("detail")
 	case leaf.Object.Kind == audit.ObjectShard && !strings.HasSuffix(rec.Object, "/"+strconv.FormatUint(uint64(leaf.Object.Number), 10)):
 		return bad("shard")
@@ -64,24 +60,32 @@ func actorShown(rec wire.Record, leaf audit.Leaf) bool {
 		personal.Handle != "" && personal.Handle == rec.Actor
 }
 
-// details gives a leaf's extension fields as text.
-func details(leaf audit.Leaf) map[string]string {
-	out := make(map[string]string, len(leaf.Ext))
-	for _, f := range leaf.Ext {
-		name := f.ID.String()
-		n, _ := leaf.Uint64(f.ID)
-		switch {
-		case f.ID == audit.FieldUntil:
-			out[name] = time.UnixMicro(int64(n)).UTC().Format(time.RFC3339)
-		case f.ID == audit.FieldRefusedKind:
-			out[name] = audit.Kind(n).String()
-		case f.ID.Type() == audit.TypeNumber:
-			out[name] = strconv.FormatUint(n, 10)
-		case f.ID.Type() == audit.TypeText:
-			out[name] = string(f.Value)
-		default:
-			out[name] = hex.EncodeToString(f.Value)
+// named checks the scope that a record shows. What a slot is called is
+// committed to in the first record of the slot, which tells of its creation.
+func (k *logCheck) named(rec wire.Record, leaf audit.Leaf) error {
+	var personal struct {
+		Note struct {
+			Scope string `json:"scope"`
+		} `json:"note"`
+	}
+	switch leaf.Kind {
+	case audit.KindClientCreate, audit.KindProjectCreate, audit.KindDatasetCreate:
+		if leaf.Decision == audit.Allowed && leaf.Seq == 1 && json.Unmarshal(rec.Personal, &personal) == nil && personal.Note.Scope != "" {
+			k.names[leaf.Slot] = personal.Note.Scope
 		}
 	}
-	return out
+	name, known := k.names[leaf.Slot]
+	if !known {
+		return nil
+	}
+	switch leaf.Object.Kind {
+	case audit.ObjectShard:
+		name += "/" + strconv.FormatUint(uint64(leaf.Object.Number), 10)
+	case audit.ObjectUnknown, audit.ObjectPerson, audit.ObjectDevice, audit.ObjectAgreement:
+		return nil // not about the scope
+	}
+	if rec.Object != name {
+		return &audit.VerifyError{Check: checkShown, Index: int64(rec.Index), Detail: "its object is shown otherwise than the scope was named when it was made"}
+	}
+	return nil
 }

@@ -173,7 +173,7 @@ func TestManifest(t *testing.T) {
 	}
 	for name, bad := range map[string][]byte{
 		"empty": {}, "not JSON": []byte("x"), "an array": []byte("[]"), "version 2": edit("version", 2), "unknown field": edit("members", 1),
-		"negative size": edit("size", -1), "short hash": edit("sha256", "00"), "number out of range": edit("number", MaxShards),
+		"negative size": edit("size", -1), "a path": edit("name", "../../etc/passwd"), "no name": edit("name", ""), "backslash": edit("name", `a\b`), "short hash": edit("sha256", "00"), "number out of range": edit("number", MaxShards),
 		"trailing data": append(slices.Clone(data), "{}"...), "too large": edit("name", strings.Repeat("n", MaxManifest)),
 	} {
 		if _, err := ParseManifest(bad); !fault.Is(err, fault.Invalid) && !fault.Is(err, fault.TooLarge) {

@@ -301,7 +301,13 @@ type Record struct {
 // GET /v1/log/hashes?under=SCOPE&from=N&to=N gives the hashes of leaves from
 // (included) to (not included), 32 bytes each, whatever scope they belong to.
 type LogHead struct {
-	Checkpoint []byte   `json:"checkpoint"`
-	Slots      []uint64 `json:"slots,omitempty"`
-	All        bool     `json:"all"`
+	Checkpoint []byte `json:"checkpoint"`
+	Slots      []Slot `json:"slots"`
+	All        bool   `json:"all"`
+}
+
+// Slot says how many records a scope's own chain has at the checkpoint.
+type Slot struct {
+	Slot    uint64 `json:"slot"`
+	Records uint64 `json:"records"`
 }
