@@ -464,6 +464,7 @@ func TestVerifyLogFindsLies(t *testing.T) {
 		}},
 		"salt":     {audit.CheckDetails, func(_ *testing.T, p *wire.Page[wire.Record]) { at(p).Salt = at(p).Salt[:31] }},
 		"left out": {audit.CheckSeq, func(_ *testing.T, p *wire.Page[wire.Record]) { p.Items = append(p.Items[:3], p.Items[4:]...) }},
+		"cut off":  {audit.CheckSeq, func(_ *testing.T, p *wire.Page[wire.Record]) { p.Items = p.Items[:3] }},
 	}
 	for name, tt := range lies {
 		t.Run(name, func(t *testing.T) {
