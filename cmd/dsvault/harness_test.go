@@ -88,7 +88,8 @@ func launch(t *testing.T, env []string, args ...string) *program {
 			p.cmd.Env = append(p.cmd.Env, v)
 		}
 	}
-	p.cmd.Env = append(append(p.cmd.Env, asProgram+"=1"), env...)
+	// The race detector would have each process sleep for a second at its end.
+	p.cmd.Env = append(append(p.cmd.Env, asProgram+"=1", "GORACE=atexit_sleep_ms=0"), env...)
 	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.err
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	started := make(chan error, 1)
