@@ -26,7 +26,6 @@ type image struct {
 	uid, gid    int
 	env         []string
 	health      []string // the command of HEALTHCHECK
-	build       []string // arguments of go build
 	entry, args []string
 }
 
