@@ -54,12 +54,15 @@ func (w *watch) RoundTrip(r *http.Request) (*http.Response, error) {
 	a := &alarm{limit: limit, ctx: ctx, cancel: cancel}
 	a.timer = time.AfterFunc(limit, func() { cancel(errStalled) })
 	r = r.WithContext(ctx)
+	var body *sending
 	if r.Body != nil && r.Body != http.NoBody {
-		r.Body = &sending{ReadCloser: r.Body, alarm: a}
+		body = &sending{ReadCloser: r.Body, alarm: a, left: r.ContentLength}
+		r.Body = body
 	}
 	resp, err := w.next.RoundTrip(r)
 	a.answered()
 	if err != nil {
+		body.end()
 		err = a.cause(err)
 		cancel(nil)
 		return nil, err
@@ -67,7 +70,7 @@ func (w *watch) RoundTrip(r *http.Request) (*http.Response, error) {
 	if id := resp.Header.Get("X-Amz-Version-Id"); id != "" && id != "null" || resp.Header.Get("X-Amz-Delete-Marker") == "true" {
 		w.versioned.Store(true)
 	}
-	resp.Body = &receiving{ReadCloser: resp.Body, alarm: a}
+	resp.Body = &receiving{ReadCloser: resp.Body, alarm: a, request: body}
 	return resp, nil
 }
 
@@ -108,21 +111,47 @@ func (a *alarm) cause(err error) error {
 	return err
 }
 
-// sending is the body of a request.
+// sending is the body of a request. A transport may go on reading it after its
+// answer or error is there, while minio-go starts it over for the next try, or
+// Put reads the next part into the same memory; so end cuts it off.
 type sending struct {
 	io.ReadCloser
 	alarm *alarm
+
+	mu   sync.Mutex
+	left int64 // bytes not read yet
+	over bool
 }
 
 func (s *sending) Read(b []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.over && s.left > 0 {
+		return 0, http.ErrBodyReadAfterClose
+	}
+	if s.over {
+		return 0, io.EOF
+	}
 	s.alarm.progress()
-	return s.ReadCloser.Read(b)
+	n, err := s.ReadCloser.Read(b) // from memory: it does not block
+	s.left -= int64(n)
+	return n, err
+}
+
+func (s *sending) end() {
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.over = true
 }
 
 // receiving is the body of an answer.
 type receiving struct {
 	io.ReadCloser
-	alarm *alarm
+	alarm   *alarm
+	request *sending // nil: it had no body
 }
 
 func (r *receiving) Read(b []byte) (int, error) {
@@ -137,6 +166,7 @@ func (r *receiving) Read(b []byte) (int, error) {
 
 func (r *receiving) Close() error {
 	err := r.ReadCloser.Close()
+	r.request.end()
 	r.alarm.timer.Stop()
 	r.alarm.cancel(nil)
 	return err

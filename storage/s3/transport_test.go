@@ -25,7 +25,7 @@ type slowly struct {
 }
 
 func (s *slowly) Read(b []byte) (int, error) {
-	if s.pieces == 0 {
+	if s.pieces == 0 || s.ctx.Err() != nil {
 		<-s.ctx.Done()
 		return 0, s.ctx.Err()
 	}
@@ -73,7 +73,6 @@ func TestWatch(t *testing.T) {
 			return &http.Response{Body: io.NopCloser(&slowly{r.Context(), patience - time.Second, pieces})}, nil
 		}, pieces*(patience-time.Second) + patience},
 		"an early answer, then a stop": {upload("PUT", "/"), func(r *http.Request) (*http.Response, error) {
-			go func() { _, _ = io.Copy(io.Discard, r.Body) }() // a transport may go on with the request
 			return &http.Response{Body: io.NopCloser(&slowly{r.Context(), time.Second, 1})}, nil
 		}, time.Second + patience},
 	} {
@@ -95,9 +94,13 @@ func TestWatch(t *testing.T) {
 	t.Run("a slow reader is no stall", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			w := &watch{patience: patience, next: answerFunc(func(r *http.Request) (*http.Response, error) {
-				return &http.Response{Body: io.NopCloser(io.MultiReader(&slowly{r.Context(), 0, 1}))}, nil
+				go func() { // a transport may go on with the request
+					time.Sleep(time.Second)
+					_, _ = io.Copy(io.Discard, r.Body)
+				}()
+				return &http.Response{Body: io.NopCloser(&slowly{r.Context(), 0, 1})}, nil
 			})}
-			resp, err := w.RoundTrip(upload("GET", "/"))
+			resp, err := w.RoundTrip(upload("PUT", "/"))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -118,6 +121,30 @@ func TestWatch(t *testing.T) {
 		})}
 		if _, err := w.RoundTrip(upload("GET", "/").WithContext(ctx)); !errors.Is(err, context.Canceled) || errors.Is(err, errStalled) {
 			t.Errorf("error %v", err)
+		}
+	})
+
+	t.Run("the body is left alone afterwards", func(t *testing.T) {
+		for name, failed := range map[string]error{"answered": nil, "failed": errors.New("reset")} {
+			var body io.Reader
+			w := &watch{patience: patience, next: answerFunc(func(r *http.Request) (*http.Response, error) {
+				body = r.Body
+				if _, err := io.ReadFull(body, make([]byte, 10)); err != nil {
+					return nil, err
+				}
+				return &http.Response{Body: http.NoBody}, failed
+			})}
+			r := upload("PUT", "/")
+			under := r.Body
+			if resp, err := w.RoundTrip(r); err == nil {
+				resp.Body.Close()
+			}
+			if n, err := body.Read(make([]byte, 10)); n != 0 || err == nil || err == io.EOF {
+				t.Errorf("%s: a late transport read %d bytes, error %v", name, n, err)
+			}
+			if rest, err := io.ReadAll(under); len(rest) != pieces-10 || err != nil {
+				t.Errorf("%s: %d bytes are left for the next try, want %d; %v", name, len(rest), pieces-10, err)
+			}
 		}
 	})
 }
