@@ -18,19 +18,21 @@ func (a *app) pushCmd() *cobra.Command {
 		Long: `Uploads a folder, as tar shards of whole samples (the files of one name up to
 the first dot), or a file, which stays one shard or is cut at --shard-size. A
 folder of numbered shards (tar, zip, jsonl.gz, parquet ...) is taken as it is,
-one file a shard. The dataset is created if need be. Everything is encrypted to
-the dataset's key before it leaves this machine.
+one file a shard; a JSONL or CSV file is cut between records. The dataset is
+created if need be. Everything is encrypted to the dataset's key before it
+leaves this machine.
 
 Run the same command again after an interruption: it sends only the shards
 that are missing or whose files have changed.`,
 		Example: `  dsvault push ./photos acme/signs/batch-1
-  dsvault push video.mp4 acme/signs/video --shard-size 64MiB`,
+  dsvault push video.mp4 acme/signs/video --shard-size 64MiB
+  dsvault push texts.jsonl acme/signs/texts --records 500`,
 		Args: args(2, 2),
 	}
 	f := cmd.Flags()
 	f.StringVar(&shardSize, "shard-size", "256MiB", "most bytes of a shard before sealing")
-	f.StringVar(&opts.Format, "format", "", "tar, shards (a folder's files as they are) or file; by looking if left out")
-	f.IntVar(&opts.Records, "records", 0, "most samples of a shard")
+	f.StringVar(&opts.Format, "format", "", "tar, shards (a folder's files as they are), jsonl, csv or file; by looking if left out")
+	f.IntVar(&opts.Records, "records", 0, "most samples, lines or records of a shard")
 	f.IntVar(&opts.Parallel, "parallel", 2, "shards at a time")
 	f.BoolVar(&opts.SkipSpecial, "skip-special", false, "leave out links, devices, sockets and FIFOs instead of failing")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

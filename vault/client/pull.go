@@ -77,7 +77,7 @@ func (c *Client) Pull(ctx context.Context, scope dataset.Scope, opts PullOptions
 	if c.device == nil || c.deviceID.IsZero() {
 		return out, fault.New(fault.Invalid, op, "this machine has no device key").WithHint("run `dsvault login URL` first")
 	}
-	numbers, err := c.readable(ctx, scope, opts.Shard)
+	numbers, apart, err := c.readable(ctx, scope, opts.Shard)
 	if err != nil {
 		return out, err
 	}
@@ -92,7 +92,7 @@ func (c *Client) Pull(ctx context.Context, scope dataset.Scope, opts PullOptions
 			break
 		}
 		group.Go(func() error {
-			p := puller{c: c, ref: dataset.ShardRef{Dataset: scope, Number: n}, opts: opts}
+			p := puller{c: c, ref: dataset.ShardRef{Dataset: scope, Number: n}, opts: opts, apart: apart}
 			err := c.retry(groupCtx, shardRetries, p.run)
 			out.Shards[i] = p.out
 			return err
@@ -114,9 +114,9 @@ func (p *Pulled) count() {
 	for _, s := range p.Shards {
 		p.Bytes += s.Bytes
 		switch {
-		case s.Packing != dataset.PackPart:
+		case s.Packing == dataset.PackTar || s.Packing == dataset.PackFile:
 			p.Files += s.Files
-		case s.Missing == 0 && !whole[s.Name]:
+		case s.Missing == 0 && s.Name != "" && !whole[s.Name]:
 			whole[s.Name] = true
 			p.Files++
 		}
@@ -128,14 +128,16 @@ func (p *Pulled) count() {
 	}
 }
 
-// readable gives the numbers of the shards that the caller is to read.
-func (c *Client) readable(ctx context.Context, scope dataset.Scope, only *int) ([]int, error) {
+// readable gives the numbers of the shards that the caller is to read, and
+// whether slices of a file are wanted apart: by somebody who works on some of
+// them. Others get the whole file back.
+func (c *Client) readable(ctx context.Context, scope dataset.Scope, only *int) (numbers []int, apart bool, err error) {
 	if only != nil {
-		return []int{*only}, nil
+		return []int{*only}, true, nil
 	}
 	me, err := c.Whoami(ctx)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	annotates := slices.ContainsFunc(me.Grants, func(g wire.Grant) bool {
 		return (g.Role == dataset.Labeler || g.Role == dataset.Contractor) && g.Scope.Contains(scope)
@@ -144,33 +146,33 @@ func (c *Client) readable(ctx context.Context, scope dataset.Scope, only *int) (
 		var set dataset.ShardSet
 		for a, err := range c.Assignments(ctx, scope, "me") {
 			if err != nil {
-				return nil, err
+				return nil, false, err
 			}
 			set = set.Union(a.Shards)
 		}
 		if len(set) > 0 {
-			return slices.Collect(set.All()), nil
+			return slices.Collect(set.All()), true, nil
 		}
 	}
-	var numbers []int
 	for s, err := range c.Shards(ctx, scope) {
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		numbers = append(numbers, s.Number)
 	}
 	if len(numbers) == 0 {
-		return nil, fault.New(fault.NotFound, "client.Pull", scope.String()+" has no shards yet")
+		return nil, false, fault.New(fault.NotFound, "client.Pull", scope.String()+" has no shards yet")
 	}
-	return numbers, nil
+	return numbers, annotates, nil
 }
 
 // puller fetches one shard.
 type puller struct {
-	c    *Client
-	ref  dataset.ShardRef
-	opts PullOptions
-	out  PulledShard
+	c     *Client
+	ref   dataset.ShardRef
+	opts  PullOptions
+	apart bool // slices stay files of their own
+	out   PulledShard
 
 	expected, done int64 // as reported to the progress
 }
@@ -229,7 +231,7 @@ func (p *puller) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	result, err := pack.Unpack(ctx, p.opts.Dir, plain, manifest, pack.UnpackOptions{Overwrite: p.opts.Overwrite})
+	result, err := pack.Unpack(ctx, p.opts.Dir, plain, manifest, pack.UnpackOptions{Overwrite: p.opts.Overwrite, Apart: p.apart})
 	p.out.Files, p.out.Same, p.out.Bytes = result.Files, result.Same, result.Bytes
 	p.out.Name, p.out.Missing = result.Name, result.Missing
 	return err

@@ -343,3 +343,5 @@ func sumOf(raw []byte) dataset.HexBytes {
 	sum := sha256.Sum256(raw)
 	return sum[:]
 }
+
+var fixed = time.Unix(1_700_000_000, 0)

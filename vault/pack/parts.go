@@ -35,8 +35,9 @@ type join struct {
 	Parts   int                `json:"parts"`
 	Mode    uint32             `json:"mode"`
 	ModTime int64              `json:"mtime"`
-	Joined  int                `json:"joined"` // the first so many are in the hidden file
-	Have    map[int]joinedPart `json:"have"`   // verified, joined or not
+	Whole   *dataset.Whole     `json:"whole,omitempty"` // of slices
+	Joined  int                `json:"joined"`          // the first so many are in the hidden file
+	Have    map[int]joinedPart `json:"have"`            // verified, joined or not
 
 	w    *workspace
 	sync bool
@@ -45,9 +46,31 @@ type join struct {
 type joinedPart struct {
 	Size   int64            `json:"size"`
 	SHA256 dataset.HexBytes `json:"sha256"`
+	Head   int64            `json:"head,omitempty"` // these bytes of it are not of the file
+	Tail   int64            `json:"tail,omitempty"`
 }
 
-func (j *join) partName(n int) string { return fmt.Sprintf("%s.part-%04d", j.Name, n) }
+func partOf(m dataset.Manifest) joinedPart { return joinedPart{m.Size, m.SHA256, m.Head, m.Tail} }
+
+// body is the number of bytes that the part adds to the file.
+func (p joinedPart) body() int64 { return p.Size - p.Head - p.Tail }
+
+func (p joinedPart) equal(q joinedPart) bool {
+	return p.Size == q.Size && bytes.Equal(p.SHA256, q.SHA256) && p.Head == q.Head && p.Tail == q.Tail
+}
+
+// newJoin starts the record of the file that m is a part of.
+func newJoin(w *workspace, m dataset.Manifest, sync bool) *join {
+	return &join{Name: m.Name, Parts: m.Parts, Mode: m.Mode, ModTime: m.ModTime, Whole: m.Whole,
+		Have: map[int]joinedPart{}, w: w, sync: sync}
+}
+
+func (j *join) partName(n int) string {
+	if j.Whole != nil {
+		return SliceName(j.Name, n)
+	}
+	return fmt.Sprintf("%s.part-%04d", j.Name, n)
+}
 
 // hidden gives a name of ours for the file; a hash, so that it is never too long.
 func (j *join) hidden(kind string) string {
@@ -75,8 +98,7 @@ func (w *workspace) placePart(ctx context.Context, m dataset.Manifest, opts Unpa
 		found = false
 	}
 	if !found {
-		j.Parts, j.Mode, j.ModTime = m.Parts, m.Mode, m.ModTime
-		j.Joined, j.Have = 0, map[int]joinedPart{}
+		j = newJoin(w, m, j.sync)
 		whole, err := w.isWithin(ctx, m)
 		if err != nil {
 			return res, localFault(op, "cannot compare "+quote(m.Name), err)
@@ -105,7 +127,11 @@ func (w *workspace) placePart(ctx context.Context, m dataset.Manifest, opts Unpa
 func (j *join) agrees(m dataset.Manifest) bool {
 	have, ok := j.Have[m.Part]
 	return j.Name == m.Name && j.Parts == m.Parts && j.Mode == m.Mode && j.ModTime == m.ModTime &&
-		(!ok || have.Size == m.Size && bytes.Equal(have.SHA256, m.SHA256))
+		sameWhole(j.Whole, m.Whole) && (!ok || have.equal(partOf(m)))
+}
+
+func sameWhole(a, b *dataset.Whole) bool {
+	return a == b || a != nil && b != nil && a.Size == b.Size && bytes.Equal(a.SHA256, b.SHA256)
 }
 
 // isWithin reports whether the whole file is there already and has the staged
@@ -117,6 +143,9 @@ func (w *workspace) isWithin(ctx context.Context, m dataset.Manifest) (bool, err
 			err = nil
 		}
 		return false, err
+	}
+	if m.Whole != nil {
+		return w.isWhole(ctx, m.Name, info, *m.Whole)
 	}
 	offset, rest := int64(m.Part)*m.Size, info.Size()-m.Size
 	if m.Part == m.Parts-1 {
@@ -149,7 +178,7 @@ func (j *join) take(ctx context.Context, m dataset.Manifest, overwrite bool, res
 		return err
 	}
 	res.Same = p.same
-	j.Have[m.Part] = joinedPart{m.Size, m.SHA256}
+	j.Have[m.Part] = partOf(m)
 	return j.store()
 }
 
@@ -179,6 +208,9 @@ func (j *join) run(ctx context.Context, overwrite bool, res *UnpackResult) error
 		if err := j.appendNext(ctx); err != nil {
 			return err
 		}
+	}
+	if err := j.verify(ctx); err != nil {
+		return err
 	}
 	hidden := j.hidden("join")
 	err = j.w.root.Chmod(hidden, os.FileMode(j.Mode))
@@ -221,7 +253,7 @@ func (j *join) appendNext(ctx context.Context) error {
 	name, want := j.partName(j.Joined), j.Have[j.Joined]
 	start := int64(0)
 	for n := range j.Joined {
-		start += j.Have[n].Size
+		start += j.Have[n].body()
 	}
 	src, err := j.w.root.OpenFile(name, readFlags, 0)
 	if err != nil {
@@ -240,7 +272,7 @@ func (j *join) appendNext(ctx context.Context) error {
 		_, err = dst.Seek(start, io.SeekStart)
 	}
 	if err == nil {
-		_, err = in.WriteTo(dst)
+		err = want.copyBody(dst, in)
 	}
 	if err == nil && j.sync {
 		err = dst.Sync()
@@ -257,6 +289,46 @@ func (j *join) appendNext(ctx context.Context) error {
 		return err
 	}
 	return localOrNil(op, "cannot remove "+quote(name), j.w.root.Remove(name))
+}
+
+// copyBody reads all of the part and writes what is of the file.
+func (p joinedPart) copyBody(dst io.Writer, in *hashReader) error {
+	if p.Head == 0 && p.Tail == 0 {
+		_, err := in.WriteTo(dst)
+		return err
+	}
+	_, err := io.CopyN(io.Discard, in, p.Head)
+	if err == nil {
+		_, err = io.CopyN(dst, in, p.body())
+	}
+	if err == nil {
+		_, err = in.WriteTo(io.Discard)
+	}
+	if errors.Is(err, io.EOF) {
+		return nil // shorter than it was; the hash will tell
+	}
+	return err
+}
+
+// verify compares the joined file with what the manifests say about the whole.
+// One that differs cannot be mended: it goes, with its record.
+func (j *join) verify(ctx context.Context) error {
+	const op = "pack.Unpack"
+	if j.Whole == nil {
+		return nil
+	}
+	sum, size, err := hashFile(ctx, j.w.root, j.hidden("join"))
+	if err != nil {
+		return localFault(op, "cannot read back "+quote(j.Name), err)
+	}
+	if size == j.Whole.Size && bytes.Equal(sum, j.Whole.SHA256) {
+		return nil
+	}
+	if err := j.discard(); err != nil {
+		return localFault(op, "cannot remove the slices of "+quote(j.Name), err)
+	}
+	return fault.New(fault.Corrupt, op, "the slices of "+quote(j.Name)+" do not join to the file that was pushed").
+		WithHint("tell its owner; the slices are still good files of their own")
 }
 
 // load reads the record, if there is one.

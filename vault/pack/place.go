@@ -164,13 +164,13 @@ func (w *workspace) placeTar(ctx context.Context, t *untar, opts UnpackOptions) 
 }
 
 // placeFile moves the staged file to its name.
-func (w *workspace) placeFile(ctx context.Context, m dataset.Manifest, opts UnpackOptions) (UnpackResult, error) {
-	err := w.stage.MkdirAll(path.Dir(m.Name), 0o755)
+func (w *workspace) placeFile(ctx context.Context, m dataset.Manifest, name string, opts UnpackOptions) (UnpackResult, error) {
+	err := w.stage.MkdirAll(path.Dir(name), 0o755)
 	if err == nil {
-		err = w.stage.Rename(stagedFile, m.Name)
+		err = w.stage.Rename(stagedFile, name)
 	}
 	if err != nil {
-		return UnpackResult{}, localFault("pack.Unpack", "cannot write "+quote(m.Name), err)
+		return UnpackResult{}, localFault("pack.Unpack", "cannot write "+quote(name), err)
 	}
 	p := placer{ctx: ctx, w: w, overwrite: opts.Overwrite}
 	if err := p.look("."); err != nil {
@@ -179,7 +179,7 @@ func (w *workspace) placeFile(ctx context.Context, m dataset.Manifest, opts Unpa
 	if err := p.move(); err != nil {
 		return UnpackResult{}, err
 	}
-	return UnpackResult{Files: 1, Same: p.same, Bytes: m.Size, Name: m.Name}, nil
+	return UnpackResult{Files: 1, Same: p.same, Bytes: m.Size, Name: name}, nil
 }
 
 // placer moves what is in the stage to the same path in the folder.

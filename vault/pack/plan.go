@@ -50,6 +50,7 @@ type Plan struct {
 	packing dataset.Packing
 	members []member          // in shard order; exactly one for a file
 	folders map[string]member // those that hold members, by name
+	sliced  *sliced           // of a file that is cut into slices
 	shards  []shard
 	total   int64
 	files   int
@@ -68,14 +69,18 @@ type member struct {
 
 // shard is a run of members, or a piece of the one file.
 type shard struct {
-	first, end int   // members[first:end]
-	files      int   // regular files among them
-	offset     int64 // in the file; 0 for tar
-	size       int64 // plaintext, bytes
+	first, end int    // members[first:end]
+	files      int    // regular files among them
+	offset     int64  // in the file; 0 for tar
+	size       int64  // plaintext, bytes
+	head       int64  // slice: bytes of sliced.head that it starts with
+	tail       []byte // slice: what it ends with
+	records    int64  // slice: lines, records or rows
 }
 
 // NewPlan looks at path, a folder or a file, and decides its shards. It reads
-// no content, but for the first bytes of what may be existing shards.
+// the content of a file that is cut by format, once, and otherwise the first
+// bytes of what may be such a file or an existing shard.
 //
 // Errors: NotFound when path is absent; Invalid for an empty folder, an entry
 // that is neither file nor folder, or a name that could not be unpacked safely
@@ -116,7 +121,7 @@ func NewPlan(ctx context.Context, path string, opts Options) (*Plan, error) {
 		p.folder = true
 		err = p.cutFolder(ctx, opts)
 	case info.Mode().IsRegular():
-		err = p.cutFile(info, opts)
+		err = p.cutFile(ctx, info, opts)
 	default:
 		err = fault.New(fault.Invalid, op, fmt.Sprintf("%s is a %s", quote(path), kindOf(info.Mode()))).
 			WithHint("give a folder or a regular file")
@@ -128,17 +133,31 @@ func NewPlan(ctx context.Context, path string, opts Options) (*Plan, error) {
 }
 
 // cutFile decides how a file is cut.
-func (p *Plan) cutFile(info fs.FileInfo, opts Options) error {
+func (p *Plan) cutFile(ctx context.Context, info fs.FileInfo, opts Options) error {
 	p.members = []member{memberOf(p.name, info)}
-	switch opts.Format {
-	case FormatAuto, FormatFile:
-	default:
-		return wrongFormat(p.path, opts.Format)
+	if info.Size() <= opts.ShardSize && opts.Format == FormatAuto && opts.Records == 0 || opts.Format == FormatFile && opts.Records == 0 {
+		return p.cutParts(opts.ShardSize)
 	}
-	if opts.Records > 0 {
+	start, err := p.peek()
+	if err != nil {
+		return err
+	}
+	format := opts.Format
+	if format == FormatAuto {
+		format = formatOf(p.name, start)
+	}
+	switch {
+	case format == FormatJSONL:
+		return p.cutLines(ctx, opts)
+	case format == FormatCSV:
+		return p.cutCSV(ctx, opts, start)
+	case format == FormatFile && opts.Records == 0:
+		return p.cutParts(opts.ShardSize)
+	case format == FormatFile:
 		return noRecords(p.path)
+	default:
+		return wrongFormat(p.path, format)
 	}
-	return p.cutParts(opts.ShardSize)
 }
 
 // cutParts makes one shard of the file, or parts of equal size and a rest.
@@ -222,8 +241,13 @@ func (p *Plan) Manifest(n int) dataset.Manifest {
 	}
 	file := p.members[s.first]
 	m.Name, m.Mode, m.ModTime, m.MediaType = file.name, file.mode, file.mtime, mediaTypeOf(file.name)
-	if p.packing == dataset.PackPart {
+	if p.packing == dataset.PackPart || p.packing == dataset.PackSlice {
 		m.Part, m.Parts = n, len(p.shards)
+	}
+	if p.packing == dataset.PackSlice {
+		m.MediaType, m.Records = p.sliced.mediaType, s.records
+		m.Head, m.Tail = s.head, int64(len(s.tail))
+		m.Whole = &dataset.Whole{Size: file.size, SHA256: p.sliced.sum}
 	}
 	return m
 }
@@ -231,7 +255,7 @@ func (p *Plan) Manifest(n int) dataset.Manifest {
 // Fingerprint names the content of shard n without reading it: HMAC-SHA256
 // under salt over the format version, the packing, the shard's number and place
 // in its file, and the name, kind, size, mode and time of every member and of
-// every folder above one. The same
+// every folder above one; for a slice also the file's hash. The same
 // input gives the same value on every machine.
 func (p *Plan) Fingerprint(n int, salt []byte) [32]byte {
 	mac := hmac.New(sha256.New, salt)
@@ -247,6 +271,11 @@ func (p *Plan) Fingerprint(n int, salt []byte) [32]byte {
 	number(s.offset)
 	number(s.size)
 	number(int64(s.end - s.first))
+	if p.packing == dataset.PackSlice { // what it repeats follows from the file's content
+		number(s.head)
+		number(int64(len(s.tail)))
+		text(string(p.sliced.sum))
+	}
 	mac.Write(line)
 	for m := range p.entries(s) {
 		line = line[:0]

@@ -45,6 +45,9 @@ type UnpackOptions struct {
 	Limits Limits
 	// Overwrite replaces files that differ; without it they are a Conflict.
 	Overwrite bool
+	// Apart leaves every slice a file of its own, for somebody who works on
+	// some of them. Without it slices join like parts.
+	Apart bool
 	// NoSync does not wait for the disk. By default the bytes are on disk
 	// before they get their final names, so that after a power failure a name
 	// never stands for an empty or half file, which a second run would refuse
@@ -55,18 +58,19 @@ type UnpackOptions struct {
 
 // UnpackResult says what came out.
 type UnpackResult struct {
-	Files   int    // regular files in the shard; 1 for a file or a part
+	Files   int    // regular files in the shard; 1 for a file, a part or a slice
 	Same    int    // of these, how many were there already with the same bytes
 	Bytes   int64  // content of these files
-	Name    string // file and part: what now lies in the folder
-	Missing int    // part: how many parts the file still lacks; 0 when it is whole
+	Name    string // all but tar: what now lies in the folder
+	Missing int    // part, slice: how many the file still lacks; 0 when it is whole
 }
 
 // Unpack reads a shard's plaintext from r to its end and puts its files into
 // dir, which it makes if need be. Nothing appears under a final name before
 // size and hash have been checked against m. A file that is there with the same
 // bytes stays. A part becomes NAME.part-0003; when all parts of NAME are there,
-// whichever way and in whatever order they came, they are joined and go.
+// whichever way and in whatever order they came, they are joined and go. So do
+// slices, which are NAME-000003.csv until then.
 // Several calls may unpack into one folder at once.
 //
 // Errors: Corrupt when the bytes are not those of m; Invalid for a bad manifest
@@ -94,7 +98,7 @@ func Unpack(ctx context.Context, dir string, r io.Reader, m dataset.Manifest, op
 	if m.Packing == dataset.PackTar {
 		err = t.run(in, m.Files)
 	} else {
-		err = w.receive(in, m)
+		err = w.receive(in, m, opts.Apart)
 	}
 	if code := fault.CodeOf(err); err == nil || code == fault.Invalid || code == fault.TooLarge {
 		// Damaged bytes explain a bad archive better than the archive does.
@@ -117,8 +121,11 @@ func Unpack(ctx context.Context, dir string, r io.Reader, m dataset.Manifest, op
 	case dataset.PackTar:
 		return w.placeTar(ctx, t, opts)
 	case dataset.PackFile:
-		return w.placeFile(ctx, m, opts)
+		return w.placeFile(ctx, m, m.Name, opts)
 	default:
+		if opts.Apart && m.Packing == dataset.PackSlice {
+			return w.placeFile(ctx, m, SliceName(m.Name, m.Part), opts)
+		}
 		return w.placePart(ctx, m, opts)
 	}
 }
@@ -147,12 +154,15 @@ func checkManifest(m dataset.Manifest, limits Limits) error {
 	switch m.Packing {
 	case dataset.PackTar:
 		return nil
-	case dataset.PackPart:
+	case dataset.PackPart, dataset.PackSlice:
 		if m.Parts < 1 || m.Parts > dataset.MaxShards || m.Part < 0 || m.Part >= m.Parts {
 			return bad("its part number cannot be")
 		}
 		if len(m.Name) > maxPartName {
 			return bad("its name is too long for a part")
+		}
+		if err := checkSlice(m); err != nil {
+			return bad(err.Error())
 		}
 	case dataset.PackFile:
 	default:
@@ -160,6 +170,23 @@ func checkManifest(m dataset.Manifest, limits Limits) error {
 	}
 	if m.Mode&^0o777 != 0 {
 		return bad("its mode has more than permission bits")
+	}
+	return nil
+}
+
+// checkSlice says whether what m says about the whole file can be.
+func checkSlice(m dataset.Manifest) error {
+	if m.Packing == dataset.PackPart {
+		if m.Head != 0 || m.Tail != 0 || m.Whole != nil {
+			return errors.New("a part is all of the file")
+		}
+		return nil
+	}
+	switch {
+	case m.Head < 0 || m.Tail < 0 || m.Head > m.Size || m.Tail > m.Size-m.Head:
+		return errors.New("its head or tail cannot be")
+	case m.Whole == nil || len(m.Whole.SHA256) != sha256.Size || m.Whole.Size < m.Size-m.Head-m.Tail:
+		return errors.New("it does not say of which file it is a slice")
 	}
 	return nil
 }
@@ -206,9 +233,9 @@ func sourceFault(err error) error {
 }
 
 // receive writes a file or a part into the stage.
-func (w *workspace) receive(in *hashReader, m dataset.Manifest) error {
+func (w *workspace) receive(in *hashReader, m dataset.Manifest, apart bool) error {
 	mode := os.FileMode(m.Mode)
-	if m.Packing == dataset.PackPart {
+	if m.Packing == dataset.PackPart || m.Packing == dataset.PackSlice && !apart {
 		mode = 0o600 // it is ours until the file is whole
 	}
 	f, err := w.stage.OpenFile(stagedFile, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)

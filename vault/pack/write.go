@@ -31,9 +31,12 @@ func (p *Plan) Write(ctx context.Context, n int, w io.Writer) (dataset.Manifest,
 	out := newHashWriter(ctx, w)
 	defer out.release()
 	var err error
-	if p.packing == dataset.PackTar {
+	switch p.packing {
+	case dataset.PackTar:
 		err = p.writeTar(out, n)
-	} else {
+	case dataset.PackSlice:
+		err = p.writeSlice(out, p.shards[n])
+	default:
 		err = p.writePiece(out, n)
 	}
 	if err == nil {
