@@ -290,6 +290,33 @@ func TestPushNoticesOtherBytes(t *testing.T) {
 	}
 }
 
+// TestPushNoticesOtherHash has a server that says that it stored other bytes.
+func TestPushNoticesOtherHash(t *testing.T) {
+	w := newWorld(t)
+	carol := w.join("carol", dataset.ClientUser, "acme")
+	w.between(func(rw http.ResponseWriter, r *http.Request, next http.Handler) {
+		if strings.HasSuffix(r.URL.Path, "/commit") {
+			t.Error("it was committed all the same")
+		}
+		if !isUpload(r) {
+			next.ServeHTTP(rw, r)
+			return
+		}
+		rec := record(r, next)
+		var stored wire.Stored
+		if err := json.Unmarshal(rec.Body.Bytes(), &stored); err != nil {
+			t.Error(err)
+			return
+		}
+		stored.SHA256[0] ^= 1
+		body, _ := json.Marshal(stored)
+		rec.Header().Del("Content-Length")
+		replay(rw, rec, body)
+	})
+	_, err := carol.Push(t.Context(), files(t, 1), scope(t, batch), oneByOne)
+	wantCode(t, err, fault.Unavailable)
+}
+
 // flip changes one bit of a stream.
 type flip struct {
 	r  io.Reader
