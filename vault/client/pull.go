@@ -269,11 +269,15 @@ func (p *puller) manifest(resp *http.Response) (dataset.Manifest, error) {
 // keep stores the sealed shard as it came, after checking all of it.
 func (p *puller) keep(ctx context.Context, sealed io.Reader, m dataset.Manifest, target string) error {
 	const op = "client.Pull"
-	tmp, err := os.CreateTemp(p.opts.Dir, ".dsvault-*.age")
+	scratch, done, err := pack.Scratch(ctx, p.opts.Dir)
+	if err != nil {
+		return err
+	}
+	defer done()
+	tmp, err := os.Create(filepath.Join(scratch, "sealed"))
 	if err != nil {
 		return fault.Wrap(fault.Invalid, op, "cannot write to "+p.opts.Dir, err)
 	}
-	defer os.Remove(tmp.Name())
 	defer tmp.Close()
 	disk := &diskWriter{w: tmp}
 	plain, err := seal.Open(io.TeeReader(sealed, disk), p.c.device)

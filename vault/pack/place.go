@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -50,6 +51,19 @@ func openWorkspace(ctx context.Context, dir string) (*workspace, error) {
 		return nil, localFault(op, "cannot write to the folder "+quote(dir), err)
 	}
 	return w, nil
+}
+
+// Scratch makes a folder inside dir for what is not whole yet, and gives its
+// path. done removes it with all that is in it; what a killed process has left
+// goes with the next Scratch or Unpack in the same dir.
+//
+// Errors: Unavailable when the disk fails; Canceled.
+func Scratch(ctx context.Context, dir string) (path string, done func(), err error) {
+	w, err := openWorkspace(ctx, dir)
+	if err != nil {
+		return "", nil, err
+	}
+	return filepath.Join(dir, w.name), w.close, nil
 }
 
 func (w *workspace) makeStage() error {
