@@ -18,8 +18,8 @@ func (a *app) pushCmd() *cobra.Command {
 		Long: `Uploads a folder, as tar shards of whole samples (the files of one name up to
 the first dot), or a file, which stays one shard or is cut at --shard-size. A
 folder of numbered shards (tar, zip, jsonl.gz, parquet ...) is taken as it is,
-one file a shard; a JSONL or CSV file is cut between records. The dataset is
-created if need be. Everything is encrypted to the dataset's key before it
+one file a shard; a JSONL, CSV or Parquet file is cut between records. The
+dataset is created if need be. Everything is encrypted to its key before it
 leaves this machine.
 
 Run the same command again after an interruption: it sends only the shards
@@ -31,7 +31,7 @@ that are missing or whose files have changed.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&shardSize, "shard-size", "256MiB", "most bytes of a shard before sealing")
-	f.StringVar(&opts.Format, "format", "", "tar, shards (a folder's files as they are), jsonl, csv or file; by looking if left out")
+	f.StringVar(&opts.Format, "format", "", "tar, shards (a folder's files as they are), jsonl, csv, parquet or file; by looking if left out")
 	f.IntVar(&opts.Records, "records", 0, "most samples, lines or records of a shard")
 	f.IntVar(&opts.Parallel, "parallel", 2, "shards at a time")
 	f.BoolVar(&opts.SkipSpecial, "skip-special", false, "leave out links, devices, sockets and FIFOs instead of failing")

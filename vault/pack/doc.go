@@ -5,7 +5,7 @@
 // the files that have one name up to the first dot lie together and are never
 // cut. Shards are filled in order up to the shard size; each also holds the
 // folders of its files. A folder of numbered shards is taken as it is. A file
-// stays one shard, or is cut: JSONL and CSV between records into slices that
+// stays one shard, or is cut: JSONL, CSV and Parquet between records into slices that
 // are files of their own, anything else into parts of the shard size. The same
 // input gives the same bytes.
 //

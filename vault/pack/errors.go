@@ -9,6 +9,10 @@ import (
 	"dsvault/vault/fault"
 )
 
+// DiskFault classifies an error of this machine's file system as the functions
+// of this package do: Unavailable with a hint when the disk is full.
+func DiskFault(op, message string, err error) error { return localFault(op, message, err) }
+
 // localFault classifies an error of this machine's file system.
 func localFault(op, message string, err error) error {
 	var known *fault.Error

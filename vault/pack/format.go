@@ -10,17 +10,18 @@ import (
 type Format string
 
 const (
-	FormatAuto   Format = ""       // by looking
-	FormatTar    Format = "tar"    // folder: tar shards of whole samples
-	FormatShards Format = "shards" // folder: each file is a shard, as it is
-	FormatJSONL  Format = "jsonl"  // file: slices of whole lines
-	FormatCSV    Format = "csv"    // file: slices of whole records, each with the header
-	FormatFile   Format = "file"   // file: one shard, or parts of the shard size
+	FormatAuto    Format = ""        // by looking
+	FormatTar     Format = "tar"     // folder: tar shards of whole samples
+	FormatShards  Format = "shards"  // folder: each file is a shard, as it is
+	FormatJSONL   Format = "jsonl"   // file: slices of whole lines
+	FormatCSV     Format = "csv"     // file: slices of whole records, each with the header
+	FormatParquet Format = "parquet" // file: slices of whole row groups
+	FormatFile    Format = "file"    // file: one shard, or parts of the shard size
 )
 
 func (f Format) known() bool {
 	switch f {
-	case FormatAuto, FormatTar, FormatShards, FormatJSONL, FormatCSV, FormatFile:
+	case FormatAuto, FormatTar, FormatShards, FormatJSONL, FormatCSV, FormatParquet, FormatFile:
 		return true
 	}
 	return false
@@ -28,7 +29,7 @@ func (f Format) known() bool {
 
 func unknownFormat(f Format) error {
 	return fault.New(fault.Invalid, "pack.NewPlan", "the format "+quote(string(f))+" is not known").
-		WithHint("leave it out, or say tar or shards for a folder, jsonl, csv or file for a file")
+		WithHint("leave it out, or say tar or shards for a folder, jsonl, csv, parquet or file for a file")
 }
 
 func wrongFormat(path string, f Format) error {

@@ -69,13 +69,15 @@ type member struct {
 
 // shard is a run of members, or a piece of the one file.
 type shard struct {
-	first, end int    // members[first:end]
-	files      int    // regular files among them
-	offset     int64  // in the file; 0 for tar
-	size       int64  // plaintext, bytes
-	head       int64  // slice: bytes of sliced.head that it starts with
-	tail       []byte // slice: what it ends with
-	records    int64  // slice: lines, records or rows
+	first, end int   // members[first:end]
+	files      int   // regular files among them
+	offset     int64 // in the file; 0 for tar
+	size       int64 // plaintext, bytes
+	head       int64 // slice: bytes of sliced.head that it starts with
+	tail       int64 // slice: bytes of the footer that it ends with
+	records    int64 // slice: lines, records or rows
+	group      int   // Parquet: its first row group
+	groupEnd   int   // Parquet: behind its last one
 }
 
 // NewPlan looks at path, a folder or a file, and decides its shards. It reads
@@ -151,6 +153,8 @@ func (p *Plan) cutFile(ctx context.Context, info fs.FileInfo, opts Options) erro
 		return p.cutLines(ctx, opts)
 	case format == FormatCSV:
 		return p.cutCSV(ctx, opts, start)
+	case format == FormatParquet:
+		return p.cutParquet(ctx, opts)
 	case format == FormatFile && opts.Records == 0:
 		return p.cutParts(opts.ShardSize)
 	case format == FormatFile:
@@ -246,7 +250,7 @@ func (p *Plan) Manifest(n int) dataset.Manifest {
 	}
 	if p.packing == dataset.PackSlice {
 		m.MediaType, m.Records = p.sliced.mediaType, s.records
-		m.Head, m.Tail = s.head, int64(len(s.tail))
+		m.Head, m.Tail = s.head, s.tail
 		m.Whole = &dataset.Whole{Size: file.size, SHA256: p.sliced.sum}
 	}
 	return m
@@ -273,7 +277,7 @@ func (p *Plan) Fingerprint(n int, salt []byte) [32]byte {
 	number(int64(s.end - s.first))
 	if p.packing == dataset.PackSlice { // what it repeats follows from the file's content
 		number(s.head)
-		number(int64(len(s.tail)))
+		number(s.tail)
 		text(string(p.sliced.sum))
 	}
 	mac.Write(line)

@@ -18,6 +18,7 @@ type sliced struct {
 	mediaType string
 	sum       []byte // SHA-256 of the file
 	head      []byte // what each slice but the first repeats
+	parquet   *parquetFile
 }
 
 // SliceName is the name of a slice that is a file of its own: NAME-000003.csv
@@ -51,6 +52,10 @@ func formatOf(name string, start []byte) Format {
 		text := bytes.TrimSpace(bytes.TrimPrefix(start, []byte(byteOrderMark)))
 		if len(text) > 0 && (text[0] == '{' || text[0] == '[') {
 			return FormatJSONL
+		}
+	case ".parquet":
+		if bytes.HasPrefix(start, []byte(parquetMagic)) {
+			return FormatParquet
 		}
 	case ".csv":
 		if len(start) > 0 && bytes.IndexByte(start, 0) < 0 {
@@ -178,9 +183,11 @@ func (p *Plan) writeSlice(out *hashWriter, s shard) error {
 	if err != nil {
 		return err
 	}
-	if err := copyMember(out, f, &p.members[0], s.offset, s.size-s.head-int64(len(s.tail))); err != nil {
+	if err := copyMember(out, f, &p.members[0], s.offset, s.size-s.head-s.tail); err != nil {
 		return err
 	}
-	_, err = out.Write(s.tail)
+	if s.tail > 0 {
+		_, err = out.Write(p.sliced.parquet.footer(s.group, s.groupEnd, s.offset-s.head))
+	}
 	return err
 }
