@@ -82,7 +82,7 @@ func (c *Client) Pull(ctx context.Context, scope dataset.Scope, opts PullOptions
 		return out, err
 	}
 	if err := os.MkdirAll(opts.Dir, 0o777); err != nil {
-		return out, fault.Wrap(fault.Invalid, op, "cannot make the folder "+opts.Dir, err)
+		return out, pack.DiskFault(op, "cannot make the folder "+opts.Dir, err)
 	}
 	out.Shards = make([]PulledShard, len(numbers))
 	group, groupCtx := errgroup.WithContext(ctx)
@@ -276,7 +276,7 @@ func (p *puller) keep(ctx context.Context, sealed io.Reader, m dataset.Manifest,
 	defer done()
 	tmp, err := os.Create(filepath.Join(scratch, "sealed"))
 	if err != nil {
-		return fault.Wrap(fault.Invalid, op, "cannot write to "+p.opts.Dir, err)
+		return pack.DiskFault(op, "cannot write to "+p.opts.Dir, err)
 	}
 	defer tmp.Close()
 	disk := &diskWriter{w: tmp}
@@ -297,7 +297,7 @@ func (p *puller) keep(ctx context.Context, sealed io.Reader, m dataset.Manifest,
 		return contextFault(ctx, op, err)
 	}
 	if err := errors.Join(tmp.Sync(), tmp.Close()); err != nil {
-		return fault.Wrap(fault.Invalid, op, "cannot write "+target, err)
+		return pack.DiskFault(op, "cannot write "+target, err)
 	}
 	if err := p.place(tmp.Name(), target); err != nil {
 		return err
@@ -319,7 +319,7 @@ func (p *puller) place(tmp, target string) error {
 	case errors.Is(err, fs.ErrExist):
 		return fault.Wrap(fault.Conflict, op, target+" is there already", err).WithHint("say --overwrite to replace it")
 	case err != nil:
-		return fault.Wrap(fault.Invalid, op, "cannot write "+target, err)
+		return pack.DiskFault(op, "cannot write "+target, err)
 	}
 	return nil
 }
@@ -341,7 +341,7 @@ func (d *diskWriter) Write(p []byte) (int, error) {
 
 func (d *diskWriter) or(err error) error {
 	if d.err != nil {
-		return fault.Wrap(fault.Invalid, "client.Pull", "cannot write to the folder", d.err)
+		return pack.DiskFault("client.Pull", "cannot write to the folder", d.err)
 	}
 	return err
 }

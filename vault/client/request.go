@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/sethvargo/go-retry"
@@ -93,8 +94,12 @@ func (c *Client) retry(ctx context.Context, retries uint64, f func(context.Conte
 	return err
 }
 
-// transient reports whether the same request may succeed later.
-func transient(err error) bool { return fault.Is(err, fault.Unavailable) || fault.Is(err, fault.Busy) }
+// transient reports whether the same request may succeed later. A full disk of
+// this machine does not get empty by waiting, and each try would be one more
+// read in the log.
+func transient(err error) bool {
+	return (fault.Is(err, fault.Unavailable) || fault.Is(err, fault.Busy)) && !errors.Is(err, syscall.ENOSPC)
+}
 
 // send sends a request once. The caller closes the answer's body, whose reads
 // fail as Unavailable when no byte comes for a while or the connection breaks.

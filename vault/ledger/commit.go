@@ -3,6 +3,7 @@ package ledger
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"slices"
@@ -46,9 +47,14 @@ type result struct {
 	err     error
 }
 
+// unavailable says what cannot be done, and why and what helps if err tells.
 func unavailable(message string, err error) error {
-	return fault.Wrap(fault.Unavailable, "ledger.commit", message, err).
-		WithHint("try again; if it goes on, the operator should look at the database").WithRetry(time.Second)
+	hint := "try again; if it goes on, the operator should look at the database"
+	var cause *fault.Error
+	if errors.As(err, &cause) && cause.Code == fault.Unavailable && cause.Hint != "" {
+		message, hint = message+": "+cause.Message, cause.Hint
+	}
+	return fault.Wrap(fault.Unavailable, "ledger.commit", message, err).WithHint(hint).WithRetry(time.Second)
 }
 
 // describe seals what the leaf must not hold.
