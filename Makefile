@@ -116,7 +116,6 @@ TOOLS := \
 	github.com/versity/versitygw/cmd/versitygw@v1.8.0 \
 	github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c \
 	github.com/rclone/rclone@v1.76.0 \
-	github.com/rclone/rclone@v1.76.0 \
 	filippo.io/age/cmd/...@v1.3.2 \
 	honnef.co/go/tools/cmd/staticcheck@v0.8.2 \
 	github.com/OpenPeeDeeP/depguard/v2/cmd/depguard@v2.3.0
