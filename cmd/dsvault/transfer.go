@@ -32,7 +32,8 @@ that are missing or whose files have changed.`,
 	f := cmd.Flags()
 	f.StringVar(&shardSize, "shard-size", "256MiB", "most bytes of a shard before sealing")
 	f.StringVar(&opts.Format, "format", "", "tar, shards (a folder's files as they are), jsonl, csv, parquet or file; by looking if left out")
-	f.IntVar(&opts.Records, "records", 0, "most samples, lines or records of a shard")
+	f.IntVar(&opts.Records, "records", 0, "most samples, lines, records or rows of a shard")
+	f.StringVar(&opts.Field, "shards-by-field", "", "one shard for each value of this field of a JSONL or CSV file")
 	f.IntVar(&opts.Parallel, "parallel", 2, "shards at a time")
 	f.BoolVar(&opts.SkipSpecial, "skip-special", false, "leave out links, devices, sockets and FIFOs instead of failing")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

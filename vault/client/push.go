@@ -41,6 +41,7 @@ type PushOptions struct {
 	ShardSize   int64    // plaintext bytes of a shard; 0 means pack.DefaultShardSize
 	Format      string   // how to cut, a pack.Format; "" means by looking
 	Records     int      // samples, records or rows of a shard at most; 0 means no limit
+	Field       string   // one shard for each value of this field of JSONL or CSV
 	Parallel    int      // shards at a time; 0 means 2
 	SkipSpecial bool     // leave out links, devices, sockets and FIFOs
 	Progress    Progress // may be nil
@@ -70,7 +71,8 @@ func (c *Client) Push(ctx context.Context, path string, scope dataset.Scope, opt
 		return out, notADataset(op, scope)
 	}
 	plan, err := pack.NewPlan(ctx, path, pack.Options{
-		ShardSize: opts.ShardSize, Format: pack.Format(opts.Format), Records: opts.Records, SkipSpecial: opts.SkipSpecial, Skipped: opts.Skipped,
+		ShardSize: opts.ShardSize, Format: pack.Format(opts.Format), Records: opts.Records, Field: opts.Field,
+		SkipSpecial: opts.SkipSpecial, Skipped: opts.Skipped,
 	})
 	if err != nil {
 		return out, err
@@ -90,7 +92,7 @@ func (c *Client) Push(ctx context.Context, path string, scope dataset.Scope, opt
 	if out.Dataset.Complete {
 		if len(missing) > 0 || out.Dataset.Shards != plan.Shards() {
 			return out, fault.New(fault.Conflict, op, scope.String()+" is complete, and its content is not that of "+path).
-				WithHint("push changed data as a new dataset; to compare unchanged data, use the same --shard-size, --format and --records as before")
+				WithHint("push changed data as a new dataset; to compare unchanged data, cut it with the same flags as before")
 		}
 		return out, nil
 	}

@@ -36,11 +36,13 @@ type join struct {
 	Mode    uint32             `json:"mode"`
 	ModTime int64              `json:"mtime"`
 	Whole   *dataset.Whole     `json:"whole,omitempty"` // of slices
+	Field   string             `json:"field,omitempty"` // slices are by its values; the last part is their order
 	Joined  int                `json:"joined"`          // the first so many are in the hidden file
 	Have    map[int]joinedPart `json:"have"`            // verified, joined or not
 
 	w    *workspace
 	sync bool
+	runs [][]byte // where the bytes of each slice lie, if they are by value
 }
 
 type joinedPart struct {
@@ -61,11 +63,14 @@ func (p joinedPart) equal(q joinedPart) bool {
 
 // newJoin starts the record of the file that m is a part of.
 func newJoin(w *workspace, m dataset.Manifest, sync bool) *join {
-	return &join{Name: m.Name, Parts: m.Parts, Mode: m.Mode, ModTime: m.ModTime, Whole: m.Whole,
+	return &join{Name: m.Name, Parts: m.Parts, Mode: m.Mode, ModTime: m.ModTime, Whole: m.Whole, Field: m.Field,
 		Have: map[int]joinedPart{}, w: w, sync: sync}
 }
 
 func (j *join) partName(n int) string {
+	if j.Field != "" && n == j.Parts-1 {
+		return j.hidden("order")
+	}
 	if j.Whole != nil {
 		return SliceName(j.Name, n)
 	}
@@ -116,7 +121,9 @@ func (w *workspace) placePart(ctx context.Context, m dataset.Manifest, opts Unpa
 			return res, err
 		}
 	}
-	res.Name = j.partName(m.Part)
+	if res.Name = j.partName(m.Part); m.Packing == dataset.PackOrder {
+		res.Name, res.Files = "", 0
+	}
 	if err := j.run(ctx, opts.Overwrite, &res); err != nil {
 		return res, err
 	}
@@ -127,7 +134,7 @@ func (w *workspace) placePart(ctx context.Context, m dataset.Manifest, opts Unpa
 func (j *join) agrees(m dataset.Manifest) bool {
 	have, ok := j.Have[m.Part]
 	return j.Name == m.Name && j.Parts == m.Parts && j.Mode == m.Mode && j.ModTime == m.ModTime &&
-		sameWhole(j.Whole, m.Whole) && (!ok || have.equal(partOf(m)))
+		sameWhole(j.Whole, m.Whole) && j.Field == m.Field && (!ok || have.equal(partOf(m)))
 }
 
 func sameWhole(a, b *dataset.Whole) bool {
@@ -204,6 +211,9 @@ func (j *join) run(ctx context.Context, overwrite bool, res *UnpackResult) error
 	if j.Joined > 0 { // a run died before it could
 		_ = j.w.root.Remove(j.partName(j.Joined - 1))
 	}
+	if err := j.loadOrder(); err != nil {
+		return err
+	}
 	for j.Joined < j.Parts {
 		if err := j.appendNext(ctx); err != nil {
 			return err
@@ -267,12 +277,19 @@ func (j *join) appendNext(ctx context.Context) error {
 	defer dst.Close()
 	in := newHashReader(ctx, src, want.Size)
 	defer in.close()
-	// Truncated first: a run that died may have left half of this part.
-	if err = dst.Truncate(start); err == nil {
-		_, err = dst.Seek(start, io.SeekStart)
-	}
-	if err == nil {
-		err = want.copyBody(dst, in)
+	switch {
+	case j.Field == "":
+		// Truncated first: a run that died may have left half of this part.
+		if err = dst.Truncate(start); err == nil {
+			_, err = dst.Seek(start, io.SeekStart)
+		}
+		if err == nil {
+			err = want.copyBody(dst, in)
+		}
+	case j.Joined < j.Parts-1:
+		err = j.scatter(dst, in, j.Joined)
+	default: // the order, which has served
+		_, err = in.WriteTo(io.Discard)
 	}
 	if err == nil && j.sync {
 		err = dst.Sync()
@@ -281,8 +298,7 @@ func (j *join) appendNext(ctx context.Context) error {
 		return localFault(op, "cannot join "+quote(j.Name), err)
 	}
 	if extra, _ := src.Read(make([]byte, 1)); extra > 0 || in.limit > 0 || !bytes.Equal(in.close(), want.SHA256) {
-		return fault.New(fault.Conflict, op, quote(name)+" was changed after it was unpacked").
-			WithHint("remove it and fetch its shard again")
+		return changedPart(name)
 	}
 	j.Joined++
 	if err := j.store(); err != nil {
@@ -304,10 +320,12 @@ func (p joinedPart) copyBody(dst io.Writer, in *hashReader) error {
 	if err == nil {
 		_, err = in.WriteTo(io.Discard)
 	}
-	if errors.Is(err, io.EOF) {
-		return nil // shorter than it was; the hash will tell
-	}
-	return err
+	return endIsFine(err)
+}
+
+func changedPart(name string) error {
+	return fault.New(fault.Conflict, "pack.Unpack", quote(name)+" was changed after it was unpacked").
+		WithHint("remove it and fetch its shard again")
 }
 
 // verify compares the joined file with what the manifests say about the whole.
@@ -324,11 +342,17 @@ func (j *join) verify(ctx context.Context) error {
 	if size == j.Whole.Size && bytes.Equal(sum, j.Whole.SHA256) {
 		return nil
 	}
+	return j.giveUp()
+}
+
+// giveUp removes what there is of the file.
+func (j *join) giveUp() error {
+	const op = "pack.Unpack"
 	if err := j.discard(); err != nil {
 		return localFault(op, "cannot remove the slices of "+quote(j.Name), err)
 	}
 	return fault.New(fault.Corrupt, op, "the slices of "+quote(j.Name)+" do not join to the file that was pushed").
-		WithHint("tell its owner; the slices are still good files of their own")
+		WithHint("fetch them shard by shard with --shard: each is a good file of its own; and tell the dataset's owner")
 }
 
 // load reads the record, if there is one.

@@ -34,6 +34,8 @@ type Options struct {
 	Format Format
 	// Records is the most samples, records or rows in a shard; 0 means no limit.
 	Records int
+	// Field makes one slice of a JSONL or CSV file for each value of this field.
+	Field string
 	// SkipSpecial leaves out links, devices, sockets and FIFOs. Without it one
 	// of them makes NewPlan fail.
 	SkipSpecial bool
@@ -69,15 +71,17 @@ type member struct {
 
 // shard is a run of members, or a piece of the one file.
 type shard struct {
-	first, end int   // members[first:end]
-	files      int   // regular files among them
-	offset     int64 // in the file; 0 for tar
-	size       int64 // plaintext, bytes
-	head       int64 // slice: bytes of sliced.head that it starts with
-	tail       int64 // slice: bytes of the footer that it ends with
-	records    int64 // slice: lines, records or rows
-	group      int   // Parquet: its first row group
-	groupEnd   int   // Parquet: behind its last one
+	first, end int    // members[first:end]
+	files      int    // regular files among them
+	offset     int64  // in the file; 0 for tar
+	size       int64  // plaintext, bytes
+	head       int64  // slice: bytes of sliced.head that it starts with
+	tail       int64  // slice: bytes of the footer that it ends with
+	records    int64  // slice: lines, records or rows
+	group      int    // Parquet: its first row group
+	groupEnd   int    // Parquet: behind its last one
+	runs       []byte // by value: where its bytes lie in the file
+	value      string // by value: which
 }
 
 // NewPlan looks at path, a folder or a file, and decides its shards. It reads
@@ -119,6 +123,10 @@ func NewPlan(ctx context.Context, path string, opts Options) (*Plan, error) {
 		err = unknownFormat(opts.Format)
 	case opts.Records < 0:
 		err = fault.New(fault.Invalid, op, "a shard cannot have fewer than no records").WithHint("leave the number out, or say 1 or more")
+	case opts.Field != "" && opts.Records > 0:
+		err = fault.New(fault.Invalid, op, "records can be cut by number or by field, not by both").WithHint("leave one of the two out")
+	case opts.Field != "" && info.IsDir():
+		err = noRecords(path)
 	case info.IsDir():
 		p.folder = true
 		err = p.cutFolder(ctx, opts)
@@ -137,7 +145,8 @@ func NewPlan(ctx context.Context, path string, opts Options) (*Plan, error) {
 // cutFile decides how a file is cut.
 func (p *Plan) cutFile(ctx context.Context, info fs.FileInfo, opts Options) error {
 	p.members = []member{memberOf(p.name, info)}
-	if info.Size() <= opts.ShardSize && opts.Format == FormatAuto && opts.Records == 0 || opts.Format == FormatFile && opts.Records == 0 {
+	byRecords := opts.Records > 0 || opts.Field != ""
+	if !byRecords && (opts.Format == FormatFile || opts.Format == FormatAuto && info.Size() <= opts.ShardSize) {
 		return p.cutParts(opts.ShardSize)
 	}
 	start, err := p.peek()
@@ -149,13 +158,17 @@ func (p *Plan) cutFile(ctx context.Context, info fs.FileInfo, opts Options) erro
 		format = formatOf(p.name, start)
 	}
 	switch {
+	case opts.Field != "" && (format == FormatJSONL || format == FormatCSV):
+		return p.cutByField(ctx, opts, format, start)
+	case opts.Field != "" && format.known():
+		return noRecords(p.path)
 	case format == FormatJSONL:
 		return p.cutLines(ctx, opts)
 	case format == FormatCSV:
 		return p.cutCSV(ctx, opts, start)
 	case format == FormatParquet:
 		return p.cutParquet(ctx, opts)
-	case format == FormatFile && opts.Records == 0:
+	case format == FormatFile && !byRecords:
 		return p.cutParts(opts.ShardSize)
 	case format == FormatFile:
 		return noRecords(p.path)
@@ -252,6 +265,10 @@ func (p *Plan) Manifest(n int) dataset.Manifest {
 		m.MediaType, m.Records = p.sliced.mediaType, s.records
 		m.Head, m.Tail = s.head, s.tail
 		m.Whole = &dataset.Whole{Size: file.size, SHA256: p.sliced.sum}
+		m.Field, m.Value = p.sliced.field, s.value
+	}
+	if p.isOrder(n) {
+		m.Packing, m.MediaType = dataset.PackOrder, "application/octet-stream"
 	}
 	return m
 }
@@ -279,6 +296,8 @@ func (p *Plan) Fingerprint(n int, salt []byte) [32]byte {
 		number(s.head)
 		number(s.tail)
 		text(string(p.sliced.sum))
+		text(p.sliced.field)
+		text(s.value)
 	}
 	mac.Write(line)
 	for m := range p.entries(s) {

@@ -25,6 +25,8 @@ type splitter interface {
 	take(b []byte) (n int, done bool, err error)
 	// end is called when the file ends inside a record.
 	end() error
+	// blank reports whether a piece of a record could be of a blank line.
+	blank(piece []byte) bool
 	// where is the number of the line that an error is about, from 1.
 	where() int64
 }
@@ -33,7 +35,7 @@ type splitter interface {
 type record struct {
 	offset, size int64
 	line         int64 // its first line, from 1
-	blank        bool  // it has nothing but white space
+	blank        bool  // it is a blank line, of which no reader makes a record
 }
 
 // scan reads the plan's file once, in bounded memory, and calls each for every
@@ -74,7 +76,7 @@ func (p *Plan) scan(ctx context.Context, s splitter, each func(record) error) ([
 			if cur.size += int64(n); cur.size > MaxRecord {
 				return nil, bad(cur.line, fmt.Errorf("it has more than %d MiB", MaxRecord>>20))
 			}
-			cur.blank = cur.blank && len(bytes.TrimSpace(b[:n])) == 0
+			cur.blank = cur.blank && s.blank(b[:n])
 			b = b[n:]
 			if done {
 				if err := finish(); err != nil {
@@ -99,18 +101,35 @@ func (p *Plan) scan(ctx context.Context, s splitter, each func(record) error) ([
 }
 
 // lineSplitter splits at newlines.
-type lineSplitter struct{ line int64 }
-
-func (s *lineSplitter) take(b []byte) (int, bool, error) {
-	i := bytes.IndexByte(b, '\n')
-	if i < 0 {
-		return len(b), false, nil
-	}
-	s.line++
-	return i + 1, true, nil
+type lineSplitter struct {
+	line  int64
+	field string // whose values are wanted
+	text  []byte // of the line so far, then
+	ended bool   // the line just did
 }
 
-func (s *lineSplitter) end() error   { return nil }
+func (s *lineSplitter) take(b []byte) (int, bool, error) {
+	if s.ended {
+		s.text = s.text[:0]
+	}
+	i := bytes.IndexByte(b, '\n')
+	n := i + 1
+	s.ended = i >= 0
+	if i < 0 {
+		n = len(b)
+	} else {
+		s.line++
+	}
+	if s.field != "" {
+		s.text = append(s.text, b[:n]...)
+	}
+	return n, i >= 0, nil
+}
+
+func (s *lineSplitter) end() error { return nil }
+
+func (s *lineSplitter) blank(piece []byte) bool { return len(bytes.TrimSpace(piece)) == 0 }
+
 func (s *lineSplitter) where() int64 { return s.line + 1 }
 
 // csvSplitter splits where RFC 4180 says: at newlines that are not inside
@@ -121,6 +140,27 @@ type csvSplitter struct {
 	state  csvState
 	line   int64 // newlines so far
 	opened int64 // where the last quote was opened
+
+	wanted int    // the column whose values are wanted; -1 for none
+	column int    // the current one
+	ended  bool   // a record just did
+	quoted bool   // the wanted column is
+	text   []byte // of the wanted column, as far as it matters
+}
+
+func newCSVSplitter(start []byte) *csvSplitter {
+	s := &csvSplitter{comma: commaOf(start), wanted: -1}
+	if bytes.HasPrefix(start, []byte(byteOrderMark+`"`)) {
+		s.skip = len(byteOrderMark)
+	}
+	return s
+}
+
+// keep adds to the text of the wanted column.
+func (s *csvSplitter) keep(b ...byte) {
+	if s.column == s.wanted && len(s.text) <= maxValue {
+		s.text = append(s.text, b[:min(len(b), maxValue+1)]...)
+	}
 }
 
 type csvState int
@@ -140,6 +180,9 @@ var (
 )
 
 func (s *csvSplitter) take(b []byte) (int, bool, error) {
+	if s.ended {
+		s.ended, s.column, s.text, s.quoted = false, 0, s.text[:0], false
+	}
 	i := min(s.skip, len(b))
 	s.skip -= i
 	for ; i < len(b); i++ {
@@ -147,9 +190,11 @@ func (s *csvSplitter) take(b []byte) (int, bool, error) {
 			quote := bytes.IndexByte(b[i:], '"')
 			if quote < 0 {
 				s.line += int64(bytes.Count(b[i:], newline))
+				s.keep(b[i:]...)
 				return len(b), false, nil
 			}
 			s.line += int64(bytes.Count(b[i:i+quote], newline))
+			s.keep(b[i : i+quote]...)
 			s.state = csvQuote
 			i += quote
 			continue
@@ -157,17 +202,20 @@ func (s *csvSplitter) take(b []byte) (int, bool, error) {
 		c := b[i]
 		switch {
 		case c == '\n':
-			s.state = csvStart
+			s.state, s.ended = csvStart, true
 			s.line++
 			return i + 1, true, nil
 		case s.state == csvReturn:
 			return 0, false, errAfterQuote
 		case c == s.comma:
 			s.state = csvStart
+			s.column++
 		case c == '"' && s.state == csvStart:
 			s.state, s.opened = csvQuoted, s.line+1
+			s.quoted = s.quoted || s.column == s.wanted
 		case c == '"' && s.state == csvQuote:
 			s.state = csvQuoted
+			s.keep(c)
 		case c == '"':
 			return 0, false, errBareQuote
 		case s.state == csvQuote && c == '\r':
@@ -176,6 +224,9 @@ func (s *csvSplitter) take(b []byte) (int, bool, error) {
 			return 0, false, errAfterQuote
 		default:
 			s.state = csvPlain
+			if s.column == s.wanted {
+				s.keep(c)
+			}
 		}
 	}
 	return len(b), false, nil
@@ -190,6 +241,9 @@ func (s *csvSplitter) end() error {
 	}
 	return nil
 }
+
+// blank: white space is a record of one field.
+func (s *csvSplitter) blank(piece []byte) bool { return len(bytes.Trim(piece, "\r\n")) == 0 }
 
 func (s *csvSplitter) where() int64 { return s.line + 1 }
 

@@ -19,6 +19,8 @@ type sliced struct {
 	sum       []byte // SHA-256 of the file
 	head      []byte // what each slice but the first repeats
 	parquet   *parquetFile
+	field     string // slices are by its values
+	order     []byte // then: where they lie in the file
 }
 
 // SliceName is the name of a slice that is a file of its own: NAME-000003.csv
@@ -80,12 +82,8 @@ func (p *Plan) cutLines(ctx context.Context, opts Options) error {
 func (p *Plan) cutCSV(ctx context.Context, opts Options, start []byte) error {
 	p.sliced = &sliced{mediaType: "text/csv"}
 	c := cutter{plan: p, opts: opts, header: true}
-	s := &csvSplitter{comma: commaOf(start)}
-	if bytes.HasPrefix(start, []byte(byteOrderMark+`"`)) {
-		s.skip = len(byteOrderMark)
-	}
 	var err error
-	if p.sliced.sum, err = p.scan(ctx, s, c.add); err != nil {
+	if p.sliced.sum, err = p.scan(ctx, newCSVSplitter(start), c.add); err != nil {
 		return err
 	}
 	if err := p.readHead(c.headerSize); err != nil {
@@ -119,7 +117,7 @@ type cutter struct {
 }
 
 func (c *cutter) add(r record) error {
-	if c.header && (c.headerSize == 0 || c.headerSize == r.offset && r.blank) {
+	if c.isHeader(r) {
 		return c.takeHeader(r)
 	}
 	full := c.cur.size+r.size > c.opts.ShardSize || c.opts.Records > 0 && !r.blank && c.cur.records == int64(c.opts.Records)
@@ -137,6 +135,11 @@ func (c *cutter) add(r record) error {
 		c.cur.records++
 	}
 	return nil
+}
+
+// isHeader reports whether r is the header, or a blank line around it.
+func (c *cutter) isHeader(r record) bool {
+	return c.header && (c.headerSize == 0 || c.headerSize == r.offset && r.blank)
 }
 
 // takeHeader adds the header, and the blank lines around it, to slice 0.
@@ -182,6 +185,9 @@ func (p *Plan) writeSlice(out *hashWriter, s shard) error {
 	f, err := p.openMember(&p.members[0])
 	if err != nil {
 		return err
+	}
+	if s.runs != nil {
+		return p.writeRuns(out, f, s)
 	}
 	if err := copyMember(out, f, &p.members[0], s.offset, s.size-s.head-s.tail); err != nil {
 		return err

@@ -102,7 +102,7 @@ func TestLinesComeBack(t *testing.T) {
 func TestCSVComesBack(t *testing.T) {
 	base, run := t.TempDir(), 0
 	cell := rapid.OneOf(rapid.StringMatching(`[a-z ]{0,8}`), rapid.SampledFrom([]string{
-		"a\nb", "a\r\nb", `say ""hi""`, "comma, comma", "", "\n\n\n", strings.Repeat("long\n", 3000), strings.Repeat("x", 70_000),
+		"a\nb", "a\r\nb", `say ""hi""`, "comma, comma", "", " ", "\n\n\n", strings.Repeat("long\n", 3000), strings.Repeat("x", 70_000),
 	}))
 	rapid.Check(t, func(rt *rapid.T) {
 		run++

@@ -123,7 +123,10 @@ func Unpack(ctx context.Context, dir string, r io.Reader, m dataset.Manifest, op
 	case dataset.PackFile:
 		return w.placeFile(ctx, m, m.Name, opts)
 	default:
-		if opts.Apart && m.Packing == dataset.PackSlice {
+		switch {
+		case opts.Apart && m.Packing == dataset.PackOrder:
+			return UnpackResult{Bytes: m.Size}, nil // of use only to join
+		case opts.Apart && m.Packing == dataset.PackSlice:
 			return w.placeFile(ctx, m, SliceName(m.Name, m.Part), opts)
 		}
 		return w.placePart(ctx, m, opts)
@@ -154,7 +157,7 @@ func checkManifest(m dataset.Manifest, limits Limits) error {
 	switch m.Packing {
 	case dataset.PackTar:
 		return nil
-	case dataset.PackPart, dataset.PackSlice:
+	case dataset.PackPart, dataset.PackSlice, dataset.PackOrder:
 		if m.Parts < 1 || m.Parts > dataset.MaxShards || m.Part < 0 || m.Part >= m.Parts {
 			return bad("its part number cannot be")
 		}
@@ -185,8 +188,14 @@ func checkSlice(m dataset.Manifest) error {
 	switch {
 	case m.Head < 0 || m.Tail < 0 || m.Head > m.Size || m.Tail > m.Size-m.Head:
 		return errors.New("its head or tail cannot be")
-	case m.Whole == nil || len(m.Whole.SHA256) != sha256.Size || m.Whole.Size < m.Size-m.Head-m.Tail:
+	case m.Whole == nil || len(m.Whole.SHA256) != sha256.Size || m.Whole.Size < 0:
 		return errors.New("it does not say of which file it is a slice")
+	case m.Packing == dataset.PackSlice && m.Whole.Size < m.Size-m.Head-m.Tail:
+		return errors.New("it is larger than its file")
+	case (m.Packing == dataset.PackOrder) != (m.Field != "" && m.Part == m.Parts-1):
+		return errors.New("its file has its order in another part")
+	case m.Packing == dataset.PackOrder && (m.Size > maxOrder || m.Head != 0 || m.Tail != 0):
+		return errors.New("its size cannot be")
 	}
 	return nil
 }
@@ -235,7 +244,7 @@ func sourceFault(err error) error {
 // receive writes a file or a part into the stage.
 func (w *workspace) receive(in *hashReader, m dataset.Manifest, apart bool) error {
 	mode := os.FileMode(m.Mode)
-	if m.Packing == dataset.PackPart || m.Packing == dataset.PackSlice && !apart {
+	if m.Packing != dataset.PackFile && !(m.Packing == dataset.PackSlice && apart) {
 		mode = 0o600 // it is ours until the file is whole
 	}
 	f, err := w.stage.OpenFile(stagedFile, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)

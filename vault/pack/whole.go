@@ -3,6 +3,7 @@ package pack
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"io"
 	"io/fs"
 	"os"
@@ -77,4 +78,9 @@ func (h *hashMemo) set(f hashedFile) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.last = f
+}
+
+func sum256(b []byte) []byte {
+	sum := sha256.Sum256(b)
+	return sum[:]
 }

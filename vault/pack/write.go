@@ -35,6 +35,10 @@ func (p *Plan) Write(ctx context.Context, n int, w io.Writer) (dataset.Manifest,
 	case dataset.PackTar:
 		err = p.writeTar(out, n)
 	case dataset.PackSlice:
+		if p.isOrder(n) {
+			_, err = out.Write(p.sliced.order)
+			break
+		}
 		err = p.writeSlice(out, p.shards[n])
 	default:
 		err = p.writePiece(out, n)
