@@ -67,7 +67,8 @@ func Init(ctx context.Context, cfg InitConfig) (identity.Secret, error) {
 	}
 	in.Apply = func(ctx context.Context, tx *ledger.Tx, _ *ledger.Intent) error {
 		if _, err := tx.Meta(ctx, metaOrigin); !errors.Is(err, storage.ErrNoRow) {
-			return fault.Wrap(fault.Conflict, op, "this catalog is a vault already", err)
+			return fault.Wrap(fault.Conflict, op, "this catalog is a vault already", err).
+				WithHint("serve it with its own data folder; if an init was interrupted, empty the database first")
 		}
 		if err := tx.SetMeta(ctx, metaOrigin, []byte(cfg.Keys.Signer().Name())); err != nil {
 			return err

@@ -88,11 +88,18 @@ func initNode(ctx context.Context, cfg nodeConfig, admin string) (identity.Secre
 	if err := os.MkdirAll(parent, 0o700); err != nil {
 		return identity.Secret{}, fault.Wrap(fault.Unavailable, op, "cannot make "+parent, err)
 	}
-	stage, err := os.MkdirTemp(parent, ".dsvault-init-*") // 0700
+	sweepStages(parent)
+	stage, err := os.MkdirTemp(parent, stagePrefix+"*") // 0700
 	if err != nil {
-		return identity.Secret{}, fault.Wrap(fault.Unavailable, op, "cannot write to "+parent, err)
+		return identity.Secret{}, fault.Wrap(fault.Unavailable, op, "cannot write to "+parent, err).
+			WithHint("name a folder below one that you may write to with --data")
 	}
 	defer os.RemoveAll(stage) // does nothing once it is renamed
+	unlock, err := lockFolder(stage)
+	if err != nil {
+		return identity.Secret{}, err
+	}
+	defer unlock()
 	final := cfg.Data
 	cfg.Data = stage
 	token, err := initStage(ctx, cfg, admin)
@@ -104,6 +111,24 @@ func initNode(ctx context.Context, cfg nodeConfig, admin string) (identity.Secre
 			WithHint("name a folder that does not exist with --data")
 	}
 	return token, syncFolder(parent)
+}
+
+const stagePrefix = ".dsvault-init-"
+
+// sweepStages removes what killed runs of init have left: keys that no vault
+// was made with. A run that goes on holds the lock on its folder.
+func sweepStages(parent string) {
+	entries, _ := os.ReadDir(parent) // what cannot be read is not swept
+	for _, e := range entries {
+		if !e.IsDir() || !strings.HasPrefix(e.Name(), stagePrefix) {
+			continue
+		}
+		dir := filepath.Join(parent, e.Name())
+		if unlock, err := lockFolder(dir); err == nil {
+			os.RemoveAll(dir)
+			unlock()
+		}
+	}
 }
 
 func initStage(ctx context.Context, cfg nodeConfig, admin string) (identity.Secret, error) {
