@@ -205,6 +205,21 @@ func TestOrdersThatLie(t *testing.T) {
 	}
 }
 
+func TestRunsStayInTheFile(t *testing.T) {
+	ok := func(int64, int64) error { return nil }
+	for numbers, good := range map[[4]uint64]bool{
+		{0, 8, 4, 8}: true, {4, 16, 0, 0}: false, {0, 8, 4, 9}: false, {0, 21, 0, 1}: false, {20, 1, 0, 1}: false, {0, 8, 1 << 63, 1}: false, {0, 1 << 63, 0, 1}: false,
+	} {
+		var runs []byte
+		for _, n := range numbers {
+			runs = binary.AppendUvarint(runs, n)
+		}
+		if err := eachRun(runs, 20, ok); (err == nil) != good {
+			t.Errorf("%v: %v", numbers, err)
+		}
+	}
+}
+
 // TestScatterIsTakenUp stops a join of slices by value where a process may die.
 func TestScatterIsTakenUp(t *testing.T) {
 	src := filepath.Join(t.TempDir(), "a.csv")
