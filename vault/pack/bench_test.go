@@ -145,3 +145,28 @@ func report(b *testing.B, size int64, ours, floor time.Duration) {
 	b.ReportMetric(float64(size)*float64(b.N)/1e6/floor.Seconds(), "plain-MB/s")
 	b.ReportMetric(ours.Seconds()/floor.Seconds(), "ours/plain")
 }
+
+// BenchmarkIndex gives the rate at which a file is looked through for records.
+func BenchmarkIndex(b *testing.B) {
+	jsonl := bytes.Repeat([]byte(`{"id":12345,"lang":"de","text":"`+string(bytes.Repeat([]byte("lorem "), 30))+`"}`+"\n"), 1<<20)
+	table := append([]byte("id,lang,text\n"), bytes.Repeat([]byte(`12345,de,"`+string(bytes.Repeat([]byte("lorem\n"), 30))+`"`+"\n"), 1<<20)...)
+	for _, c := range []struct {
+		name string
+		raw  []byte
+		opts Options
+	}{
+		{"a.jsonl", jsonl, Options{ShardSize: 1 << 20}},
+		{"a.csv", table, Options{ShardSize: 1 << 20}},
+		{"by-field.jsonl", jsonl, Options{Field: "lang"}},
+		{"by-field.csv", table, Options{Field: "lang"}},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			path := filepath.Join(b.TempDir(), c.name)
+			put(b, path, string(c.raw))
+			b.SetBytes(int64(len(c.raw)))
+			for b.Loop() {
+				plan(b, path, c.opts)
+			}
+		})
+	}
+}
