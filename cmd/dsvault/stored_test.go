@@ -20,13 +20,44 @@ import (
 	"dsvault/vault/client"
 )
 
-// TestDamagedObjects changes what lies in storage behind the server's back.
-func TestDamagedObjects(t *testing.T) {
-	type store struct {
-		read   func() map[string][]byte
-		write  func(key string, data []byte)
-		remove func(key string)
+// backdoor reaches what lies in storage behind the server's back.
+type backdoor struct {
+	read   func() map[string][]byte
+	write  func(key string, data []byte) error
+	remove func(key string) error
+	times  func() map[string]time.Time // of files, which backups keep
+	touch  func(key string, at time.Time) error
+}
+
+// folderDoor is the way into the folder of the objects.
+func (s *site) folderDoor() backdoor {
+	objects := filepath.Join(s.data, "objects", "objects")
+	return backdoor{
+		read:   func() map[string][]byte { return folderObjects(s.t, objects) },
+		write:  func(key string, data []byte) error { return os.WriteFile(filepath.Join(objects, key), data, 0o600) },
+		remove: func(key string) error { return os.Remove(filepath.Join(objects, key)) },
+		times:  func() map[string]time.Time { return modTimes(s.t, objects) },
+		touch:  func(key string, at time.Time) error { return os.Chtimes(filepath.Join(objects, key), at, at) },
 	}
+}
+
+// bucketDoor is the way into the bucket of an S3 server.
+func (s *site) bucketDoor(server storagetest.S3Server) backdoor {
+	c, ctx := s3Client(s.t, server), s.t.Context()
+	return backdoor{
+		read: func() map[string][]byte { return bucketObjects(s.t, server) },
+		write: func(key string, data []byte) error {
+			_, err := c.PutObject(ctx, server.Bucket, key, bytes.NewReader(data), int64(len(data)), minio.PutObjectOptions{})
+			return err
+		},
+		remove: func(key string) error { return c.RemoveObject(ctx, server.Bucket, key, minio.RemoveObjectOptions{}) },
+		times:  func() map[string]time.Time { return nil },
+	}
+}
+
+// TestDamagedObjects damages what lies in storage: no reader gets any of it.
+func TestDamagedObjects(t *testing.T) {
+	t.Parallel()
 	check := func(err error) {
 		t.Helper()
 		if err != nil {
@@ -37,34 +68,17 @@ func TestDamagedObjects(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			s := &site{t: t, dir: dir, data: filepath.Join(dir, "vault")}
-			objects := filepath.Join(s.data, "objects", "objects")
-			in := store{
-				read:   func() map[string][]byte { return folderObjects(t, objects) },
-				write:  func(key string, data []byte) { check(os.WriteFile(filepath.Join(objects, key), data, 0o600)) },
-				remove: func(key string) { check(os.Remove(filepath.Join(objects, key))) },
-			}
+			in := s.folderDoor()
 			if name == "versitygw" {
 				server := storagetest.Versitygw(t)
 				s.useS3(server)
-				c := s3Client(t, server)
-				in.read = func() map[string][]byte { return bucketObjects(t, server) }
-				in.write = func(key string, data []byte) {
-					_, err := c.PutObject(t.Context(), server.Bucket, key, bytes.NewReader(data), int64(len(data)), minio.PutObjectOptions{})
-					check(err)
-				}
-				in.remove = func(key string) {
-					check(c.RemoveObject(t.Context(), server.Bucket, key, minio.RemoveObjectOptions{}))
-				}
+				in = s.bucketDoor(server)
 			}
 			s.open()
 			s.project()
 			source := files(t, 6)
 			s.ok("cleo", "push", source, batch, "--shard-size", "64KiB")
-			stored := in.read()
-			var times map[string]time.Time // of the files; backups keep them
-			if name == "folder" {
-				times = modTimes(t, objects)
-			}
+			stored, times := in.read(), in.times()
 			var keys []string // of the shards in their order: the number is in the key
 			for key := range stored {
 				if strings.HasPrefix(key, "v1/") {
@@ -77,11 +91,11 @@ func TestDamagedObjects(t *testing.T) {
 			}
 			changed := slices.Clone(stored[keys[0]])
 			changed[len(changed)/2] ^= 1
-			in.write(keys[0], changed)
-			in.write(keys[1], stored[keys[1]][:len(stored[keys[1]])-100])
-			in.remove(keys[2])
-			in.write(keys[3], stored[keys[4]])
-			in.write(keys[4], nil)
+			check(in.write(keys[0], changed))
+			check(in.write(keys[1], stored[keys[1]][:len(stored[keys[1]])-100]))
+			check(in.remove(keys[2]))
+			check(in.write(keys[3], stored[keys[4]]))
+			check(in.write(keys[4], nil))
 			for shard := range 5 {
 				for _, flag := range []string{"--sealed=false", "--sealed"} {
 					dir := filepath.Join(s.dir, "got", fmt.Sprint(shard, flag))
@@ -96,10 +110,10 @@ func TestDamagedObjects(t *testing.T) {
 			sameFiles(t, s.out("good"), source)
 			// The right bytes come back, from a backup: all is well again.
 			for key, data := range stored {
-				in.write(key, data)
+				check(in.write(key, data))
 			}
 			for key, at := range times {
-				check(os.Chtimes(filepath.Join(objects, key), at, at))
+				check(in.touch(key, at))
 			}
 			s.ok("cleo", "pull", batch, "-o", s.out("restored"))
 			sameFiles(t, source, s.out("restored"))
