@@ -104,6 +104,7 @@ func (g *gate) stick(r *http.Request) {
 // TestKilledClient kills a push, and interrupts a push and pulls, each in the
 // middle of a shard; then it runs the same command again.
 func TestKilledClient(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.project()
 	for _, tt := range []struct {

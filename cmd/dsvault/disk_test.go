@@ -85,6 +85,7 @@ func onDisk(t *testing.T, data string, flags ...string) (s *site, source string)
 
 // TestFullDisk fills the disk with the vault's data folder on it.
 func TestFullDisk(t *testing.T) {
+	t.Parallel()
 	disk := smallDisk(t, 24)
 	s, source := onDisk(t, disk)
 	s.stop() // the catalog's journal begins small again
@@ -160,6 +161,7 @@ func (s *site) afterwards(source, more string, push []string, wires *traffic) {
 
 // TestFullDiskWhileServing is the same without a restart.
 func TestFullDiskWhileServing(t *testing.T) {
+	t.Parallel()
 	disk := smallDisk(t, 24)
 	s, source := onDisk(t, disk)
 	wires := newTraffic()
@@ -175,6 +177,7 @@ func TestFullDiskWhileServing(t *testing.T) {
 // TestFullObjectDisk fills the disk with the objects, while the catalog has
 // space.
 func TestFullObjectDisk(t *testing.T) {
+	t.Parallel()
 	disk := smallDisk(t, 4)
 	s, source := onDisk(t, "", "--objects", "dir:"+filepath.Join(disk, "objects"))
 	free := fill(t, disk)
@@ -213,6 +216,7 @@ func TestFullObjectDisk(t *testing.T) {
 
 // TestFullReaderDisk fills the disk that somebody pulls to.
 func TestFullReaderDisk(t *testing.T) {
+	t.Parallel()
 	s, source := onDisk(t, "")
 	disk := smallDisk(t, 1)
 	for _, flag := range []string{"--sealed=false", "--sealed"} {

@@ -36,7 +36,7 @@ func init() {
 }
 
 // patience bounds everything that a test waits for.
-const patience = 60 * time.Second
+const patience = 2 * time.Minute
 
 // await polls until done; nothing in these tests waits for a time to pass.
 func await(t *testing.T, what string, done func() bool) {

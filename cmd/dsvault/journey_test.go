@@ -27,6 +27,7 @@ const (
 // TestJourney goes the whole way of the main job with the real program, on
 // several catalogs and object stores.
 func TestJourney(t *testing.T) {
+	t.Parallel()
 	versity, minIO := storagetest.Versitygw, storagetest.MinIO
 	type stack struct {
 		name     string

@@ -237,6 +237,7 @@ func (w *worker) holds(p *promise, roles map[string]bool) {
 // TestKilledServer kills the server under load, again and again, and looks each
 // time whether it has lost anything.
 func TestKilledServer(t *testing.T) {
+	t.Parallel()
 	rounds, seed := 6, uint64(time.Now().UnixNano())
 	if full() {
 		rounds = 100

@@ -30,6 +30,7 @@ import (
 // TestInitTwice covers second beginnings: a second init, a second server, and
 // an init after one that was killed.
 func TestInitTwice(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	before := folderObjects(t, filepath.Join(s.data, "keys"))
 	s.init().wants(t, exitConflict, "dsvault serve")
@@ -52,6 +53,7 @@ func TestInitTwice(t *testing.T) {
 
 // TestKilledInit kills init as soon as each of its works shows up.
 func TestKilledInit(t *testing.T) {
+	t.Parallel()
 	for _, sign := range []string{"", "keys/epoch-0001.age", "keys/root.key", "catalog.db", "catalog.db-wal", "objects"} {
 		t.Run(sign, func(t *testing.T) {
 			s := &site{t: t, dir: t.TempDir()}
@@ -83,6 +85,7 @@ func TestKilledInit(t *testing.T) {
 
 // TestDamagedVault starts servers on data folders that something happened to.
 func TestDamagedVault(t *testing.T) {
+	t.Parallel()
 	whole := newSite(t)
 	whole.project()
 	whole.stop()
@@ -191,6 +194,7 @@ func copyFolder(t *testing.T, from, to string) {
 
 // TestPolicies edits the policy of a running server.
 func TestPolicies(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.project()
 	s.join("lee", "labeler", "acme/signs")
@@ -279,6 +283,7 @@ func (s *site) policyRule(table, role, object, action string) string {
 
 // TestTLS serves over TLS, on loopback and on all addresses.
 func TestTLS(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	cert, key := certificate(t, dir)
 	s := &site{t: t, dir: dir, data: filepath.Join(dir, "vault")}
@@ -343,6 +348,7 @@ func certificate(t *testing.T, dir string) (cert, key string) {
 // TestShutdown ends the server while somebody downloads slowly, who may finish,
 // and somebody else does not go on at all, who is cut off.
 func TestShutdown(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.project()
 	s.join("ann", "auditor", "/")

@@ -138,6 +138,7 @@ func modTimes(t *testing.T, dir string) map[string]time.Time {
 
 // TestManyFiles pushes and pulls a folder of some thousand files.
 func TestManyFiles(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.project()
 	source := photos(t, 3000, 500)
@@ -163,6 +164,7 @@ func TestManyFiles(t *testing.T) {
 
 // TestLargeFile pushes and pulls one file: more than 1 GiB in the long form.
 func TestLargeFile(t *testing.T) {
+	t.Parallel()
 	size, shard := int64(40<<20), "16MiB"
 	if full() {
 		size, shard = 1<<30+12345, "256MiB"
