@@ -2,6 +2,7 @@ package vault
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"dsvault/rbac"
@@ -254,13 +255,13 @@ func checkAssignable(ctx context.Context, tx *ledger.Tx, a dataset.Assignment, p
 	return nil
 }
 
-// shardSetField names the shards in a leaf; a set that is too long to fit is
-// cut, and the whole of it stands in the catalog.
+// shardSetField names the shards in a leaf. A set that is too long to fit ends
+// in an ellipsis, between two ranges; the whole of it stands in the catalog.
 func shardSetField(s dataset.ShardSet) audit.Field {
 	const most = 1024
 	text := s.String()
 	if len(text) > most {
-		text = text[:most]
+		text = text[:strings.LastIndexByte(text[:most], ',')+1] + "…"
 	}
 	return audit.StringField(audit.FieldShardSet, text)
 }
