@@ -38,6 +38,10 @@ type Options struct {
 	// last as long as bytes flow.
 	Idle time.Duration
 
+	// BodyTime is how long a JSON body may take in all, however it trickles; 0
+	// means 30 seconds.
+	BodyTime time.Duration
+
 	// MaxFile is the most bytes of a plain file; 0 leaves it to the vault, whose
 	// limit is that of one shard.
 	MaxFile int64
@@ -54,6 +58,7 @@ type Options struct {
 
 func (o Options) withDefaults() Options {
 	o.Idle = cmp.Or(o.Idle, time.Minute)
+	o.BodyTime = cmp.Or(o.BodyTime, 30*time.Second)
 	o.MaxFile = cmp.Or(o.MaxFile, wire.MaxShard)
 	o.Streams, o.StreamsEach = cmp.Or(o.Streams, 256), cmp.Or(o.StreamsEach, 16)
 	o.AuthFailures, o.AuthRefill = cmp.Or(o.AuthFailures, 50), cmp.Or(o.AuthRefill, 5)

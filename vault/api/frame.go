@@ -35,6 +35,8 @@ type call struct {
 	body   *source
 	out    *sink
 
+	bodyTime time.Duration // for a JSON body
+
 	err error // why it failed
 }
 
@@ -46,7 +48,7 @@ func (s *server) newCall(ec echo.Context) *call {
 	r := ec.Request()
 	control := http.NewResponseController(ec.Response().Writer)
 	c := &call{
-		Context: ec, secure: s.secure(r),
+		Context: ec, secure: s.secure(r), bodyTime: s.opts.BodyTime,
 		body: newSource(r, control, s.opts.Idle),
 		out:  &sink{ResponseWriter: ec.Response().Writer, control: control, idle: s.opts.Idle},
 	}

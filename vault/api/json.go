@@ -14,9 +14,6 @@ import (
 	"dsvault/vault/wire"
 )
 
-// jsonTime is how long a JSON body may take in all.
-const jsonTime = 30 * time.Second
-
 // decode reads the JSON body, strictly: one value of the right type, no unknown
 // or repeated fields, nothing behind it, at most wire.MaxJSON.
 func decode[T any](c *call) (T, error) {
@@ -29,7 +26,7 @@ func decode[T any](c *call) (T, error) {
 	if err := c.body.limit(c.Request().ContentLength, wire.MaxJSON); err != nil {
 		return v, err
 	}
-	c.body.until = time.Now().Add(jsonTime)
+	c.body.until = time.Now().Add(c.bodyTime)
 	data, err := io.ReadAll(c.body)
 	switch {
 	case err != nil:

@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/rand"
 	"encoding/json"
@@ -35,8 +36,33 @@ func TestWrongTokensAreLimited(t *testing.T) {
 			t.Errorf("try %d: %d %v", i, a.status, a.header)
 		}
 	}
-	now = now.Add(10 * time.Second)
+	// Whoever has a good token is served, also from that address.
 	call[wire.Whoami](w, "root", "GET", "/v1/whoami", nil)
+	now = now.Add(10 * time.Second)
+	if a := w.send("wrong", "GET", "/v1/whoami", nil); a.status != http.StatusUnauthorized {
+		t.Errorf("after the wait: %d", a.status)
+	}
+}
+
+// TestSlowJSON: a JSON body has a time in all, long before the idle limit.
+func TestSlowJSON(t *testing.T) {
+	w := newWorld(t, api.Options{BodyTime: 300 * time.Millisecond})
+	conn := must(net.Dial("tcp", w.server.Listener.Addr().String()))(t)
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(30 * time.Second)) // without the limit the test ends here, and fails
+	_, err := io.WriteString(conn, "POST /v1/clients HTTP/1.1\r\nHost: vault\r\nAuthorization: Bearer "+w.tokens["root"]+
+		"\r\nContent-Type: application/json\r\nContent-Length: 1000000\r\n\r\n{\"scope\":\"")
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("status %d", resp.StatusCode)
+	}
 }
 
 func TestTLSAndHTTP2(t *testing.T) {
