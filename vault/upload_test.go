@@ -206,6 +206,58 @@ func TestRevocationCutsRunningReads(t *testing.T) {
 	}
 }
 
+// TestRotationCutsRunningReads: what was begun with a token that is no good any
+// more ends, whoever rotated it.
+func TestRotationCutsRunningReads(t *testing.T) {
+	for _, by := range []string{"root", "lee"} {
+		t.Run(by, func(t *testing.T) {
+			w := newWorld(t)
+			w.setUp()
+			w.assign("lee", "0")
+			ctx := context.Background()
+			s := must[*vault.ShardStream](t)(w.v.ReadShard(ctx, w.as("lee"), dataset.ShardRef{Dataset: w.scope("acme/signs/batch-1")}, w.ids["lee"], ""))
+			b := &blockingWriter{started: make(chan struct{}), cut: make(chan struct{})}
+			sent := make(chan error, 1)
+			go func() { sent <- s.Send(b, func() { close(b.cut) }) }()
+			<-b.started
+			must[wire.NewToken](t)(w.v.RotateToken(ctx, w.as(by), "lee"))
+			wantCode(t, <-sent, fault.Forbidden)
+		})
+	}
+}
+
+// TestLongShardSets: a leaf never names a shard that was not assigned, however
+// long the set is.
+func TestLongShardSets(t *testing.T) {
+	w := newWorld(t)
+	w.setUp()
+	var set dataset.ShardSet
+	for n := 100_000; n < 102_000; n += 2 {
+		set = append(set, dataset.ShardRange{First: n, Last: n})
+	}
+	if _, err := w.v.Unassign(context.Background(), w.as("lee"), w.scope("acme/signs/batch-1"), "conny", set); err == nil {
+		t.Fatal("a labeler unassigned")
+	}
+	leaves := w.verify()
+	for _, l := range leaves {
+		text, ok := l.Text(audit.FieldShardSet)
+		if !ok {
+			continue
+		}
+		named, found := strings.CutSuffix(text, ",…")
+		if !found {
+			t.Fatalf("%d bytes without an ellipsis", len(text))
+		}
+		for n := range must[dataset.ShardSet](t)(dataset.ParseShardSet(named)).All() {
+			if !set.Has(n) {
+				t.Errorf("shard %d is named", n)
+			}
+		}
+		return
+	}
+	t.Error("no leaf names the shards")
+}
+
 // TestMissingObjectIsCorruption: a row without its object is never "not found".
 func TestMissingObjectIsCorruption(t *testing.T) {
 	w := newWorld(t)
