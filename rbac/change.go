@@ -26,8 +26,9 @@ type ClientChange struct{ Scope dataset.Scope }
 // ProjectChange adds a project or replaces its terms.
 type ProjectChange struct {
 	Scope     dataset.Scope
-	Purposes  []string // empty: none stated, and any will do
-	Region    string   // empty: none required
+	Purposes  []string           // empty: none stated, and any will do
+	Delivery  []dataset.Delivery // that it allows besides sealed
+	Region    string             // empty: none required
 	Sensitive bool
 	Agreement string // what every reader but the owner has to have signed; empty: "nda", for contractors only
 }
@@ -71,7 +72,7 @@ func (c ProjectChange) apply(w *World) {
 	s := &w.scopes[n]
 	s.exists = true
 	s.project = &project{
-		purposes: slices.Clone(c.Purposes), region: c.Region, sensitive: c.Sensitive,
+		purposes: slices.Clone(c.Purposes), delivery: slices.Clone(c.Delivery), region: c.Region, sensitive: c.Sensitive,
 		required: c.Agreement != "", agreement: c.Agreement,
 	}
 	if c.Agreement == "" {

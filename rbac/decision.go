@@ -17,12 +17,13 @@ type Object struct {
 // Query is one question. To create an org, a project or a dataset is decided
 // where it will be: at the new scope's parent.
 type Query struct {
-	Actor   dataset.PrincipalID
-	Action  Action
-	Object  Object
-	Target  dataset.PrincipalID // of grants, assignments and approvals: to whom
-	Purpose string              // what the actor says that the data is for
-	Now     time.Time
+	Actor    dataset.PrincipalID
+	Action   Action
+	Object   Object
+	Target   dataset.PrincipalID // of grants, assignments and approvals: to whom
+	Purpose  string              // what the actor says that the data is for
+	Delivery dataset.Delivery    // how the data is to leave; empty: sealed
+	Now      time.Time
 }
 
 // Decision is the answer. The zero Decision is a refusal.

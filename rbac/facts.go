@@ -63,6 +63,7 @@ const (
 	Required                      // the project names an agreement, so that every reader but its owner has to have signed
 	Region                        // the project requires no region, or the actor's is the one
 	Purpose                       // the project states no purposes, or the question's is one of them
+	Delivery                      // the question's way of delivery is sealed, or the project allows it
 	Sensitive                     // the project is sensitive
 	Dual                          // another person approved exactly this; never true yet
 	Self                          // the question's target, or the approval's owner, is the actor
@@ -72,7 +73,7 @@ const (
 
 var factNames = [...]string{
 	"active", "restricted", "hold", "expired", "live", "owner", "own", "assigned", "reviewing",
-	"author", "datagrant", "nda", "required", "region", "purpose", "sensitive", "dual", "self",
+	"author", "datagrant", "nda", "required", "region", "purpose", "delivery", "sensitive", "dual", "self",
 	"selfgranted", "conflict",
 }
 

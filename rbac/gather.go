@@ -46,7 +46,7 @@ func (w *World) gather(g *grounds, n uint32, q *Query, at *scope) {
 		g.fixed |= Self
 	}
 	if terms := w.projectAt(at); terms != nil {
-		w.gatherTerms(g, p, q.Purpose, terms)
+		w.gatherTerms(g, p, q, terms)
 	}
 	w.gatherGrants(g, p, q, at)
 	if at.dataset != 0 {
@@ -54,12 +54,15 @@ func (w *World) gather(g *grounds, n uint32, q *Query, at *scope) {
 	}
 }
 
-func (w *World) gatherTerms(g *grounds, p *person, purpose string, terms *project) {
+func (w *World) gatherTerms(g *grounds, p *person, q *Query, terms *project) {
 	if terms.region == "" || terms.region == p.region {
 		g.fixed |= Region
 	}
-	if terms.serves(purpose) {
+	if terms.serves(q.Purpose) {
 		g.fixed |= Purpose
+	}
+	if terms.delivers(q.Delivery) {
+		g.fixed |= Delivery
 	}
 	if terms.sensitive {
 		g.fixed |= Sensitive

@@ -78,6 +78,7 @@ var guardrails = []guardrail{
 	}},
 	{"nobody reads what only he granted himself", []Kind{Shard}, nil, SelfGranted, while(0, SelfGranted)},
 	{"data stays in its region", bulkData, nil, Region, while(Region, 0)},
+	{"data leaves only in a way that the project allows", []Kind{Shard}, []Action{Read}, Delivery, while(Delivery, 0)},
 	{"whoever is not the owner reads for the project's purpose", []Kind{Shard}, nil, Purpose | Owner,
 		func(r RoleSet, f Facts) bool { return f.Has(Purpose) || isOwner(r, f) }},
 	{"whoever is not the owner signs the agreement that the project names", []Kind{Shard}, nil,
@@ -88,6 +89,11 @@ var guardrails = []guardrail{
 		}},
 	{"annotations are submitted by whoever the shard was assigned to", []Kind{Annotation}, []Action{Submit},
 		Assigned, func(r RoleSet, f Facts) bool { return r&(labeler|contractor) != 0 && f.Has(Assigned) }},
+
+	{"the terms of a sensitive project are changed by its owner, or by an admin and a second person", []Kind{Project}, []Action{Update},
+		Sensitive | Dual | Owner, func(r RoleSet, f Facts) bool {
+			return !f.Has(Sensitive) || isOwner(r, f) || r&admin != 0 && f.Has(Dual)
+		}},
 
 	// Holds, deletion, upload.
 	{"a hold freezes the dataset", []Kind{Dataset}, []Action{Delete, Expire, Upload}, Held, while(0, Held)},

@@ -46,6 +46,7 @@ type scope struct {
 
 type project struct {
 	purposes  []string
+	delivery  []dataset.Delivery
 	region    string
 	agreement string
 	required  bool // of every reader, not only of contractors

@@ -138,6 +138,7 @@ func (o *oracle) facts(q Query, s dataset.Scope) (RoleSet, Facts) {
 	if p, ok := o.projects[s.At(2)]; ok {
 		set(Region, p.Region == "" || p.Region == o.people[q.Actor].Region)
 		set(Purpose, len(p.Purposes) == 0 || slices.Contains(p.Purposes, q.Purpose))
+		set(Delivery, q.Delivery == "" || q.Delivery == "sealed" || slices.Contains(p.Delivery, q.Delivery))
 		set(Sensitive, p.Sensitive)
 		set(Required, p.Agreement != "")
 		name := p.Agreement
@@ -310,6 +311,7 @@ func (f *fuzzer) change() Change {
 		return ClientChange{f.at(1)}
 	case n < 5:
 		return ProjectChange{f.at(2), pick(f.Rand, [][]string{nil, {"labeling"}, {"labeling", "research"}}),
+			pick(f.Rand, [][]dataset.Delivery{nil, {dataset.Opened}, {dataset.Direct}, {dataset.Opened, dataset.Direct}}),
 			pick(f.Rand, []string{"", "eu"}), f.IntN(8) == 0, pick(f.Rand, []string{"", "", "nda", "strict"})}
 	case n < 8:
 		s := f.at(3)
@@ -342,7 +344,8 @@ func (f *fuzzer) change() Change {
 
 func (f *fuzzer) query() Query {
 	q := Query{Actor: f.person(), Action: pick(f.Rand, Actions[:]), Purpose: pick(f.Rand, []string{"", "labeling", "research"}),
-		Object: Object{Kind: pick(f.Rand, Kinds[:]), Scope: pick(f.Rand, f.scopes), Shard: f.IntN(5) - 1}, Now: f.time()}
+		Delivery: pick(f.Rand, []dataset.Delivery{"", dataset.Sealed, dataset.Sealed, dataset.Opened, dataset.Direct, "odd"}),
+		Object:   Object{Kind: pick(f.Rand, Kinds[:]), Scope: pick(f.Rand, f.scopes), Shard: f.IntN(5) - 1}, Now: f.time()}
 	if f.IntN(2) == 0 { // what matters most
 		q.Action, q.Object.Kind, q.Object.Scope = Read, pick(f.Rand, []Kind{Shard, Shard, Dataset, Annotation}), f.at(3)
 	}

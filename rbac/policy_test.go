@@ -199,6 +199,8 @@ var breaches = []struct{ old, new, guardrail string }{
 	{"p, DNY-13, any, shard, *, selfgranted, deny", "", "granted himself"},
 	{"owner & live & region", "owner & live", "data stays in its region"},
 	{"reviewing & live & region & purpose", "reviewing & live & region", "for the project's purpose"},
+	{"p, DNY-44, any, shard, read, !delivery, deny", "", "in a way that the project allows"},
+	{"project, update, !sensitive", "project, update, always", "the terms of a sensitive project"},
 	{"p, DNY-22, any, shard, *, required & !nda & !owner, deny", "", "signs the agreement"},
 	{"annotation, read, author, allow", "annotation, read, always, allow", "annotations are read by"},
 	{"submit, assigned & live", "submit, live", "annotations are submitted by"},

@@ -130,3 +130,7 @@ func (w *World) projectAt(at *scope) *project {
 func (p *project) serves(purpose string) bool {
 	return len(p.purposes) == 0 || slices.Contains(p.purposes, purpose)
 }
+
+func (p *project) delivers(how dataset.Delivery) bool {
+	return how == "" || how == dataset.Sealed || slices.Contains(p.delivery, how)
+}

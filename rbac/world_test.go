@@ -35,7 +35,7 @@ func smallWorld(t testing.TB) *World {
 	acme, signs, b1 := scopeOf(t, "acme"), scopeOf(t, "acme/signs"), scopeOf(t, "acme/signs/b1")
 	w := NewWorld(Default())
 	changes := []Change{
-		ClientChange{acme}, ProjectChange{Scope: signs, Purposes: []string{"labeling"}},
+		ClientChange{acme}, ProjectChange{Scope: signs, Purposes: []string{"labeling"}, Delivery: []dataset.Delivery{dataset.Opened}},
 		DatasetChange{batch, b1, dataset.Active}, AgreementChange{"nda", 1},
 		grantOf(1, root, dataset.Admin, dataset.Root, time.Time{}),
 		grantOf(2, owner, dataset.ClientUser, acme, time.Time{}),
@@ -75,6 +75,14 @@ func TestDecide(t *testing.T) {
 		{"labeler reads", ask(t, lab, Read, Shard, b1, 3), "LAB-03", true, ""},
 		{"labeler, unassigned shard", ask(t, lab, Read, Shard, b1, 4), "", true, "LAB-03 needs assigned"},
 		{"labeler, other purpose", with(ask(t, lab, Read, Shard, b1, 3), func(q *Query) { q.Purpose = "training" }), "", true, "LAB-03 needs purpose"},
+		{"labeler, opened", with(ask(t, lab, Read, Shard, b1, 3), func(q *Query) { q.Delivery = dataset.Opened }), "LAB-03", true, ""},
+		{"labeler, sealed by name", with(ask(t, lab, Read, Shard, b1, 3), func(q *Query) { q.Delivery = dataset.Sealed }), "LAB-03", true, ""},
+		{"labeler, direct", with(ask(t, lab, Read, Shard, b1, 3), func(q *Query) { q.Delivery = dataset.Direct }), "", true, "DNY-44 denies: not delivery"},
+		{"labeler, odd delivery", with(ask(t, lab, Read, Shard, b1, 3), func(q *Query) { q.Delivery = "odd" }), "", true, "DNY-44 denies: not delivery"},
+		{"owner, direct", with(ask(t, owner, Read, Shard, b1, 3), func(q *Query) { q.Delivery = dataset.Direct }), "", true, "DNY-44 denies: not delivery; CLI-09 needs hold"},
+		{"stranger, opened", with(ask(t, none, Read, Shard, b1, 3), func(q *Query) { q.Delivery = dataset.Opened }), "", false, "no role here"},
+		{"stranger, direct", with(ask(t, none, Read, Shard, b1, 3), func(q *Query) { q.Delivery = dataset.Direct }), "", false, "DNY-44 denies: not delivery; no role here"},
+		{"admin's terms", ask(t, root, Update, Project, "acme/signs", -1), "ADM-33", true, ""},
 		{"labeler, no number", ask(t, lab, Read, Shard, b1, -1), "", true, "LAB-03 needs assigned"},
 		{"contractor unsigned", ask(t, con, Read, Shard, b1, 5), "", true, "DNY-19 denies: not nda; CON-02 needs nda"},
 		{"contractor's dataset", ask(t, con, Read, Dataset, b1, -1), "CON-05", true, ""},

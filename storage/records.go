@@ -72,8 +72,9 @@ type Project struct {
 	Purposes  []string // empty: none stated
 	Region    string   // empty: none required
 	Sensitive bool
-	Agreement string // which agreement readers must have signed; empty: "nda", for contractors only
-	Contract  string // contract reference
+	Agreement string             // which agreement readers must have signed; empty: "nda", for contractors only
+	Contract  string             // contract reference
+	Delivery  []dataset.Delivery // ways that are allowed besides sealed
 	Revision  uint64
 }
 

@@ -17,13 +17,18 @@ import (
 // Can explains a decision without acting on it: to anybody about themselves,
 // and to those who may test the policy about others. An object is SCOPE,
 // DATASET/N for a shard, or KIND:SCOPE.
-func (v *Vault) Can(ctx context.Context, c identity.Caller, person string, action rbac.Action, object, purpose string) (wire.Decision, error) {
+func (v *Vault) Can(ctx context.Context, c identity.Caller, person string, action rbac.Action, object, purpose string, delivery dataset.Delivery) (wire.Decision, error) {
 	obj, err := parseObject(action, object)
 	if err != nil {
 		return wire.Decision{}, err
 	}
 	if _, err := rbac.ParseAction(string(action)); err != nil {
 		return wire.Decision{}, err
+	}
+	if delivery != "" {
+		if _, err := dataset.ParseDelivery(string(delivery)); err != nil {
+			return wire.Decision{}, err
+		}
 	}
 	t, err := v.target(ctx, obj.Scope)
 	if err != nil {
@@ -56,7 +61,7 @@ func (v *Vault) Can(ctx context.Context, c identity.Caller, person string, actio
 		owner = who // what people ask is whether they may see their own
 	}
 	obj.Owner = owner
-	d := v.world.Explain(rbac.Query{Actor: who, Action: action, Object: obj, Purpose: purpose, Now: v.now()})
+	d := v.world.Explain(rbac.Query{Actor: who, Action: action, Object: obj, Purpose: purpose, Delivery: delivery, Now: v.now()})
 	if self && !d.Allowed && !d.Visible {
 		return wire.Decision{}, ledger.Absent()
 	}

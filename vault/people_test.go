@@ -211,11 +211,11 @@ func TestStrangersCannotProbe(t *testing.T) {
 			return err
 		},
 		"can": func(s string) error {
-			_, err := w.v.Can(ctx, w.as("stranger"), "me", rbac.Read, s+"/0", "")
+			_, err := w.v.Can(ctx, w.as("stranger"), "me", rbac.Read, s+"/0", "", "")
 			return err
 		},
 		"can, of others": func(s string) error {
-			_, err := w.v.Can(ctx, w.as("stranger"), "lee", rbac.Read, s+"/0", "")
+			_, err := w.v.Can(ctx, w.as("stranger"), "lee", rbac.Read, s+"/0", "", "")
 			return err
 		},
 	}

@@ -20,37 +20,25 @@ const maxPurposes = 20
 
 // CreateClient makes a client.
 func (v *Vault) CreateClient(ctx context.Context, c identity.Caller, req wire.NewClient) (wire.Entry, error) {
-	row, err := v.createScope(ctx, c, req.Scope, 1, rbac.Org, audit.KindClientCreate, nil)
+	row, err := v.createScope(ctx, c, req.Scope, 1, rbac.Org, audit.KindClientCreate, nil, nil)
 	return wire.Entry{Scope: row.Scope, Kind: "client", Created: row.CreatedAt}, err
 }
 
 // CreateProject makes a project with its terms.
 func (v *Vault) CreateProject(ctx context.Context, c identity.Caller, req wire.NewProject) (wire.Entry, error) {
-	if len(req.Purposes) > maxPurposes {
-		return wire.Entry{}, fault.New(fault.TooLarge, "vault.CreateProject", "too many purposes")
+	p := storage.Project{
+		Purposes: req.Purposes, Region: req.Region, Sensitive: req.Sensitive,
+		Agreement: req.Agreement, Contract: req.Contract, Delivery: req.Delivery,
 	}
-	names := append([]string{}, req.Purposes...)
-	for _, name := range []string{req.Agreement, req.Region} { // both may stand in leaves
-		if name != "" {
-			names = append(names, name)
-		}
-	}
-	for _, name := range names {
-		if _, err := dataset.ParseName(name); err != nil {
-			return wire.Entry{}, err
-		}
-	}
-	if err := checkText("contract", req.Contract, wire.MaxProfile); err != nil {
+	if err := checkTerms(&p); err != nil {
 		return wire.Entry{}, err
 	}
 	terms := func(ctx context.Context, tx *ledger.Tx, row storage.ScopeRow) error {
-		return tx.PutProject(ctx, storage.Project{
-			Slot: row.Slot, Scope: row.Scope, Purposes: req.Purposes, Region: req.Region, Sensitive: req.Sensitive,
-			Agreement: req.Agreement, Contract: req.Contract, Revision: tx.Revision,
-		})
+		p.Slot, p.Scope, p.Revision = row.Slot, row.Scope, tx.Revision
+		return tx.PutProject(ctx, p)
 	}
-	row, err := v.createScope(ctx, c, req.Scope, 2, rbac.Project, audit.KindProjectCreate, terms)
-	return wire.Entry{Scope: row.Scope, Kind: "project", Created: row.CreatedAt, Purposes: req.Purposes, Region: req.Region}, err
+	row, err := v.createScope(ctx, c, req.Scope, 2, rbac.Project, audit.KindProjectCreate, []audit.Field{allowedDelivery(p)}, terms)
+	return projectEntry(p, row), err
 }
 
 // CreateDataset makes a dataset with an age identity of its own, or gives the
@@ -76,7 +64,7 @@ func (v *Vault) CreateDataset(ctx context.Context, c identity.Caller, scope data
 		}
 		return tx.PutDatasetKey(ctx, d.ID, wrapped)
 	}
-	if _, err := v.createScope(ctx, c, scope, 3, rbac.Dataset, audit.KindDatasetCreate, add); err != nil {
+	if _, err := v.createScope(ctx, c, scope, 3, rbac.Dataset, audit.KindDatasetCreate, nil, add); err != nil {
 		if fault.Is(err, fault.Conflict) { // somebody was faster; the upload goes into theirs
 			if d, again := v.uploadable(ctx, c, scope); again == nil {
 				return v.wireDataset(ctx, d, true)
@@ -95,7 +83,7 @@ func (v *Vault) salt() [32]byte {
 // createScope makes a scope of a given depth under an existing one. Its own
 // slot of the log begins with the record of its creation.
 func (v *Vault) createScope(ctx context.Context, c identity.Caller, scope dataset.Scope, depth int, obj rbac.Kind, kind audit.Kind,
-	more func(context.Context, *ledger.Tx, storage.ScopeRow) error) (storage.ScopeRow, error) {
+	fields []audit.Field, more func(context.Context, *ledger.Tx, storage.ScopeRow) error) (storage.ScopeRow, error) {
 	const op = "vault.createScope"
 	if scope.Depth() != depth {
 		return storage.ScopeRow{}, fault.New(fault.Invalid, op, "that is not the name of a "+string(obj)).
@@ -119,7 +107,7 @@ func (v *Vault) createScope(ctx context.Context, c identity.Caller, scope datase
 	in.Place = ledger.Place{Tag: row.Tag}
 	in.Object = target{scope: scope, row: row, known: true}.object()
 	in.Note = map[string]string{"scope": scope.String()}
-	in.PolicyChange = true
+	in.Fields, in.PolicyChange = fields, true
 	parent := ledger.Place{Slot: t.row.Slot, Tag: t.row.Tag}
 	in.Refused = &parent // a refusal belongs to the scope that exists
 	in.Apply = func(ctx context.Context, tx *ledger.Tx, in *ledger.Intent) error {
@@ -219,12 +207,11 @@ func (v *Vault) entry(ctx context.Context, tx *catalog.Tx, c identity.Caller, ro
 	case 1:
 		e.Kind = "client"
 	case 2:
-		e.Kind = "project"
 		p, err := tx.Project(ctx, row.Scope)
 		if err != nil {
 			return e, missingRow("project", err)
 		}
-		e.Purposes, e.Region = p.Purposes, p.Region
+		return projectEntry(p, row), nil
 	case 3:
 		e.Kind = "dataset"
 		d, err := tx.Dataset(ctx, row.Scope)

@@ -4,10 +4,12 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
+
+	"dsvault/vault/dataset"
 )
 
 func (a *app) canCmd() *cobra.Command {
-	var purpose string
+	var purpose, delivery string
 	cmd := &cobra.Command{
 		Use:   "can PERSON ACTION OBJECT",
 		Short: "Explain whether a person may do something, and why not",
@@ -23,7 +25,7 @@ allowed, 1 refused. Nothing is done.`,
 			if err != nil {
 				return err
 			}
-			d, err := s.Can(cmd.Context(), args[0], args[1], args[2], purpose)
+			d, err := s.Can(cmd.Context(), args[0], args[1], args[2], purpose, dataset.Delivery(delivery))
 			if err != nil {
 				return err
 			}
@@ -47,5 +49,6 @@ allowed, 1 refused. Nothing is done.`,
 		},
 	}
 	cmd.Flags().StringVar(&purpose, "purpose", "", "what the data would be for")
+	cmd.Flags().StringVar(&delivery, "delivery", "", "how the data would leave: sealed (the default), opened or direct")
 	return cmd
 }

@@ -224,7 +224,7 @@ func (w *worker) holds(p *promise, roles map[string]bool) {
 		return
 	}
 	if p.assigned {
-		d, err := w.reader.Can(ctx, "", "read", p.scope.String()+"/0", "")
+		d, err := w.reader.Can(ctx, "", "read", p.scope.String()+"/0", "", "")
 		if err != nil && !(p.taken && fault.Is(err, fault.NotFound)) || d.Allowed == p.taken {
 			t.Errorf("%s: assigned, taken back %v, allowed %v: %v", p.scope, p.taken, d.Allowed, err)
 		}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"strconv"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -33,39 +32,6 @@ func (a *app) clientCmd() *cobra.Command {
 		},
 	}
 	return group("client", "Create clients", create)
-}
-
-func (a *app) projectCmd() *cobra.Command {
-	var p wire.NewProject
-	create := &cobra.Command{
-		Use:   "create CLIENT/PROJECT",
-		Short: "Create a project, one engagement of a client",
-		Example: `  dsvault project create acme/signs --purpose labeling
-  dsvault project create acme/faces --purpose labeling --purpose review --region eu --sensitive --agreement nda`,
-		Args: args(1, 1),
-		RunE: func(cmd *cobra.Command, args []string) (err error) {
-			if p.Scope, err = dataset.ParseScope(args[0]); err != nil {
-				return err
-			}
-			s, err := a.connect()
-			if err != nil {
-				return err
-			}
-			entry, err := s.CreateProject(cmd.Context(), p)
-			if err != nil {
-				return err
-			}
-			return a.result(entry, "created the project %s for %s", entry.Scope, strings.Join(entry.Purposes, ", "))
-		},
-	}
-	f := create.Flags()
-	f.StringSliceVar(&p.Purposes, "purpose", nil, "what the data may be used for; can be given several times")
-	f.StringVar(&p.Region, "region", "", "only people of this region may read")
-	f.BoolVar(&p.Sensitive, "sensitive", false, "reads need a second person's approval")
-	f.StringVar(&p.Agreement, "agreement", "", "the agreement that readers have to sign")
-	f.StringVar(&p.Contract, "contract", "", "reference of the contract")
-	create.MarkFlagRequired("purpose")
-	return group("project", "Create projects", create)
 }
 
 func (a *app) lsCmd() *cobra.Command {

@@ -50,12 +50,14 @@ func (tx *Tx) ScopesUnder(ctx context.Context, scope dataset.Scope, after string
 }
 
 var projects = table[storage.Project]{
-	name: "projects", columns: "slot, path, purposes, region, sensitive, agreement, contract, revision",
+	name: "projects", columns: "slot, path, purposes, region, sensitive, agreement, contract, delivery, revision",
 	into: func(p *storage.Project) []any {
-		return []any{&p.Slot, text{&p.Scope}, text{(*words)(&p.Purposes)}, &p.Region, flag{&p.Sensitive}, &p.Agreement, &p.Contract, &p.Revision}
+		return []any{&p.Slot, text{&p.Scope}, text{(*words[string])(&p.Purposes)}, &p.Region, flag{&p.Sensitive}, &p.Agreement, &p.Contract,
+			text{(*words[dataset.Delivery])(&p.Delivery)}, &p.Revision}
 	},
 	values: func(p *storage.Project) []any {
-		return []any{int64(p.Slot), p.Scope.String(), words(p.Purposes).String(), p.Region, bit(p.Sensitive), p.Agreement, p.Contract, int64(p.Revision)}
+		return []any{int64(p.Slot), p.Scope.String(), words[string](p.Purposes).String(), p.Region, bit(p.Sensitive), p.Agreement, p.Contract,
+			words[dataset.Delivery](p.Delivery).String(), int64(p.Revision)}
 	},
 }
 
@@ -83,19 +85,19 @@ func since[T any](ctx context.Context, tx *Tx, t *table[T], op string, rev uint6
 }
 
 // words is a list of strings, kept as a JSON array.
-type words []string
+type words[T ~string] []T
 
-func (w words) String() string {
-	b, err := json.Marshal(slices.Clip(append([]string{}, w...)))
+func (w words[T]) String() string {
+	b, err := json.Marshal(slices.Clip(append([]T{}, w...)))
 	if err != nil {
 		panic("catalog: strings that are not JSON: " + err.Error())
 	}
 	return string(b)
 }
 
-func (w *words) UnmarshalText(b []byte) error {
+func (w *words[T]) UnmarshalText(b []byte) error {
 	*w = nil
-	var list []string
+	var list []T
 	if err := json.Unmarshal(b, &list); err != nil {
 		return err
 	}

@@ -173,9 +173,14 @@ func (p *params) name(param string) string {
 }
 
 // dataset is the one in the path.
-func (p *params) dataset() dataset.Scope {
+func (p *params) dataset() dataset.Scope { return p.scopeIn("client", "project", "dataset") }
+
+// project is the one in the path.
+func (p *params) project() dataset.Scope { return p.scopeIn("client", "project") }
+
+func (p *params) scopeIn(names ...string) dataset.Scope {
 	scope := dataset.Root
-	for _, param := range []string{"client", "project", "dataset"} {
+	for _, param := range names {
 		name := p.name(param)
 		if p.err != nil {
 			return dataset.Scope{}

@@ -54,6 +54,7 @@ func (s *server) routes() []route {
 
 		{method: post, path: "/v1/clients", do: take(v.CreateClient), body: jsonBody},
 		{method: post, path: "/v1/projects", do: take(v.CreateProject), body: jsonBody},
+		{method: http.MethodPatch, path: "/v1/projects/:client/:project", do: s.updateProject, body: jsonBody},
 		{method: get, path: "/v1/scopes", do: s.list, query: page("under")},
 
 		{method: post, path: "/v1/people", do: take(v.Invite), body: jsonBody},
@@ -84,7 +85,7 @@ func (s *server) routes() []route {
 		{method: put, path: data + "/uploads/:attempt", do: s.storeUpload, body: streamBody},
 		{method: post, path: data + "/uploads/:attempt/commit", do: s.commitUpload, body: jsonBody},
 
-		{method: get, path: "/v1/can", do: s.can, query: []string{"person", "action", "object", "purpose"}},
+		{method: get, path: "/v1/can", do: s.can, query: []string{"person", "action", "object", "purpose", "delivery"}},
 		{method: get, path: "/v1/log", do: s.log, query: page("under", "actor", "since")},
 		{method: get, path: "/v1/log/head", do: s.logHead, query: []string{"under"}},
 		{method: get, path: "/v1/log/hashes", do: s.logHashes, query: []string{"under", "from", "to"}},
@@ -175,6 +176,15 @@ func (s *server) list(c *call) (any, error) {
 	return s.vault.List(c.ctx(), c.caller, under, after, limit)
 }
 
+func (s *server) updateProject(c *call) (any, error) {
+	p := params{call: c}
+	scope, in := p.project(), body[wire.ProjectUpdate](&p)
+	if p.err != nil {
+		return nil, p.err
+	}
+	return s.vault.UpdateProject(c.ctx(), c.caller, scope, in)
+}
+
 func (s *server) people(c *call) (any, error) {
 	p := params{call: c}
 	after, limit := p.text("after"), p.limit()
@@ -261,11 +271,11 @@ func (s *server) commitUpload(c *call) (any, error) {
 func (s *server) can(c *call) (any, error) {
 	p := params{call: c}
 	p.require("action", "object")
-	person, action, object, purpose := p.handle("person"), p.text("action"), p.text("object"), p.text("purpose")
+	person, action, object, purpose, delivery := p.handle("person"), p.text("action"), p.text("object"), p.text("purpose"), p.text("delivery")
 	if p.err != nil {
 		return nil, p.err
 	}
-	return s.vault.Can(c.ctx(), c.caller, person, rbac.Action(action), object, purpose)
+	return s.vault.Can(c.ctx(), c.caller, person, rbac.Action(action), object, purpose, dataset.Delivery(delivery))
 }
 
 func (s *server) log(c *call) (any, error) {

@@ -70,6 +70,8 @@ func TestStrangers(t *testing.T) {
 			{"GET", "/v1/can?person=me&action=read&object=" + ds + "/0", nil},
 			{"GET", "/v1/can?person=lena&action=read&object=" + ds + "/0", nil},
 			{"POST", "/v1/projects", wire.NewProject{Scope: w.scope(project)}},
+			{"PATCH", "/v1/projects/" + project, wire.ProjectUpdate{Delivery: &[]dataset.Delivery{dataset.Opened}}},
+			{"GET", "/v1/can?person=me&action=read&delivery=opened&object=" + ds + "/0", nil},
 		}
 		for _, at := range []string{p.client, project, ds} {
 			list = append(list,

@@ -33,7 +33,7 @@ const (
 	FieldPlaintextSize FieldID = 11 // number: bytes
 	FieldSealedSize    FieldID = 12 // number: bytes
 	FieldSealedSHA256  FieldID = 13 // 32 bytes
-	FieldDelivery      FieldID = 14 // text: "sealed" or "opened"
+	FieldDelivery      FieldID = 14 // text: "sealed", "opened" or "direct"; of a project, those it allows
 	FieldAttemptID     FieldID = 15 // 16 bytes
 	FieldShardSet      FieldID = 16 // text: for example "0-3,7"
 	FieldRefusedKind   FieldID = 17 // number: the Kind that was asked for

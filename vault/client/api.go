@@ -172,10 +172,13 @@ func (c *Client) Complete(ctx context.Context, scope dataset.Scope, shards int) 
 
 // Can explains a decision: may this person do this action to this object
 // ("KIND:SCOPE", a scope, or DATASET/NUMBER)?
-func (c *Client) Can(ctx context.Context, person, action, object, purpose string) (out wire.Decision, err error) {
+func (c *Client) Can(ctx context.Context, person, action, object, purpose string, delivery dataset.Delivery) (out wire.Decision, err error) {
 	q := url.Values{"person": {person}, "action": {action}, "object": {object}}
 	if purpose != "" {
 		q.Set("purpose", purpose)
+	}
+	if delivery != "" {
+		q.Set("delivery", string(delivery))
 	}
 	err = c.get(ctx, "client.Can", "/v1/can", q, &out)
 	return out, err

@@ -33,6 +33,30 @@ func ParseRole(s string) (Role, error) {
 		WithHint("roles are admin, client, reviewer, labeler, contractor, auditor and service")
 }
 
+// Delivery is how data leaves the vault. The list is closed. Sealed is always
+// allowed; a project lists which of the others it allows.
+type Delivery string
+
+const (
+	Sealed Delivery = "sealed" // to the reader's device key; the server does not decrypt
+	Opened Delivery = "opened" // in clear, decrypted by the server while it streams
+	Direct Delivery = "direct" // sealed, its ciphertext straight from the object store
+)
+
+// Deliveries lists every way.
+var Deliveries = [...]Delivery{Sealed, Opened, Direct}
+
+// ParseDelivery reads the name of a way of delivery.
+func ParseDelivery(s string) (Delivery, error) {
+	for _, d := range Deliveries {
+		if string(d) == s {
+			return d, nil
+		}
+	}
+	return "", fault.New(fault.Invalid, "dataset.ParseDelivery", "no such way of delivery").
+		WithHint("ways are sealed, opened and direct")
+}
+
 // State is a dataset's state of processing; exactly one holds at a time.
 type State string
 

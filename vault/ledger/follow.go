@@ -84,7 +84,7 @@ func collect(ctx context.Context, tx *txView, after uint64, add func(rbac.Change
 		func() error {
 			return tx.ProjectsSince(ctx, after, func(p storage.Project, _ uint64) error {
 				return add(rbac.ProjectChange{Scope: p.Scope, Purposes: p.Purposes, Region: p.Region,
-					Sensitive: p.Sensitive, Agreement: p.Agreement})
+					Sensitive: p.Sensitive, Agreement: p.Agreement, Delivery: p.Delivery})
 			})
 		},
 		func() error {

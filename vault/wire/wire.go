@@ -83,6 +83,8 @@ type NewProject struct {
 	Sensitive bool          `json:"sensitive,omitempty"`
 	Agreement string        `json:"agreement,omitempty"`
 	Contract  string        `json:"contract,omitempty"`
+
+	Delivery []dataset.Delivery `json:"delivery,omitempty"` // ways that are allowed besides sealed
 }
 
 // Entry is one line of a listing: a client, a project or a dataset.
@@ -93,6 +95,11 @@ type Entry struct {
 	Created  time.Time     `json:"created"`
 	Purposes []string      `json:"purposes,omitempty"`
 	Region   string        `json:"region,omitempty"`
+
+	Delivery  []dataset.Delivery `json:"delivery,omitempty"` // besides sealed
+	Sensitive bool               `json:"sensitive,omitempty"`
+	Agreement string             `json:"agreement,omitempty"`
+
 	State    dataset.State `json:"state,omitempty"`
 	Complete bool          `json:"complete,omitempty"`
 	Shards   int           `json:"shards,omitempty"`
@@ -266,7 +273,7 @@ type Complete struct {
 	Shards int `json:"shards"`
 }
 
-// Decision answers GET /v1/can?person=&action=&object=&purpose=
+// Decision answers GET /v1/can?person=&action=&object=&purpose=&delivery=
 type Decision struct {
 	Allowed  bool     `json:"allowed"`
 	Rule     string   `json:"rule,omitempty"`

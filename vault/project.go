@@ -1,0 +1,153 @@
+package vault
+
+import (
+	"context"
+	"slices"
+	"strconv"
+	"strings"
+
+	"dsvault/rbac"
+	"dsvault/storage"
+	"dsvault/vault/audit"
+	"dsvault/vault/dataset"
+	"dsvault/vault/fault"
+	"dsvault/vault/identity"
+	"dsvault/vault/ledger"
+	"dsvault/vault/wire"
+)
+
+// checkTerms looks at a project's terms, and puts its ways of delivery into
+// their one order.
+func checkTerms(p *storage.Project) error {
+	const op = "vault.checkTerms"
+	if len(p.Purposes) > maxPurposes || len(p.Delivery) > maxPurposes {
+		return fault.New(fault.TooLarge, op, "too many purposes or ways of delivery")
+	}
+	names := slices.Clone(p.Purposes)
+	for _, name := range []string{p.Agreement, p.Region} { // both may stand in leaves
+		if name != "" {
+			names = append(names, name)
+		}
+	}
+	for _, name := range names {
+		if _, err := dataset.ParseName(name); err != nil {
+			return err
+		}
+	}
+	for _, d := range p.Delivery {
+		if _, err := dataset.ParseDelivery(string(d)); err != nil {
+			return err
+		}
+	}
+	named := p.Delivery
+	p.Delivery = nil
+	for _, d := range dataset.Deliveries {
+		if d != dataset.Sealed && slices.Contains(named, d) {
+			p.Delivery = append(p.Delivery, d)
+		}
+	}
+	return checkText("contract", p.Contract, wire.MaxProfile)
+}
+
+// allowedDelivery is what a leaf says of the ways that a project allows.
+func allowedDelivery(p storage.Project) audit.Field {
+	words := append([]string{string(dataset.Sealed)}, textsOf(p.Delivery)...)
+	return audit.StringField(audit.FieldDelivery, strings.Join(words, ","))
+}
+
+// UpdateProject changes a project's terms. They hold from the moment that this
+// returns; reads that the new terms forbid are cut.
+func (v *Vault) UpdateProject(ctx context.Context, c identity.Caller, scope dataset.Scope, req wire.ProjectUpdate) (wire.Entry, error) {
+	const op = "vault.UpdateProject"
+	if scope.Depth() != 2 {
+		return wire.Entry{}, fault.New(fault.Invalid, op, "that is not the name of a project").WithHint("projects are CLIENT/PROJECT")
+	}
+	t, err := v.target(ctx, scope)
+	if err != nil {
+		return wire.Entry{}, err
+	}
+	in := v.intent(c, audit.KindProjectUpdate, t, rbac.Update, rbac.Project)
+	if !t.known {
+		return wire.Entry{}, v.absent(ctx, t, in)
+	}
+	if _, err := v.ledger.Check(ctx, in); err != nil {
+		return wire.Entry{}, err
+	}
+	asked := storage.Project{} // as far as req goes, to be checked before anything is recorded
+	if in.Note = changeTerms(&asked, req); len(in.Note) == 0 {
+		return wire.Entry{}, fault.New(fault.Invalid, op, "no term to change").WithHint("name at least one")
+	}
+	if err := checkTerms(&asked); err != nil {
+		return wire.Entry{}, err
+	}
+	in.Note["scope"] = scope.String()
+	if req.Delivery != nil {
+		in.Fields = append(in.Fields, allowedDelivery(asked))
+	}
+	if asked.Region != "" {
+		in.Fields = append(in.Fields, audit.StringField(audit.FieldRegion, asked.Region))
+	}
+	in.PolicyChange = true
+	var p storage.Project
+	in.Apply = func(ctx context.Context, tx *ledger.Tx, _ *ledger.Intent) (err error) {
+		if p, err = tx.Project(ctx, scope); err != nil {
+			return missingRow("project", err)
+		}
+		changeTerms(&p, req)
+		p.Revision = tx.Revision
+		if err := checkTerms(&p); err != nil {
+			return err
+		}
+		return tx.PutProject(ctx, p)
+	}
+	if _, err := v.ledger.Record(ctx, in); err != nil {
+		return wire.Entry{}, err
+	}
+	return projectEntry(p, t.row), nil
+}
+
+// changeTerms gives what it has changed, in words for the sealed details.
+func changeTerms(p *storage.Project, req wire.ProjectUpdate) map[string]string {
+	note := map[string]string{}
+	if req.Purposes != nil {
+		p.Purposes = *req.Purposes
+		note["purposes"] = strings.Join(p.Purposes, ",")
+	}
+	if req.Delivery != nil {
+		p.Delivery = *req.Delivery
+		note["delivery"] = strings.Join(textsOf(p.Delivery), ",")
+	}
+	for _, text := range []struct {
+		name string
+		from *string
+		to   *string
+	}{
+		{"region", req.Region, &p.Region}, {"agreement", req.Agreement, &p.Agreement}, {"contract", req.Contract, &p.Contract},
+	} {
+		if text.from != nil {
+			*text.to = *text.from
+			note[text.name] = *text.from
+		}
+	}
+	if req.Sensitive != nil {
+		p.Sensitive = *req.Sensitive
+		note["sensitive"] = strconv.FormatBool(p.Sensitive)
+	}
+	return note
+}
+
+func textsOf[T ~string](list []T) []string {
+	texts := make([]string, len(list))
+	for i, t := range list {
+		texts[i] = string(t)
+	}
+	return texts
+}
+
+// projectEntry is a project as listings show it.
+func projectEntry(p storage.Project, row storage.ScopeRow) wire.Entry {
+	return wire.Entry{
+		Scope: p.Scope, Kind: "project", Created: row.CreatedAt, Purposes: p.Purposes, Region: p.Region,
+		Delivery: p.Delivery, Sensitive: p.Sensitive, Agreement: p.Agreement,
+	}
+}

@@ -1,0 +1,15 @@
+package wire
+
+import "dsvault/vault/dataset"
+
+// ProjectUpdate changes a project's terms; what is absent stays as it is. An
+// empty list or text takes the term away.
+// PATCH /v1/projects/{client}/{project} gives Entry.
+type ProjectUpdate struct {
+	Purposes  *[]string           `json:"purposes,omitempty"`
+	Region    *string             `json:"region,omitempty"`
+	Sensitive *bool               `json:"sensitive,omitempty"`
+	Agreement *string             `json:"agreement,omitempty"`
+	Contract  *string             `json:"contract,omitempty"`
+	Delivery  *[]dataset.Delivery `json:"delivery,omitempty"` // besides sealed, which always is allowed
+}
