@@ -74,6 +74,30 @@ type Sweeper interface {
 	Sweep(ctx context.Context, cutoff time.Time) (int, error)
 }
 
+// Pager is an optional power of an object store: to begin a listing in its
+// middle without walking what comes before.
+type Pager interface {
+	// ListAfter is List from the first key greater than after; "" is all.
+	ListAfter(ctx context.Context, prefix, after string) iter.Seq2[Object, error]
+}
+
+// ListAfter yields what objects.List does from the first key greater than after.
+func ListAfter(ctx context.Context, objects Objects, prefix, after string) iter.Seq2[Object, error] {
+	if p, ok := objects.(Pager); ok {
+		return p.ListAfter(ctx, prefix, after)
+	}
+	return func(yield func(Object, error) bool) {
+		for o, err := range objects.List(ctx, prefix) {
+			if err == nil && o.Key <= after {
+				continue
+			}
+			if !yield(o, err) {
+				return
+			}
+		}
+	}
+}
+
 // Describer is an optional power: where the store is, for status output. The
 // text holds no credentials.
 type Describer interface{ Describe() string }

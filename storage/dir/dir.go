@@ -25,9 +25,7 @@ import (
 	"dsvault/vault/fault"
 )
 
-const ()
-
-// Store is a storage.Objects, Sweeper and Describer on a local folder.
+// Store is a storage.Objects, Pager, Sweeper and Describer on a local folder.
 type Store struct {
 	path    string
 	root    *os.Root // the whole
@@ -41,6 +39,7 @@ type Store struct {
 
 var (
 	_ storage.Objects   = (*Store)(nil)
+	_ storage.Pager     = (*Store)(nil)
 	_ storage.Sweeper   = (*Store)(nil)
 	_ storage.Describer = (*Store)(nil)
 )

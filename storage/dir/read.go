@@ -112,6 +112,11 @@ func (r *reader) Close() error { return r.f.Close() }
 
 // List walks the folders; it holds the names of one folder per level.
 func (s *Store) List(ctx context.Context, prefix string) iter.Seq2[storage.Object, error] {
+	return s.ListAfter(ctx, prefix, "")
+}
+
+// ListAfter does not enter folders whose keys all come before.
+func (s *Store) ListAfter(ctx context.Context, prefix, after string) iter.Seq2[storage.Object, error] {
 	const op = "dir.List"
 	return func(yield func(storage.Object, error) bool) {
 		if !storage.KeyPrefix(prefix) {
@@ -123,7 +128,7 @@ func (s *Store) List(ctx context.Context, prefix string) iter.Seq2[storage.Objec
 		if prefix != start && !storage.ValidKey(folder) {
 			return // such as "../": no key begins with it
 		}
-		w := walk{ctx: ctx, s: s, yield: yield}
+		w := walk{ctx: ctx, s: s, after: after, yield: yield}
 		if err := w.folder(folder, start); err != nil && err != errStop {
 			yield(storage.Object{}, fail(op, err))
 		}
@@ -136,6 +141,7 @@ var errStop = errors.New("stop")
 type walk struct {
 	ctx   context.Context
 	s     *Store
+	after string // keys up to this one are left out
 	yield func(storage.Object, error) bool
 }
 
@@ -154,12 +160,16 @@ func (w *walk) folder(folder, start string) error {
 		}
 		key := path.Join(folder, name)
 		if strings.HasSuffix(name, "/") {
-			if storage.ValidKey(key) {
+			below := key + "/" // how the keys in it begin
+			if storage.ValidKey(key) && (below > w.after || strings.HasPrefix(w.after, below)) {
 				err = w.folder(key, "")
 			}
 			if err != nil {
 				return err
 			}
+			continue
+		}
+		if key <= w.after {
 			continue
 		}
 		info, err := w.s.lstat(key)

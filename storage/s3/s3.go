@@ -25,7 +25,7 @@ import (
 // requests whose bytes are still at hand are sent again.
 const maxTries = 4
 
-// Store is a storage.Objects, Sweeper and Describer on a bucket.
+// Store is a storage.Objects, Pager, Sweeper and Describer on a bucket.
 type Store struct {
 	core   minio.Core
 	config Config
@@ -36,6 +36,7 @@ type Store struct {
 
 var (
 	_ storage.Objects   = (*Store)(nil)
+	_ storage.Pager     = (*Store)(nil)
 	_ storage.Sweeper   = (*Store)(nil)
 	_ storage.Describer = (*Store)(nil)
 )
@@ -116,6 +117,12 @@ func (s *Store) stat(ctx context.Context, op, key string) (storage.Object, error
 
 // List asks for a page of up to 1,000 objects at a time.
 func (s *Store) List(ctx context.Context, prefix string) iter.Seq2[storage.Object, error] {
+	return s.ListAfter(ctx, prefix, "")
+}
+
+// ListAfter asks the server to begin there, and leaves out what a server that
+// does not know how sends all the same.
+func (s *Store) ListAfter(ctx context.Context, prefix, after string) iter.Seq2[storage.Object, error] {
 	const op = "s3.List"
 	return func(yield func(storage.Object, error) bool) {
 		if !storage.KeyPrefix(prefix) {
@@ -134,8 +141,12 @@ func (s *Store) List(ctx context.Context, prefix string) iter.Seq2[storage.Objec
 		if start == "." || start == ".." { // MinIO refuses it, though "..." is a key
 			ask = folder
 		}
+		options := minio.ListObjectsOptions{Prefix: s.name(ask), Recursive: true}
+		if after != "" {
+			options.StartAfter = s.name(after)
+		}
 		last, again := "", 0
-		for info := range s.core.ListObjectsIter(ctx, s.config.Bucket, minio.ListObjectsOptions{Prefix: s.name(ask), Recursive: true}) {
+		for info := range s.core.ListObjectsIter(ctx, s.config.Bucket, options) {
 			err := errors.Join(info.Err, ctx.Err())
 			if err == nil && info.Key == last && again < maxTries {
 				again++ // rclone may name an object twice that is being overwritten
@@ -150,7 +161,7 @@ func (s *Store) List(ctx context.Context, prefix string) iter.Seq2[storage.Objec
 			}
 			last, again = info.Key, 0
 			key, ok := s.key(info.Key)
-			if !ok || !strings.HasPrefix(key, prefix) {
+			if !ok || !strings.HasPrefix(key, prefix) || key <= after {
 				continue // not ours, or not asked for
 			}
 			if !yield(object(key, info), nil) {

@@ -48,6 +48,7 @@ func Objects(t *testing.T, open func(t *testing.T) storage.Objects, allowed ...A
 		{"EndedContext", testEndedContext},
 		{"ListOrder", testListOrder},
 		{"ListMany", testListMany},
+		{"ListAfter", testListAfter},
 		{"Concurrent", func(t *testing.T, store storage.Objects) {
 			testConcurrent(t, store, slices.Contains(allowed, BreaksOff))
 		}},
@@ -310,6 +311,34 @@ func testListOrder(t *testing.T, store storage.Objects) {
 	}
 	for range store.List(t.Context(), "") {
 		break // the iterator must bear it
+	}
+}
+
+// testListAfter begins in the middle of listings, at keys that are there and
+// between them.
+func testListAfter(t *testing.T, store storage.Objects) {
+	keys := []string{"a-b", "a/b-c/x", "a/b/c", "a/c/1/x", "a/c/2/x", "a/c/2/y", "a/d", "b"}
+	for _, key := range keys {
+		mustPut(t, store, key, []byte(key))
+	}
+	for _, prefix := range []string{"", "a/", "a/c", "a/c/2/", "b", "z"} {
+		for _, after := range append([]string{"", "A", "a", "a/", "a/c", "a/c/", "a/c/15", "a/c/2/", "a/c0", "zz"}, keys...) {
+			var want, got []string
+			for _, key := range keys {
+				if strings.HasPrefix(key, prefix) && key > after {
+					want = append(want, key)
+				}
+			}
+			for o, err := range storage.ListAfter(t.Context(), store, prefix, after) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				got = append(got, o.Key)
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("ListAfter(%q, %q) gave %q, want %q", prefix, after, got, want)
+			}
+		}
 	}
 }
 
