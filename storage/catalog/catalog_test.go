@@ -99,6 +99,8 @@ var suite = []struct {
 	{"Datasets", testDatasets},
 	{"Attempts", testAttempts},
 	{"Shards", testShards},
+	{"Checks", testChecks},
+	{"StoredObjects", testStoredObjects},
 	{"NoncesAreUniqueForEver", testNonces},
 	{"Principals", testPrincipals},
 	{"Tokens", testTokens},

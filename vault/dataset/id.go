@@ -26,6 +26,7 @@ type (
 	assignKind    struct{}
 	requestKind   struct{}
 	tokenKind     struct{}
+	checkKind     struct{}
 )
 
 func (principalKind) prefix() string { return "prn" }
@@ -36,6 +37,7 @@ func (grantKind) prefix() string     { return "grt" }
 func (assignKind) prefix() string    { return "asg" }
 func (requestKind) prefix() string   { return "req" }
 func (tokenKind) prefix() string     { return "tok" }
+func (checkKind) prefix() string     { return "chk" }
 
 type (
 	PrincipalID  = ID[principalKind] // a person or a service
@@ -46,6 +48,7 @@ type (
 	AssignmentID = ID[assignKind]
 	RequestID    = ID[requestKind] // one HTTP request
 	TokenID      = ID[tokenKind]   // names a token; reveals nothing of its secret
+	CheckID      = ID[checkKind]   // one comparison of catalog and storage
 )
 
 var idEncoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)

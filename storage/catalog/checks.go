@@ -1,0 +1,209 @@
+package catalog
+
+import (
+	"context"
+	"database/sql"
+	"time"
+
+	"dsvault/storage"
+	"dsvault/vault/dataset"
+)
+
+var checks = table[storage.Check]{
+	name: "checks", columns: "id, slot, path, data, repair, rate, scheduled, state, problem, node, lease, started_at, started_by, moved_at, ended_at, " +
+		"objects, bytes, cursor_scope, cursor_key, checked, bytes_read, missing, changed, extra, leftovers, repaired, findings, ahead",
+	into: func(c *storage.Check) []any {
+		return []any{fixed(c.ID[:]), &c.Slot, text{&c.Scope}, flag{&c.Data}, flag{&c.Repair}, &c.Rate, flag{&c.Scheduled},
+			&c.State, &c.Problem, &c.Node, moment{&c.Lease}, moment{&c.StartedAt}, fixed(c.StartedBy[:]), moment{&c.MovedAt}, moment{&c.EndedAt},
+			&c.Objects, &c.Bytes, &c.CursorScope, &c.CursorKey, &c.Checked, &c.Read, &c.Missing, &c.Changed, &c.Extra,
+			&c.Leftovers, &c.Repaired, &c.Findings, &c.Ahead}
+	},
+	values: func(c *storage.Check) []any {
+		return []any{c.ID[:], int64(c.Slot), c.Scope.String(), bit(c.Data), bit(c.Repair), c.Rate, bit(c.Scheduled),
+			string(c.State), c.Problem, c.Node, micros(c.Lease), micros(c.StartedAt), c.StartedBy[:], micros(c.MovedAt), micros(c.EndedAt),
+			c.Objects, c.Bytes, c.CursorScope, c.CursorKey, c.Checked, c.Read, c.Missing, c.Changed, c.Extra,
+			c.Leftovers, c.Repaired, c.Findings, c.Ahead}
+	},
+}
+
+// AddCheck adds a check.
+func (tx *Tx) AddCheck(ctx context.Context, c storage.Check) error {
+	return checks.insert(ctx, tx, "catalog.AddCheck", "", c)
+}
+
+// Check reads one check.
+func (tx *Tx) Check(ctx context.Context, id dataset.CheckID) (storage.Check, error) {
+	return checks.one(ctx, tx, "catalog.Check", "WHERE id = $1", id[:])
+}
+
+// Checks lists the checks of a scope and below it, the newest first, from the
+// one before the given one (zero: the newest of all).
+func (tx *Tx) Checks(ctx context.Context, under dataset.Scope, before dataset.CheckID, limit int) ([]storage.Check, error) {
+	var w filter
+	w.under(under)
+	if !before.IsZero() {
+		w.and("(started_at, id) < (SELECT started_at, id FROM checks WHERE id = " + w.arg(before[:]) + ")")
+	}
+	return checks.list(ctx, tx, "catalog.Checks", w.where()+"ORDER BY started_at DESC, id DESC LIMIT "+w.arg(page(limit)), w.args...)
+}
+
+// RunningChecks lists the checks that have not ended, the oldest first.
+func (tx *Tx) RunningChecks(ctx context.Context) ([]storage.Check, error) {
+	return checks.list(ctx, tx, "catalog.RunningChecks", "WHERE state = $1 ORDER BY started_at, id LIMIT $2", string(storage.CheckRunning), page(0))
+}
+
+// LastScheduled reads the newest scheduled check that reads data, or that does
+// not.
+func (tx *Tx) LastScheduled(ctx context.Context, data bool) (storage.Check, error) {
+	return checks.one(ctx, tx, "catalog.LastScheduled", "WHERE scheduled = 1 AND data = $1 ORDER BY started_at DESC LIMIT 1", bit(data))
+}
+
+// ClaimCheck gives a running check to a node until a time, unless another node
+// has it until after now: storage.ErrNoRow then, or if it has ended.
+func (tx *Tx) ClaimCheck(ctx context.Context, id dataset.CheckID, node string, now, until time.Time) error {
+	return tx.change(ctx, "catalog.ClaimCheck",
+		"UPDATE checks SET node = $2, lease = $3 WHERE id = $1 AND state = $4 AND (node = $2 OR lease <= $5)",
+		id[:], node, micros(until), string(storage.CheckRunning), micros(now))
+}
+
+// SaveCheck writes how far a check is, and its state, for the node that has it:
+// storage.ErrNoRow if it is another's by now, or has ended.
+func (tx *Tx) SaveCheck(ctx context.Context, c storage.Check) error {
+	return tx.change(ctx, "catalog.SaveCheck",
+		"UPDATE checks SET state = $3, problem = $4, lease = $5, moved_at = $6, ended_at = $7, cursor_scope = $8, cursor_key = $9,"+
+			" checked = $10, bytes_read = $11, missing = $12, changed = $13, extra = $14, leftovers = $15, repaired = $16, findings = $17, ahead = $18"+
+			" WHERE id = $1 AND node = $2 AND state = $19",
+		c.ID[:], c.Node, string(c.State), c.Problem, micros(c.Lease), micros(c.MovedAt), micros(c.EndedAt), c.CursorScope, c.CursorKey,
+		c.Checked, c.Read, c.Missing, c.Changed, c.Extra, c.Leftovers, c.Repaired, c.Findings, c.Ahead, string(storage.CheckRunning))
+}
+
+// EndCheck ends a check whoever runs it: storage.ErrNoRow if it has ended.
+func (tx *Tx) EndCheck(ctx context.Context, id dataset.CheckID, state storage.CheckState, at time.Time) error {
+	return tx.change(ctx, "catalog.EndCheck", "UPDATE checks SET state = $2, ended_at = $3 WHERE id = $1 AND state = $4",
+		id[:], string(state), micros(at), string(storage.CheckRunning))
+}
+
+// DropChecks forgets the checks that ended before a time, with their findings.
+func (tx *Tx) DropChecks(ctx context.Context, before time.Time) error {
+	const op, old = "catalog.DropChecks", "ended_at > 0 AND ended_at < $1"
+	if _, err := tx.exec(ctx, op, "DELETE FROM findings WHERE check_id IN (SELECT id FROM checks WHERE "+old+")", micros(before)); err != nil {
+		return err
+	}
+	_, err := tx.exec(ctx, op, "DELETE FROM checks WHERE "+old, micros(before))
+	return err
+}
+
+// checkFinding is a finding with its check.
+type checkFinding struct {
+	check dataset.CheckID
+	row   storage.Finding
+}
+
+var findings = table[checkFinding]{
+	name: "findings", columns: "check_id, number, kind, object, path, shard, repaired, detail",
+	into: func(f *checkFinding) []any {
+		return []any{fixed(f.check[:]), &f.row.Number, &f.row.Kind, &f.row.Key, text{&f.row.Scope}, &f.row.Shard, flag{&f.row.Repaired}, &f.row.Detail}
+	},
+	values: func(f *checkFinding) []any {
+		return []any{f.check[:], int64(f.row.Number), string(f.row.Kind), f.row.Key, f.row.Scope.String(), int64(f.row.Shard), bit(f.row.Repaired), f.row.Detail}
+	},
+}
+
+// AddFindings adds findings of a check, which has to be there.
+func (tx *Tx) AddFindings(ctx context.Context, id dataset.CheckID, list []storage.Finding) error {
+	rows := make([]checkFinding, len(list))
+	for i, f := range list {
+		rows[i] = checkFinding{id, f}
+	}
+	return findings.insert(ctx, tx, "catalog.AddFindings", "", rows...)
+}
+
+// Findings lists a check's findings with numbers greater than after (-1 for
+// all), in order.
+func (tx *Tx) Findings(ctx context.Context, id dataset.CheckID, after, limit int) ([]storage.Finding, error) {
+	list, err := findings.list(ctx, tx, "catalog.Findings", "WHERE check_id = $1 AND number > $2 ORDER BY number LIMIT $3", id[:], int64(after), page(limit))
+	rows := make([]storage.Finding, len(list))
+	for i, f := range list {
+		rows[i] = f.row
+	}
+	return rows, err
+}
+
+const storedColumns = "object, dataset, number, etag, sealed_size, sha256, plain_size, length(header), length(manifest)"
+
+// StoredObjects lists the objects that shards name whose key is greater than
+// after, by key.
+func (tx *Tx) StoredObjects(ctx context.Context, after string, limit int) ([]storage.StoredObject, error) {
+	const op = "catalog.StoredObjects"
+	var list []storage.StoredObject
+	err := tx.each(ctx, op, false, "SELECT "+storedColumns+" FROM shards WHERE object > $1 ORDER BY object LIMIT $2", []any{after, page(limit)},
+		func(rows *sql.Rows) error {
+			var o storage.StoredObject
+			err := scan(rows, op, &o.Key, fixed(o.Dataset[:]), &o.Number, &o.ETag, &o.Size, fixed(o.SHA256[:]), &o.PlainSize, &o.HeaderSize, &o.ManifestSize)
+			list = append(list, o)
+			return err
+		})
+	return list, err
+}
+
+// AttemptsAfter lists the attempts whose object's key is greater than after, by
+// key.
+func (tx *Tx) AttemptsAfter(ctx context.Context, after string, limit int) ([]storage.Attempt, error) {
+	return attempts.list(ctx, tx, "catalog.AttemptsAfter", "WHERE object > $1 ORDER BY object LIMIT $2", after, page(limit))
+}
+
+// AttemptByKey reads the attempt whose object has this key.
+func (tx *Tx) AttemptByKey(ctx context.Context, objectKey string) (storage.Attempt, error) {
+	return attempts.one(ctx, tx, "catalog.AttemptByKey", "WHERE object = $1", objectKey)
+}
+
+// StoredTotals counts the objects that shards below a scope name, and their
+// bytes.
+func (tx *Tx) StoredTotals(ctx context.Context, under dataset.Scope) (objects, bytes int64, err error) {
+	var w filter
+	w.under(under)
+	err = tx.row(ctx, "catalog.StoredTotals", "SELECT COUNT(*), CAST(COALESCE(SUM(sealed_size), 0) AS bigint) FROM shards"+
+		" WHERE dataset IN (SELECT id FROM datasets "+w.where()+")", w.args, &objects, &bytes)
+	return objects, bytes, err
+}
+
+// DatasetsUnder lists the datasets at and below a scope, by path, from the first
+// path greater than after.
+func (tx *Tx) DatasetsUnder(ctx context.Context, under dataset.Scope, after string, limit int) ([]storage.Dataset, error) {
+	var w filter
+	w.and("path > " + w.arg(after))
+	w.under(under)
+	return datasets.list(ctx, tx, "catalog.DatasetsUnder", w.where()+"ORDER BY path LIMIT "+w.arg(page(limit)), w.args...)
+}
+
+// MissingShards lists numbers below n for which a dataset has no shard, at most
+// limit of them, and counts them all.
+func (tx *Tx) MissingShards(ctx context.Context, id dataset.DatasetID, n, limit int) (list []int, count int, err error) {
+	next := 0
+	err = tx.each(ctx, "catalog.MissingShards", false, "SELECT number FROM shards WHERE dataset = $1 AND number < $2 ORDER BY number", []any{id[:], int64(n)},
+		func(rows *sql.Rows) error {
+			var number int
+			if err := scan(rows, "catalog.MissingShards", &number); err != nil {
+				return err
+			}
+			for ; next < number; next++ {
+				if count++; len(list) < limit {
+					list = append(list, next)
+				}
+			}
+			next++
+			return nil
+		})
+	for ; err == nil && next < n; next++ {
+		if count++; len(list) < limit {
+			list = append(list, next)
+		}
+	}
+	return list, count, err
+}
+
+// SetShardETag pins a shard to its object anew: storage.ErrNoRow if the shard
+// has another object or another ETag by now.
+func (tx *Tx) SetShardETag(ctx context.Context, objectKey, was, is string) error {
+	return tx.change(ctx, "catalog.SetShardETag", "UPDATE shards SET etag = $3 WHERE object = $1 AND etag = $2", objectKey, was, is)
+}
