@@ -109,11 +109,13 @@ var guardrails = []guardrail{
 		func(r RoleSet, f Facts) bool { return r&admin != 0 && f.Has(Dual) }},
 	{"keys are an admin's and a machine account's", []Kind{Key}, nil, 0, only(admin | service)},
 
+	{"storage is checked by admins and machine accounts", nil, []Action{Check}, 0, only(admin | service)},
+
 	// Power over others.
 	{"changing the policy takes an admin and a second person", []Kind{PolicyObj}, others(Read, Test), Dual,
 		func(r RoleSet, f Facts) bool { return r&admin != 0 && f.Has(Dual) }},
 	{"access is given and taken by admins", []Kind{GrantObj, AssignmentObj}, others(Read), 0, only(admin)},
-	{"people, clients and agreements are made by admins", []Kind{Person, Org, AgreementObj}, others(Read), 0, only(admin)},
+	{"people, clients and agreements are made by admins", []Kind{Person, Org, AgreementObj}, others(Read, Check), 0, only(admin)},
 	{"people are looked at by admins", []Kind{Person}, nil, 0, only(admin)},
 	{"nobody grants to himself", []Kind{GrantObj}, []Action{Grant}, Self, while(0, Self)},
 	{"nobody assigns to himself", []Kind{AssignmentObj}, []Action{Assign}, Self, while(0, Self)},

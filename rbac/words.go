@@ -31,12 +31,13 @@ const (
 	Release  Action = "release"
 	Restrict Action = "restrict"
 	Test     Action = "test"
+	Check    Action = "check" // compare the catalog with storage
 )
 
 // Actions lists every action.
 var Actions = [...]Action{
 	Create, Read, Update, Suspend, Grant, Assign, Revoke, Approve, Publish, Upload, Export,
-	Submit, Review, Delete, Expire, Rotate, Destroy, Hold, Release, Restrict, Test,
+	Submit, Review, Delete, Expire, Rotate, Destroy, Hold, Release, Restrict, Test, Check,
 }
 
 // ParseAction reads an action's name. An unknown one is Invalid.

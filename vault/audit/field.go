@@ -50,6 +50,13 @@ const (
 	FieldRangeLength   FieldID = 28 // number: bytes
 	FieldEpoch         FieldID = 29 // number: of keys
 	FieldKeyHash       FieldID = 30 // 32 bytes: of a public key
+
+	// Of a check.
+	FieldMissing  FieldID = 55 // number: objects that the catalog names and storage has not
+	FieldChanged  FieldID = 56 // number: objects that are not what the catalog says
+	FieldExtra    FieldID = 57 // number: objects that no row names
+	FieldRepaired FieldID = 58 // number: what was repaired
+	FieldExtent   FieldID = 59 // text: "objects", or "data" if they were read whole; with "repair" if asked for
 )
 
 // FieldType is what an extension field's value holds.
@@ -81,6 +88,8 @@ var fields = map[FieldID]fieldInfo{
 	FieldMaxBytes: {"max-bytes", TypeNumber}, FieldApproverTag: {"approver-tag", TypeID},
 	FieldRangeStart: {"range-start", TypeNumber}, FieldRangeLength: {"range-length", TypeNumber},
 	FieldEpoch: {"epoch", TypeNumber}, FieldKeyHash: {"key-hash", TypeHash},
+	FieldMissing: {"missing", TypeNumber}, FieldChanged: {"changed", TypeNumber}, FieldExtra: {"extra", TypeNumber},
+	FieldRepaired: {"repaired", TypeNumber}, FieldExtent: {"extent", TypeText},
 }
 
 // String gives the field's name, or "field-123" for a number that this version

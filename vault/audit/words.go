@@ -62,6 +62,9 @@ const (
 
 	KindSubmit Kind = 90 // annotations
 	KindReview Kind = 91
+
+	KindCheckStart Kind = 130 // catalog and storage are being compared
+	KindCheckEnd   Kind = 131
 )
 
 var kindNames = map[Kind]string{
@@ -78,6 +81,7 @@ var kindNames = map[Kind]string{
 	KindRestrict: "restrict", KindLift: "lift", KindErase: "erase", KindAnonymize: "anonymize",
 	KindKeyRotate: "key-rotate", KindCheckpointKey: "checkpoint-key", KindExpire: "expire",
 	KindSubmit: "submit", KindReview: "review",
+	KindCheckStart: "check-start", KindCheckEnd: "check-end",
 }
 
 // String gives the kind's name, or "kind-123" for a number that this version
