@@ -12,20 +12,20 @@ import (
 // streams is the set of running reads.
 type streams struct {
 	mu      sync.Mutex
-	set     map[*reading]struct{} // guarded by mu
-	drained chan struct{}         // guarded by mu; closed by remove when set is empty
+	set     map[*ShardStream]struct{} // guarded by mu
+	drained chan struct{}             // guarded by mu; closed by remove when set is empty
 }
 
-func (s *streams) add(st *reading) {
+func (s *streams) add(st *ShardStream) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.set == nil {
-		s.set = make(map[*reading]struct{})
+		s.set = make(map[*ShardStream]struct{})
 	}
 	s.set[st] = struct{}{}
 }
 
-func (s *streams) remove(st *reading) {
+func (s *streams) remove(st *ShardStream) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.set, st)
@@ -62,10 +62,10 @@ func (s *streams) wait() {
 	}
 }
 
-func (s *streams) all() []*reading {
+func (s *streams) all() []*ShardStream {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	list := make([]*reading, 0, len(s.set))
+	list := make([]*ShardStream, 0, len(s.set))
 	for st := range s.set {
 		list = append(list, st)
 	}

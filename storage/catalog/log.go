@@ -85,7 +85,7 @@ func (tx *Tx) AppendLeaves(ctx context.Context, list []storage.Leaf) error {
 func (tx *Tx) Leaves(ctx context.Context, q storage.LeafQuery, f func(storage.Leaf) error) error {
 	const op = "catalog.Leaves"
 	if q.SinceUS > 0 {
-		first, err := tx.LeafSince(ctx, q.SinceUS)
+		first, err := tx.leafSince(ctx, q.SinceUS)
 		if err != nil {
 			return err
 		}
@@ -104,14 +104,7 @@ func (tx *Tx) Leaves(ctx context.Context, q storage.LeafQuery, f func(storage.Le
 		}
 	}
 	if !q.Principal.IsZero() {
-		theirs := "d.principal = " + w.arg(q.Principal[:])
-		if q.Bare != 0 {
-			theirs = "(" + theirs + " OR l.kind = " + w.arg(int64(q.Bare)) + " AND d.principal IS NULL)"
-		}
-		w.and(theirs)
-	}
-	if q.Decision != 0 {
-		w.and("l.decision = " + w.arg(int64(q.Decision)))
+		w.and("d.principal = " + w.arg(q.Principal[:]))
 	}
 	if len(q.Kinds) > 0 {
 		if len(q.Kinds) > 100 {
@@ -139,10 +132,9 @@ func (tx *Tx) Leaves(ctx context.Context, q storage.LeafQuery, f func(storage.Le
 	})
 }
 
-// LeafSince finds the first index whose time is not before us, Unix
-// microseconds; it is that of the log's end if there is none. The log's time
+// leafSince finds the first index whose time is not before us. The log's time
 // never goes back, so halving finds it without an index on time.
-func (tx *Tx) LeafSince(ctx context.Context, us int64) (uint64, error) {
+func (tx *Tx) leafSince(ctx context.Context, us int64) (uint64, error) {
 	const op = "catalog.Leaves"
 	var low, high int64 // the answer is in [low, high]
 	if err := tx.row(ctx, op, "SELECT COALESCE(MAX(idx) + 1, 0) FROM leaves", nil, &high); err != nil {

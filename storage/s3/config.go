@@ -20,7 +20,13 @@ type Config struct {
 	Secure   bool   // TLS
 	Bucket   string
 	Prefix   string // put before every key, with a slash between; "": none. At most 256 bytes, of the form of a key
-	Region   string // default AWS_REGION, AWS_DEFAULT_REGION, then "us-east-1"
+
+	// Public is the endpoint at which clients reach the server, if they do so
+	// by another than this one.
+	Public       string // "HOST[:PORT]"
+	PublicSecure bool   // TLS
+
+	Region string // default AWS_REGION, AWS_DEFAULT_REGION, then "us-east-1"
 
 	// Creds defaults to the environment: AWS_ACCESS_KEY_ID,
 	// AWS_SECRET_ACCESS_KEY and, if there is one, AWS_SESSION_TOKEN. There is
@@ -76,18 +82,22 @@ func ParseURL(text string) (Config, error) {
 		switch name {
 		case "region":
 			c.Region = values[0]
-		case "endpoint":
+		case "endpoint", "public":
 			endpoint, err := url.Parse(values[0])
 			if err == nil && endpoint.User != nil {
 				return withCredentials(op)
 			}
 			if err != nil || endpoint.Scheme != "http" && endpoint.Scheme != "https" || endpoint.Host == "" ||
 				strings.Trim(endpoint.Path, "/") != "" || endpoint.RawQuery != "" || endpoint.Fragment != "" {
-				return invalid("the endpoint is not http://HOST[:PORT] or https://HOST[:PORT]")
+				return invalid("the " + name + " is not http://HOST[:PORT] or https://HOST[:PORT]")
+			}
+			if name == "public" {
+				c.Public, c.PublicSecure = endpoint.Host, endpoint.Scheme == "https"
+				continue
 			}
 			c.Endpoint, c.Secure = endpoint.Host, endpoint.Scheme == "https"
 		default:
-			return invalid("the URL has a parameter that is neither endpoint nor region")
+			return invalid("the URL has a parameter that is not endpoint, public or region")
 		}
 	}
 	if err := c.check(op); err != nil {

@@ -13,12 +13,13 @@ import (
 
 func TestParseURL(t *testing.T) {
 	for text, want := range map[string]Config{
-		"s3://bucket":                                      {Endpoint: "s3.amazonaws.com", Secure: true, Bucket: "bucket"},
-		"s3://bucket/":                                     {Endpoint: "s3.amazonaws.com", Secure: true, Bucket: "bucket"},
-		"s3://bucket/some/prefix/?region=eu-1":             {Endpoint: "s3.amazonaws.com", Secure: true, Bucket: "bucket", Prefix: "some/prefix", Region: "eu-1"},
-		"s3://bucket?endpoint=http://127.0.0.1:7070":       {Endpoint: "127.0.0.1:7070", Bucket: "bucket"},
-		"s3://b-1/p?endpoint=https%3A%2F%2Fs3.example%2F":  {Endpoint: "s3.example", Secure: true, Bucket: "b-1", Prefix: "p"},
-		"s3://bucket?endpoint=http://[::1]:7070&region=x1": {Endpoint: "[::1]:7070", Bucket: "bucket", Region: "x1"},
+		"s3://bucket":                                                      {Endpoint: "s3.amazonaws.com", Secure: true, Bucket: "bucket"},
+		"s3://bucket/":                                                     {Endpoint: "s3.amazonaws.com", Secure: true, Bucket: "bucket"},
+		"s3://bucket/some/prefix/?region=eu-1":                             {Endpoint: "s3.amazonaws.com", Secure: true, Bucket: "bucket", Prefix: "some/prefix", Region: "eu-1"},
+		"s3://bucket?endpoint=http://127.0.0.1:7070":                       {Endpoint: "127.0.0.1:7070", Bucket: "bucket"},
+		"s3://b-1/p?endpoint=https%3A%2F%2Fs3.example%2F":                  {Endpoint: "s3.example", Secure: true, Bucket: "b-1", Prefix: "p"},
+		"s3://bucket?endpoint=http://s3:70&public=https://s3.example:8443": {Endpoint: "s3:70", Bucket: "bucket", Public: "s3.example:8443", PublicSecure: true},
+		"s3://bucket?endpoint=http://[::1]:7070&region=x1":                 {Endpoint: "[::1]:7070", Bucket: "bucket", Region: "x1"},
 	} {
 		if got, err := ParseURL(text); err != nil || got != want {
 			t.Errorf("ParseURL(%q) = %+v, %v; want %+v", text, got, err, want)
@@ -31,6 +32,7 @@ func TestParseURL(t *testing.T) {
 		"s3://bucket?region=EU", "s3://bucket?endpoint=127.0.0.1:70", "s3://bucket?endpoint=ftp://host", "s3://bucket?endpoint=http://",
 		"s3://bucket?endpoint=http://host/path", "s3://bucket?endpoint=http://host%3Fa=b", "s3://bucket?%zz=1",
 		"s3://hidden:hidden@bucket", "s3://hidden@bucket", "s3://bucket?endpoint=http://hidden:hidden@host", "s3://bucket?access-key=hidden",
+		"s3://bucket?public=host", "s3://bucket?public=https://host/path", "s3://bucket?public=https://hidden@host", "s3://bucket?public=",
 		"s3://bucket?endpoint=http://hidden:%zz@host", "s3://hidden:%zz@bucket",
 	} {
 		_, err := ParseURL(text)

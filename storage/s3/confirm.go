@@ -16,11 +16,23 @@ import (
 
 // sent is what one Put has sent.
 type sent struct {
+	by    way
 	size  int64
+	part  int64               // bytes of each part but the last
 	sums  [][sha256.Size]byte // of each part
 	etag  string              // as answered to the last request; "" if there was no good answer
 	asked bool                // the last request was made: the object may be there
 }
+
+// way is how bytes came to the server; it may check some ways and not others.
+type way int
+
+const (
+	byPut way = iota
+	byParts
+	byLinks
+	ways
+)
 
 func (o *sent) add(data []byte) (sum [sha256.Size]byte) {
 	sum = sha256.Sum256(data)
@@ -41,7 +53,7 @@ func (s *Store) confirm(ctx context.Context, key string, out sent) (storage.Obje
 		if err != nil {
 			return storage.Object{}, err
 		}
-		if o.Size == out.size && o.ETag != "" && o.ETag == out.etag && s.verifies(ctx, len(out.sums) > 1) {
+		if o.Size == out.size && o.ETag != "" && o.ETag == out.etag && s.verifies(ctx, out.by) {
 			return o, nil
 		}
 		same := false
@@ -63,12 +75,16 @@ func (s *Store) confirm(ctx context.Context, key string, out sent) (storage.Obje
 }
 
 // wrong clears away what the server has accepted and then not kept. If it has
-// accepted nothing, then what is there is an older object.
+// accepted nothing, then what is there is an older object; but nothing is older
+// than an upload by links.
 func (s *Store) wrong(ctx context.Context, key string, out sent) error {
-	if out.etag != "" {
+	if out.etag != "" || out.by == byLinks {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abortLimit)
 		defer cancel()
 		_ = s.Delete(ctx, key)
+	}
+	if out.by == byLinks {
+		return fault.New(fault.Invalid, "s3.FinishParts", "the parts are not those that were announced").WithHint(partsHint)
 	}
 	return fault.New(fault.Unavailable, "s3.Put", "the object store holds something else than was sent").
 		WithHint("Try again; check the object store and the network if it goes on.")
@@ -83,7 +99,7 @@ func (s *Store) holds(ctx context.Context, o storage.Object, out sent) (bool, er
 	defer r.Close()
 	for _, want := range out.sums {
 		hash := sha256.New()
-		if _, err := io.CopyN(hash, r, partSize); err != nil && err != io.EOF {
+		if _, err := io.CopyN(hash, r, out.part); err != nil && err != io.EOF {
 			return false, err
 		}
 		if [sha256.Size]byte(hash.Sum(nil)) != want {
@@ -103,14 +119,12 @@ const (
 	checksNot
 )
 
-// verifies reports whether the server refuses bytes, or those of a part, that
+// verifies reports whether the server refuses bytes that come in this way and
 // do not have the SHA-256 that their request is signed with. It finds out by
 // trying, once; a server that has not said so is not trusted.
-func (s *Store) verifies(ctx context.Context, parts bool) bool {
-	known, try := &s.checksWhole, s.putDamaged
-	if parts {
-		known, try = &s.checksParts, s.putDamagedPart
-	}
+func (s *Store) verifies(ctx context.Context, by way) bool {
+	known := &s.checks[by]
+	try := [ways]func(context.Context, string) error{s.putDamaged, s.putDamagedPart, s.putDamagedLink}[by]
 	if known.Load() == unknown {
 		refused, err := mismatch(try(ctx, scratch+rand.Text()))
 		switch {

@@ -27,6 +27,8 @@ type Report struct {
 	ListUploads   bool // unfinished uploads to one key are listed; without, the server has to clear them away
 	SweepUploads  bool // unfinished uploads below a prefix are listed; without, Delete finds those to its key
 	PutIfAbsent   bool // PUT does not overwrite if told so; the store never relies on it
+	Links         bool // parts can be put by presigned URLs; without, --direct is refused
+	LinkChecksums bool // such a part is refused if it is not the one that was announced; without, all is read back
 	Versioned     bool // the bucket keeps what is overwritten and deleted; Delete removes all versions
 	ObjectLock    bool // the bucket can forbid deleting; then Delete fails until the lock ends
 }
@@ -35,7 +37,7 @@ type Report struct {
 // with fault.Unavailable if the server does not answer as S3 at all.
 func (s *Store) Probe(ctx context.Context) (Report, error) {
 	p := prober{Store: s, key: scratch + rand.Text()}
-	for _, try := range []func(context.Context) error{p.reads, p.writes, p.parts, p.bucket} {
+	for _, try := range []func(context.Context) error{p.reads, p.writes, p.parts, p.links, p.bucket} {
 		if err := try(ctx); err != nil {
 			return Report{}, classify("s3.Probe", errors.Join(err, s.Delete(ctx, p.key)))
 		}
@@ -160,6 +162,11 @@ func (p *prober) parts(ctx context.Context) error {
 		return fault.New(fault.Unavailable, "s3.Probe", "the object store does not keep what was put in parts")
 	}
 	p.PartChecksums, err = mismatch(p.putDamagedPart(ctx, p.key+"-damaged"))
+	return err
+}
+
+func (p *prober) links(ctx context.Context) (err error) {
+	p.Links, p.LinkChecksums, err = p.tryLinks(ctx, p.key+"-link")
 	return err
 }
 

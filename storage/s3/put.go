@@ -49,10 +49,11 @@ func (s *Store) Put(ctx context.Context, key string, r io.Reader, size int64) (s
 	if err != nil {
 		return storage.Object{}, classify(op, err)
 	}
-	var out sent
+	out := sent{part: partSize}
 	if last {
 		err = s.putWhole(ctx, key, first, &out)
 	} else {
+		out.by = byParts
 		err = s.putParts(ctx, key, src, buffer, &out)
 	}
 	if err != nil && (!out.asked || ctx.Err() != nil) {

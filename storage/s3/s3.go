@@ -28,10 +28,11 @@ const maxTries = 4
 // Store is a storage.Objects, Pager, Sweeper and Describer on a bucket.
 type Store struct {
 	core   minio.Core
+	signer *minio.Client // signs links, for the address at which clients reach the server
 	config Config
 	watch  *watch
 
-	checksWhole, checksParts atomic.Int32 // see verifies
+	checks [ways]atomic.Int32 // see verifies
 }
 
 var (
@@ -63,7 +64,14 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 		return nil, fault.Wrap(fault.Invalid, op, "the endpoint of the object store is not valid", err).
 			WithHint("Name the endpoint as http://HOST[:PORT] or https://HOST[:PORT].")
 	}
-	s := &Store{core: *core, config: config, watch: watch}
+	s := &Store{core: *core, signer: core.Client, config: config, watch: watch}
+	if config.Public != "" {
+		s.signer, err = minio.New(config.Public, &minio.Options{Creds: config.Creds, Secure: config.PublicSecure, Region: config.Region})
+		if err != nil {
+			return nil, fault.Wrap(fault.Invalid, op, "the public endpoint of the object store is not valid", err).
+				WithHint("Name it as http://HOST[:PORT] or https://HOST[:PORT].")
+		}
+	}
 	if err := s.checkBucket(ctx, op); err != nil {
 		return nil, err
 	}

@@ -67,6 +67,31 @@ func TestConformance(t *testing.T) {
 	})
 }
 
+func TestDirect(t *testing.T) {
+	eachServer(t, func(t *testing.T, server storagetest.S3Server) {
+		storagetest.Direct(t, func(t *testing.T) storage.Objects {
+			return mustOpen(t, server, strings.NewReplacer("/", "-", "=", "-").Replace(t.Name()), nil)
+		})
+	})
+}
+
+// TestPublic: links name the address at which clients reach the server, and
+// only they.
+func TestPublic(t *testing.T) {
+	server := storagetest.Versitygw(t)
+	c := config(server, "p", nil)
+	c.Public, c.PublicSecure = "s3.example.org:8443", true
+	s, err := Open(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put := mustPut(t, s, "k", []byte("x"))
+	link, err := s.LinkObject(t.Context(), put.Key)
+	if err != nil || !strings.HasPrefix(link.Expose(), "https://s3.example.org:8443/"+server.Bucket+"/p/k?") {
+		t.Errorf("the link is not to the public endpoint, error %v", err)
+	}
+}
+
 func mustPut(t *testing.T, s *Store, key string, data []byte) storage.Object {
 	t.Helper()
 	o, err := s.Put(t.Context(), key, bytes.NewReader(data), int64(len(data)))
