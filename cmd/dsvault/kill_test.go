@@ -264,8 +264,10 @@ func TestKilledServer(t *testing.T) {
 		steps += s.load(workers, wires, 1+random.Int64N(600), hostage)
 		s.start()
 		s.swept()
-		await(t, "no read is open", func() bool { return s.count("SELECT count(*) FROM open_reads") == 0 })
+		closed := func() bool { return s.count("SELECT count(*) FROM open_reads") == 0 }
+		await(t, "no read is open", closed)
 		s.checkPromises(workers, round == rounds-1, random)
+		await(t, "the end of the last read that was checked", closed)
 		if unknown := s.checkReads(wires); unknown <= round {
 			t.Errorf("%d reads ended as unknown after %d kills, each in the middle of one", unknown, round+1)
 		}

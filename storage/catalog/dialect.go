@@ -23,6 +23,16 @@ type dialect struct {
 	Int, Text, Blob string
 	NoBytes         string // the literal of an empty blob
 	End             string // after a table's closing parenthesis
+	EndKeyed        string // the same, if the table is hardly more than its primary key
+}
+
+// Uncompressed gives the statement that keeps a blob's column from being
+// compressed, where the engine would: sealed bytes and hashes do not shrink.
+func (d *dialect) Uncompressed(table, column string) string {
+	if d.goose != goose.DialectPostgres {
+		return ""
+	}
+	return "ALTER TABLE " + table + " ALTER COLUMN " + column + " SET STORAGE EXTERNAL;"
 }
 
 var sqliteDialect = dialect{
@@ -33,8 +43,9 @@ var sqliteDialect = dialect{
 	beginRead:  "BEGIN",
 	unnumbered: true,
 	Int:        "INTEGER", Text: "TEXT", Blob: "BLOB",
-	NoBytes: "x''",
-	End:     " STRICT",
+	NoBytes:  "x''",
+	End:      " STRICT",
+	EndKeyed: " STRICT, WITHOUT ROWID",
 }
 
 var postgresDialect = dialect{

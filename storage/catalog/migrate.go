@@ -23,6 +23,11 @@ import (
 //go:embed migrations/*.sql
 var migrationFiles embed.FS
 
+// moves are what a migration does beyond its SQL, in the same transaction.
+var moves = map[int64]func(context.Context, *sql.Tx, *dialect) error{
+	9: moveLeaves,
+}
+
 // migrations renders every migration for d.
 func migrations(d *dialect) ([]*goose.Migration, error) {
 	names, err := fs.Glob(migrationFiles, "migrations/*.sql")
@@ -47,6 +52,9 @@ func migrations(d *dialect) ([]*goose.Migration, error) {
 		list = append(list, goose.NewGoMigration(version, &goose.GoFunc{
 			RunTx: func(ctx context.Context, tx *sql.Tx) error {
 				_, err := tx.ExecContext(ctx, script.String())
+				if move := moves[version]; err == nil && move != nil {
+					err = move(ctx, tx, d)
+				}
 				return err
 			},
 		}, nil))

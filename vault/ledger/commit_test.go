@@ -31,7 +31,7 @@ func (v *vault) commits(t *testing.T) int {
 		shm := must[[]byte](t)(os.ReadFile(path + "-shm"))
 		return int(binary.NativeEndian.Uint32(shm[8:]))
 	}
-	return v.query(t, "SELECT count(DISTINCT xmin::text) FROM leaves")
+	return v.query(t, "SELECT count(DISTINCT xmin::text) FROM leaf_batches")
 }
 
 // query asks PostgreSQL for a number.

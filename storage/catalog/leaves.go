@@ -1,0 +1,300 @@
+package catalog
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"slices"
+
+	"dsvault/storage"
+	"dsvault/vault/dataset"
+	"dsvault/vault/fault"
+)
+
+// appendSQL adds a batch, unless the log has a leaf at its first index or
+// behind it.
+const appendSQL = "INSERT INTO leaf_batches (first, count, time, leaves, details)" +
+	" SELECT CAST($1 AS bigint), CAST($2 AS bigint), CAST($3 AS bigint), $4, $5" +
+	" WHERE COALESCE((SELECT first + count FROM leaf_batches ORDER BY first DESC LIMIT 1), 0) <= CAST($1 AS bigint)"
+
+type slotPosting struct{ slot, first uint64 }
+
+var leafSlots = table[slotPosting]{
+	name: "leaf_slots", columns: "slot, first",
+	values: func(p *slotPosting) []any { return []any{int64(p.slot), int64(p.first)} },
+}
+
+type personPosting struct {
+	who   dataset.PrincipalID
+	first uint64
+}
+
+var leafPeople = table[personPosting]{
+	name: "leaf_people", columns: "principal, first",
+	values: func(p *personPosting) []any { return []any{p.who[:], int64(p.first)} },
+}
+
+// AppendLeaves adds leaves behind those that are there, with the details of
+// those that have some. An index that is not behind the last is
+// storage.ErrExists.
+func (tx *Tx) AppendLeaves(ctx context.Context, list []storage.Leaf) error {
+	const op = "catalog.AppendLeaves"
+	for len(list) > 0 {
+		var b leafBatch
+		b, list = packBatch(list)
+		n, err := tx.exec(ctx, op, appendSQL, int64(b.first), int64(b.count), b.time, b.leaves, b.details)
+		if err == nil && n == 0 {
+			err = fmt.Errorf("%s: the log has leaf %d already: %w", op, b.first, storage.ErrExists)
+			tx.failed, tx.mendable = err, true
+		}
+		if err != nil {
+			return err
+		}
+		slots := make([]slotPosting, len(b.slots))
+		for i, slot := range b.slots {
+			slots[i] = slotPosting{slot, b.first}
+		}
+		if err := leafSlots.insert(ctx, tx, op, "", slots...); err != nil {
+			return err
+		}
+		people := make([]personPosting, len(b.people))
+		for i, who := range b.people {
+			people[i] = personPosting{who, b.first}
+		}
+		if err := leafPeople.insert(ctx, tx, op, "", people...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// errEnough ends the reading of rows when nothing more is wanted.
+var errEnough = errors.New("enough")
+
+// eachBatch streams the batches that have leaves from (included) to (not
+// included; 0: the end) and that w selects, in order. columns are leaves, or
+// leaves and details.
+func (tx *Tx) eachBatch(ctx context.Context, op, columns string, from, to uint64, w filter, f func(*leafBatch) error) error {
+	w.and("first >= COALESCE((SELECT MAX(first) FROM leaf_batches WHERE first <= " + w.arg(int64(from)) + "), 0)")
+	if to > 0 {
+		w.and("first < " + w.arg(int64(to)))
+	}
+	query := "SELECT first, count, " + columns + " FROM leaf_batches " + w.where() + "ORDER BY first"
+	err := tx.each(ctx, op, false, query, w.args, func(rows *sql.Rows) error {
+		var b leafBatch
+		if err := scan(rows, op, &b.first, &b.count, raw{&b.leaves}, raw{&b.details}); err != nil {
+			return err
+		}
+		return f(&b)
+	})
+	if errors.Is(err, errEnough) {
+		return nil
+	}
+	return err
+}
+
+// Leaves streams the leaves that q selects, in the order of their index, with
+// their details. The transaction cannot be used inside f.
+func (tx *Tx) Leaves(ctx context.Context, q storage.LeafQuery, f func(storage.Leaf) error) error {
+	const op = "catalog.Leaves"
+	if len(q.Kinds) > 100 {
+		return fault.New(fault.TooLarge, op, "more than 100 kinds of leaves")
+	}
+	var w filter
+	if q.SinceUS > 0 { // the log's time never goes back
+		w.and("time >= " + w.arg(q.SinceUS))
+	}
+	slots, err := tx.slotsUnder(ctx, op, q.Under)
+	if err != nil {
+		return err
+	}
+	if slots != nil {
+		sub := filter{args: w.args}
+		sub.under(q.Under)
+		w.args = sub.args
+		w.and("first IN (SELECT first FROM leaf_slots WHERE slot IN (SELECT slot FROM scopes " + sub.where() + "))")
+	}
+	if !q.Principal.IsZero() {
+		w.and("first IN (SELECT first FROM leaf_people WHERE principal = " + w.arg(q.Principal[:]) + ")")
+	}
+	found := 0
+	return tx.eachBatch(ctx, op, "leaves, details", q.From, q.To, w, func(b *leafBatch) error {
+		type personal struct {
+			who    dataset.PrincipalID
+			sealed []byte
+		}
+		details := make([]personal, b.count)
+		err := b.eachDetail(func(position int, who dataset.PrincipalID, sealed []byte) {
+			details[position] = personal{who, sealed}
+		})
+		if err != nil {
+			return err
+		}
+		return b.eachLeaf(func(l *storage.Leaf) error {
+			d := &details[l.Index-b.first]
+			switch {
+			case q.To > 0 && l.Index >= q.To:
+				return errEnough
+			case l.Index < q.From, l.Time < q.SinceUS,
+				slots != nil && !slots[l.Slot],
+				!q.Principal.IsZero() && d.who != q.Principal,
+				len(q.Kinds) > 0 && !slices.Contains(q.Kinds, l.Kind):
+				return nil
+			}
+			leaf := *l
+			leaf.Data = bytes.Clone(l.Data) // a few leaves should not keep the whole batch in memory
+			leaf.Principal, leaf.Details = d.who, bytes.Clone(d.sealed)
+			if len(leaf.Data) == 0 {
+				leaf.Data = nil
+			}
+			if err := f(leaf); err != nil {
+				return err
+			}
+			if found++; found == q.Limit {
+				return errEnough
+			}
+			return nil
+		})
+	})
+}
+
+// slotsUnder gives the slots of a scope and of those below it; nil for all.
+func (tx *Tx) slotsUnder(ctx context.Context, op string, scope dataset.Scope) (map[uint64]bool, error) {
+	var w filter
+	w.under(scope)
+	if len(w.conditions) == 0 {
+		return nil, nil
+	}
+	slots := map[uint64]bool{}
+	return slots, tx.each(ctx, op, false, "SELECT slot FROM scopes "+w.where(), w.args, func(rows *sql.Rows) error {
+		var slot uint64
+		if err := scan(rows, op, &slot); err != nil {
+			return err
+		}
+		slots[slot] = true
+		return nil
+	})
+}
+
+// LeafData streams index, slot and bytes of the leaves from (included) to
+// (excluded), in order. data is the caller's to keep. The transaction cannot
+// be used inside f.
+func (tx *Tx) LeafData(ctx context.Context, from, to uint64, f func(index, slot uint64, data []byte) error) error {
+	if from >= to {
+		return nil
+	}
+	return tx.eachBatch(ctx, "catalog.LeafData", "leaves, NULL", from, to, filter{}, func(b *leafBatch) error {
+		return b.eachLeaf(func(l *storage.Leaf) error {
+			switch {
+			case l.Index < from:
+				return nil
+			case l.Index >= to:
+				return errEnough
+			}
+			return f(l.Index, l.Slot, l.Data)
+		})
+	})
+}
+
+// DropDetails removes one person's details from at most so many batches of
+// leaves, the oldest first, and reports whether there are more. The leaves
+// stay as they are.
+func (tx *Tx) DropDetails(ctx context.Context, who dataset.PrincipalID, batches int) (more bool, err error) {
+	const op = "catalog.DropDetails"
+	if err := tx.usable(op, true); err != nil {
+		return false, err
+	}
+	var list []leafBatch
+	err = tx.each(ctx, op, false, "SELECT first, count, details FROM leaf_batches"+
+		" WHERE first IN (SELECT first FROM leaf_people WHERE principal = $1 ORDER BY first LIMIT $2) ORDER BY first",
+		[]any{who[:], int64(batches) + 1}, func(rows *sql.Rows) error {
+			var b leafBatch
+			if err := scan(rows, op, &b.first, &b.count, raw{&b.details}); err != nil {
+				return err
+			}
+			list = append(list, b)
+			return nil
+		})
+	if err != nil {
+		return false, err
+	}
+	if more = len(list) > batches; more {
+		list = list[:batches]
+	}
+	for _, b := range list {
+		kept := make([]byte, 0, len(b.details))
+		err := b.eachDetail(func(position int, of dataset.PrincipalID, sealed []byte) {
+			if of != who {
+				kept = appendDetails(kept, position, of, sealed)
+			}
+		})
+		if err != nil {
+			return false, err
+		}
+		if err := tx.change(ctx, op, "UPDATE leaf_batches SET details = $1 WHERE first = $2", kept, int64(b.first)); err != nil {
+			return false, err
+		}
+		err = tx.change(ctx, op, "DELETE FROM leaf_people WHERE principal = $1 AND first = $2", who[:], int64(b.first))
+		if err != nil {
+			return false, err
+		}
+	}
+	return more, nil
+}
+
+// moveLeaves packs the leaves that were kept one in a row.
+func moveLeaves(ctx context.Context, tx *sql.Tx, d *dialect) error {
+	for from := int64(0); ; {
+		list, err := oldLeaves(ctx, tx, from)
+		if err != nil {
+			return err
+		}
+		if len(list) == 0 {
+			_, err := tx.ExecContext(ctx, "DROP TABLE details; DROP TABLE leaves")
+			return err
+		}
+		from = int64(list[len(list)-1].Index) + 1
+		for len(list) > 0 {
+			var b leafBatch
+			b, list = packBatch(list)
+			if _, err := tx.ExecContext(ctx, appendSQL, int64(b.first), int64(b.count), b.time, b.leaves, b.details); err != nil {
+				return err
+			}
+			for _, slot := range b.slots {
+				if _, err := tx.ExecContext(ctx, leafSlots.insertSQL(d, 1), int64(slot), int64(b.first)); err != nil {
+					return err
+				}
+			}
+			for _, who := range b.people {
+				if _, err := tx.ExecContext(ctx, leafPeople.insertSQL(d, 1), who[:], int64(b.first)); err != nil {
+					return err
+				}
+			}
+		}
+	}
+}
+
+// oldLeaves reads as many leaves as a batch takes from the tables before
+// leaf_batches.
+func oldLeaves(ctx context.Context, tx *sql.Tx, from int64) ([]storage.Leaf, error) {
+	rows, err := tx.QueryContext(ctx, "SELECT l.idx, l.slot, l.kind, l.decision, l.time, l.data, d.principal, d.sealed"+
+		" FROM leaves l LEFT JOIN details d ON d.idx = l.idx WHERE l.idx >= $1 ORDER BY l.idx LIMIT $2", from, maxBatchLeaves)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var list []storage.Leaf
+	for rows.Next() {
+		var l storage.Leaf
+		var principal []byte
+		err := scan(rows, "catalog.Open", &l.Index, &l.Slot, &l.Kind, &l.Decision, &l.Time, raw{&l.Data}, &principal, raw{&l.Details})
+		if err != nil {
+			return nil, err
+		}
+		copy(l.Principal[:], principal)
+		list = append(list, l)
+	}
+	return list, rows.Err()
+}
