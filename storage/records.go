@@ -36,6 +36,20 @@ type Leaf struct {
 	Details   []byte              // sealed under that person's key; kept in a side table, nil: none
 }
 
+// Tile is a full tile of the log's tree: 256 hashes at 8*Level above the leaves.
+type Tile struct {
+	Level  int
+	N      uint64     // number within the level
+	Root   [32]byte   // of the tree over Hashes
+	Hashes [][32]byte // 256
+}
+
+// Checkpoint is a signed checkpoint of the log, as a note.
+type Checkpoint struct {
+	Size uint64 // leaves
+	Note []byte
+}
+
 // Chain is the end of one slot's chain of leaves.
 type Chain struct {
 	Slot      uint64

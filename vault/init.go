@@ -16,6 +16,7 @@ import (
 	"dsvault/vault/identity"
 	"dsvault/vault/keys"
 	"dsvault/vault/ledger"
+	"dsvault/vault/notary"
 )
 
 // InitConfig is what Init needs. Every field is required.
@@ -95,6 +96,8 @@ func Init(ctx context.Context, cfg InitConfig) (identity.Secret, error) {
 			Kind: storage.AccessToken, CreatedAt: tx.Now,
 		})
 	}
-	_, err = led.Record(ctx, in)
-	return token, err
+	if _, err = led.Record(ctx, in); err != nil {
+		return token, err
+	}
+	return token, notary.InitState(logState(cfg.Keys, ""), cfg.Keys.Signer().Name(), logKeys(cfg.Keys)[0])
 }

@@ -153,8 +153,8 @@ func (r *reader) object(leaf audit.Leaf) (string, error) {
 	}
 }
 
-// LogHead gives a signed checkpoint of the log as it is now, and the slots
-// below a scope, which the caller may see whole.
+// LogHead gives the notary's checkpoint, which covers the log as it is now, and
+// the slots below a scope, which the caller may see whole.
 func (v *Vault) LogHead(ctx context.Context, c identity.Caller, under dataset.Scope) (wire.LogHead, error) {
 	var out wire.LogHead
 	t, err := v.target(ctx, under)
@@ -169,27 +169,33 @@ func (v *Vault) LogHead(ctx context.Context, c identity.Caller, under dataset.Sc
 		return out, err
 	}
 	out.All = t.scope == dataset.Root
+	cp, err := v.signedHead(ctx)
+	if err != nil {
+		return out, err
+	}
+	out.Checkpoint = cp.Note
 	err = v.db.View(ctx, func(tx *catalog.Tx) (err error) {
-		head, err := tx.Head(ctx)
-		if err != nil {
-			return err
-		}
-		tree, err := audit.NewTree(head.Size, head.Frontier)
-		if err != nil {
-			return fault.Wrap(fault.Corrupt, "vault.LogHead", "the log's head is damaged", err)
-		}
-		if out.Checkpoint, err = audit.SignCheckpoint(v.origin, head.Size, tree.Root(), v.keys.Signer()); err != nil {
-			return fault.Wrap(fault.Internal, "vault.LogHead", "cannot sign a checkpoint", err)
-		}
-		out.Slots, err = chainEnds(ctx, tx, t.scope)
+		out.Slots, err = chainEnds(ctx, tx, t.scope, cp.Size)
 		return err
 	})
 	return out, err
 }
 
-// chainEnds says how many records each slot below a scope has, so that the
-// reader notices if the last ones are missing.
-func chainEnds(ctx context.Context, tx *catalog.Tx, under dataset.Scope) ([]wire.Slot, error) {
+// chainEnds says how many of the first size records each slot below a scope
+// has, so that the reader notices if the last ones are missing.
+func chainEnds(ctx context.Context, tx *catalog.Tx, under dataset.Scope, size uint64) ([]wire.Slot, error) {
+	head, err := tx.Head(ctx)
+	if err != nil {
+		return nil, err
+	}
+	later := map[uint64]uint64{} // records of each slot behind the first size
+	err = tx.LeafData(ctx, size, head.Size, func(_, slot uint64, _ []byte) error {
+		later[slot]++
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
 	var out []wire.Slot
 	for after := ""; ; {
 		rows, err := tx.ScopesUnder(ctx, under, after, wire.MaxPage)
@@ -206,7 +212,9 @@ func chainEnds(ctx context.Context, tx *catalog.Tx, under dataset.Scope) ([]wire
 			return nil, err
 		}
 		for _, slot := range slots {
-			out = append(out, wire.Slot{Slot: slot, Records: chains[slot].Seq})
+			if n := chains[slot].Seq - later[slot]; n > 0 || later[slot] == 0 {
+				out = append(out, wire.Slot{Slot: slot, Records: n})
+			}
 		}
 		if len(rows) < wire.MaxPage {
 			return out, nil

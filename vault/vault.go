@@ -22,9 +22,11 @@ import (
 	"dsvault/vault/identity"
 	"dsvault/vault/keys"
 	"dsvault/vault/ledger"
+	"dsvault/vault/notary"
 )
 
-// Config is what a Vault is made of. Every field is required, but for Exclusive.
+// Config is what a Vault is made of. Every field is required, but for Exclusive
+// and LogState.
 type Config struct {
 	Catalog *catalog.DB
 	Objects storage.Objects
@@ -37,7 +39,14 @@ type Config struct {
 	// Exclusive says that no other process serves this catalog, so that
 	// whatever a former process left unfinished can be swept at once.
 	Exclusive bool
+
+	// LogState is the file that keeps the last checkpoint that this node has
+	// signed; LogStateFile in the key folder if it is empty.
+	LogState string
 }
+
+// LogStateFile is the name, in the key folder, of what Config.LogState names.
+const LogStateFile = "log.checkpoint"
 
 // Vault is a running vault. It is safe for concurrent use; Close ends it.
 type Vault struct {
@@ -46,11 +55,14 @@ type Vault struct {
 	keys    *keys.Ring
 	world   *rbac.World
 	ledger  *ledger.Ledger
+	notary  *notary.Notary
 	log     *slog.Logger
 	now     func() time.Time
 	random  io.Reader
 	origin  string
 	started time.Time
+	node    string // this process, among those that serve the catalog
+	alone   bool   // there is no other
 
 	places  sync.Map // dataset.Scope -> storage.ScopeRow; scopes are permanent
 	streams streams
@@ -72,6 +84,7 @@ func Open(ctx context.Context, cfg Config) (*Vault, error) {
 	v := &Vault{
 		db: cfg.Catalog, objects: cfg.Objects, keys: cfg.Keys, world: rbac.NewWorld(cfg.Policy),
 		log: cfg.Logger, now: cfg.Now, random: cfg.Random, started: cfg.Now(),
+		node: dataset.NewID[dataset.RequestID](cfg.Random).String(), alone: cfg.Exclusive,
 	}
 	err := v.db.View(ctx, func(tx *catalog.Tx) error {
 		origin, err := tx.Meta(ctx, metaOrigin)
@@ -86,6 +99,10 @@ func Open(ctx context.Context, cfg Config) (*Vault, error) {
 	case v.origin != v.keys.Signer().Name():
 		return nil, fault.New(fault.Conflict, op, "the key folder belongs to another vault").
 			WithHint("use the keys folder and the catalog of one vault, or restore both from one backup")
+	}
+	// First of all, and before anything is written: is this the log that was signed?
+	if err := v.openNotary(ctx, cfg); err != nil {
+		return nil, err
 	}
 	if err := v.claimStore(ctx); err != nil {
 		return nil, err
@@ -106,6 +123,7 @@ func Open(ctx context.Context, cfg Config) (*Vault, error) {
 	}
 	running, stop := context.WithCancel(context.Background())
 	v.stop = stop
+	v.workers.Go(func() { v.notary.Run(running) })
 	v.workers.Go(func() { v.watchStreams(running) })
 	v.workers.Go(func() { v.sweepForever(running, cfg.Exclusive) })
 	return v, nil
@@ -172,8 +190,12 @@ func (v *Vault) recordPolicy(ctx context.Context, kind audit.Kind, p *rbac.Polic
 	return err
 }
 
-// Ready reports whether the catalog and the object store answer.
+// Ready reports whether the log is sound and the catalog and the object store
+// answer.
 func (v *Vault) Ready(ctx context.Context) error {
+	if err := v.notary.Halted(); err != nil {
+		return err
+	}
 	if err := v.db.Ping(ctx); err != nil {
 		return err
 	}
@@ -187,6 +209,9 @@ func (v *Vault) Ready(ctx context.Context) error {
 // Authenticate turns a bearer token into a caller. An invitation is good for
 // nothing but Login, which passes allowInvite.
 func (v *Vault) Authenticate(ctx context.Context, bearer string, allowInvite bool, actor ledger.Actor) (identity.Caller, error) {
+	if err := v.notary.Halted(); err != nil { // nothing is served from a catalog that was rolled back
+		return identity.Caller{}, err
+	}
 	token, err := identity.ParseSecret(bearer)
 	if err != nil {
 		return identity.Caller{}, err

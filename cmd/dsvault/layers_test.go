@@ -50,7 +50,8 @@ var layers = map[string]struct {
 	"vault/ledger":   {3, nil},
 	"vault/identity": {3, []string{"vault/ledger"}},
 
-	"vault/keys": {4, nil},
+	"vault/keys":   {4, nil},
+	"vault/notary": {4, nil},
 
 	"vault":        {5, nil},
 	"vault/client": {5, nil},

@@ -16,6 +16,7 @@ import (
 // children run in a process of their own, to be killed.
 var children = map[string]func(){
 	"write": childWrites,
+	"hold":  childHolds,
 }
 
 // childWrites commits one leaf after another and prints its index after each

@@ -18,6 +18,7 @@ type dialect struct {
 	beginRead  string // begins a read-only snapshot
 	lockRow    string // appended to a SELECT whose row is to be locked
 	unnumbered bool   // reads ? too, and binds it faster: used for bulk inserts
+	now        string // the database's own clock, Unix microseconds
 
 	// Words of the schema.
 	Int, Text, Blob string
@@ -42,6 +43,7 @@ var sqliteDialect = dialect{
 	beginWrite: "BEGIN IMMEDIATE",
 	beginRead:  "BEGIN",
 	unnumbered: true,
+	now:        "CAST(unixepoch('subsec') * 1000000 AS INTEGER)",
 	Int:        "INTEGER", Text: "TEXT", Blob: "BLOB",
 	NoBytes:  "x''",
 	End:      " STRICT",
@@ -54,6 +56,7 @@ var postgresDialect = dialect{
 	beginWrite: "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
 	beginRead:  "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
 	lockRow:    " FOR UPDATE",
+	now:        "CAST(extract(epoch from clock_timestamp()) * 1000000 AS bigint)",
 	Int:        "bigint", Text: `text COLLATE "C"`, Blob: "bytea",
 	NoBytes: "''",
 }

@@ -25,9 +25,10 @@ type Checkpoint struct {
 	Root   Hash
 }
 
-// SignCheckpoint writes a C2SP tlog-checkpoint: a signed note of origin, size
-// and root. The origin is 1 to 255 bytes of UTF-8 without control characters.
-func SignCheckpoint(origin string, size uint64, root Hash, signer note.Signer) ([]byte, error) {
+// SignCheckpoint writes a C2SP tlog-checkpoint: a note of origin, size and root
+// with a signature of each signer. The origin is 1 to 255 bytes of UTF-8
+// without control characters.
+func SignCheckpoint(origin string, size uint64, root Hash, signers ...note.Signer) ([]byte, error) {
 	if !isOrigin(origin) {
 		return nil, errors.New("audit: the log's origin must be 1 to 255 bytes of text on one line")
 	}
@@ -35,7 +36,7 @@ func SignCheckpoint(origin string, size uint64, root Hash, signer note.Signer) (
 		return nil, fmt.Errorf("audit: a log of %d leaves is too large", size)
 	}
 	text := log.Checkpoint{Origin: origin, Size: size, Hash: root[:]}.Marshal()
-	data, err := note.Sign(&note.Note{Text: string(text)}, signer)
+	data, err := note.Sign(&note.Note{Text: string(text)}, signers...)
 	if err != nil {
 		return nil, fmt.Errorf("audit: cannot sign the checkpoint: %w", err)
 	}

@@ -89,4 +89,7 @@
 //	read-end-twice  no read ends twice
 //	details         personal details, where they are shown, are those committed to
 //	size, root      the leaves are those of the checkpoint
+//
+// Proofs are those of RFC 6962: CheckInclusion checks that a leaf is in the log
+// of a checkpoint, CheckConsistency that one log begins with another.
 package audit

@@ -20,6 +20,9 @@ const (
 	CheckCheckpoint   = "checkpoint-format"    // not a checkpoint
 	CheckOrigin       = "checkpoint-origin"    // the checkpoint of another log
 	CheckSignature    = "checkpoint-signature" // not signed by the log's key
+
+	CheckInclusionProof   = "inclusion"   // a proof does not show the leaf in the tree
+	CheckConsistencyProof = "consistency" // a proof does not show that one tree begins with another
 )
 
 // VerifyError says which check failed, on which leaf, and what is wrong.

@@ -63,6 +63,7 @@ func (Passphrase) MarshalText() ([]byte, error) { return []byte("[redacted]"), n
 
 // Ring is the opened key folder. It is safe for concurrent use.
 type Ring struct {
+	dir      string
 	epoch    uint32 // the newest, which new keys are sealed to
 	epochs   map[uint32]*seal.Identity
 	signer   note.Signer
@@ -173,7 +174,7 @@ func Open(dir string, pass Passphrase, db *catalog.DB, random io.Reader) (*Ring,
 	if err != nil {
 		return nil, err
 	}
-	r := &Ring{epochs: map[uint32]*seal.Identity{}, db: db, random: random,
+	r := &Ring{dir: dir, epochs: map[uint32]*seal.Identity{}, db: db, random: random,
 		datasets: newCache[dataset.DatasetID, *seal.Identity](4096), people: newCache[dataset.PrincipalID, personKey](1 << 16)}
 	if err := r.openEpochs(dir, root); err != nil {
 		return nil, err
@@ -335,7 +336,10 @@ func verifierFor(skey string) (string, error) {
 	return noteVerifier(parts[2], parts[4])
 }
 
-// Signer signs checkpoints of the log.
+// Dir is the key folder.
+func (r *Ring) Dir() string { return r.dir }
+
+// Signer is the log's private key, for package notary and nobody else.
 func (r *Ring) Signer() note.Signer { return r.signer }
 
 // Verifier is the log's public key, as a note verifier key.

@@ -1,0 +1,52 @@
+package vault
+
+import (
+	"context"
+	"path/filepath"
+
+	"dsvault/storage"
+	"dsvault/storage/catalog"
+	"dsvault/vault/keys"
+	"dsvault/vault/notary"
+)
+
+// openNotary compares the catalog with what was signed of its log.
+func (v *Vault) openNotary(ctx context.Context, cfg Config) (err error) {
+	v.notary, err = notary.Open(ctx, notary.Config{
+		Catalog: v.db, Origin: v.origin, Keys: logKeys(v.keys), State: logState(v.keys, cfg.LogState), Logger: v.log,
+		Elect: func(ctx context.Context, f func(context.Context)) { v.elected(ctx, "notary", f) },
+	})
+	return err
+}
+
+func logKeys(ring *keys.Ring) []notary.Key {
+	return []notary.Key{{Signer: ring.Signer(), Verifier: ring.Verifier()}}
+}
+
+func logState(ring *keys.Ring, named string) string {
+	if named != "" {
+		return named
+	}
+	return filepath.Join(ring.Dir(), LogStateFile)
+}
+
+// elected runs f on one node at a time, this one if it is elected to what name
+// says, until ctx ends. The context of f ends when another node may take over,
+// some seconds after this one lost the database. f may return early, and is run
+// again a little later.
+func (v *Vault) elected(ctx context.Context, name string, f func(context.Context)) {
+	v.db.Hold(ctx, catalog.Lease{Name: name, Holder: v.node, Alone: v.alone, Logger: v.log}, f)
+}
+
+// signedHead gives a signed checkpoint that covers the log as it is now.
+func (v *Vault) signedHead(ctx context.Context) (storage.Checkpoint, error) {
+	var head storage.Head
+	err := v.db.View(ctx, func(tx *catalog.Tx) (err error) {
+		head, err = tx.Head(ctx)
+		return err
+	})
+	if err != nil {
+		return storage.Checkpoint{}, err
+	}
+	return v.notary.Await(ctx, head.Size)
+}
