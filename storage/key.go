@@ -31,3 +31,6 @@ func KeyPrefix(prefix string) bool {
 		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("._/-", r))
 	}) < 0
 }
+
+// IndexKey is the key of the index of the shard whose object has this key.
+func IndexKey(key string) string { return strings.TrimSuffix(key, ".age") + ".index.age" }

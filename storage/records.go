@@ -101,8 +101,10 @@ type Dataset struct {
 	State     dataset.State
 	Recipient string   // age recipient that its shards are sealed to
 	Salt      [32]byte // keys the fingerprints of its shards
-	Complete  bool     // every shard has arrived; nothing is added after that
-	Shards    int      // how many there are to be, known once Complete
+	Complete  bool     // it has a version
+	Version   int      // the newest one; 0: none yet
+	Shards    int      // how many that one has
+	Push      int      // pushes begun; only the last one goes on
 	Revision  uint64
 	CreatedAt time.Time
 	CreatedBy dataset.PrincipalID
@@ -114,7 +116,28 @@ type WrappedKey struct {
 	Sealed []byte
 }
 
-// Shard is one committed shard: the winner among its attempts.
+// Version is one completed state of a dataset. It never changes.
+type Version struct {
+	Dataset     dataset.DatasetID
+	Version     int // 1, 2, …
+	Shards      dataset.ShardList
+	PlainSize   int64 // bytes of all of them
+	SealedSize  int64
+	CompletedAt time.Time
+	CompletedBy dataset.PrincipalID
+}
+
+// Index is the object that lists the members of a shard; its key is
+// IndexKey of the shard's.
+type Index struct {
+	ETag   string
+	Size   int64  // bytes of the object; 0: there is none
+	SHA256 []byte // of the object
+	Header []byte // the object's own age header; of a shard's only
+}
+
+// Shard is one committed shard: the winner among its attempts. Once a version
+// has it, it does not change.
 type Shard struct {
 	Dataset     dataset.DatasetID
 	Number      int
@@ -128,6 +151,9 @@ type Shard struct {
 	Nonce       [16]byte // of the payload; unique in the whole vault
 	Fingerprint [32]byte // of what was packed, keyed with the dataset's salt
 	Manifest    []byte   // dataset.Manifest as JSON, sealed to the dataset's recipient
+	Version     int      // the first version that has it; 0: none
+	Start       []byte   // keyed hash of the sample that it begins with; may be empty
+	Index       Index
 	CommittedAt time.Time
 	CommittedBy dataset.PrincipalID
 }
@@ -148,6 +174,9 @@ type Attempt struct {
 	ETag        string
 	SealedSize  int64
 	SHA256      [32]byte
+	Push        int    // to which it belongs
+	Start       []byte // as announced
+	Index       Index  // its Size is 0 at first, then Claimed
 	StartedAt   time.Time
 	StartedBy   dataset.PrincipalID
 }

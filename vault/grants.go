@@ -189,7 +189,7 @@ func (v *Vault) allowed(q rbac.Query) bool {
 	return v.world.Decide(q).Allowed
 }
 
-// Assign gives shards of a complete dataset to a person.
+// Assign gives shards of a dataset to a person, of whichever version.
 func (v *Vault) Assign(ctx context.Context, c identity.Caller, req wire.Assignment) (wire.Assignment, error) {
 	t, err := v.target(ctx, req.Dataset)
 	if err != nil {
@@ -249,10 +249,12 @@ func checkAssignable(ctx context.Context, tx *ledger.Tx, a dataset.Assignment, p
 		return fault.New(fault.Invalid, op, "no shards named").WithHint("name them with --shards, for example 0-3,7")
 	case !d.Complete:
 		return fault.New(fault.Conflict, op, "the upload of this dataset is not complete").WithHint("finish it with `dsvault push` first")
-	case a.Shards.Max() >= d.Shards:
-		return fault.New(fault.Invalid, op, "the dataset has no such shard").WithHint("`dsvault ls` shows how many it has; they count from 0")
 	}
-	return nil
+	_, have, _, _, err := tx.ShardSum(ctx, d.ID, a.Shards)
+	if err == nil && have != a.Shards.Len() {
+		err = fault.New(fault.Invalid, op, "the dataset has no such shard").WithHint("`dsvault ls " + a.Scope.String() + "` shows which it has")
+	}
+	return err
 }
 
 // shardSetField names the shards in a leaf. A set that is too long to fit ends

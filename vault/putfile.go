@@ -2,12 +2,15 @@ package vault
 
 import (
 	"context"
+	"crypto/hmac"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"hash"
 	"io"
 
 	"dsvault/storage"
+	"dsvault/storage/catalog"
 	"dsvault/vault/dataset"
 	"dsvault/vault/fault"
 	"dsvault/vault/identity"
@@ -16,8 +19,9 @@ import (
 )
 
 // PutFile takes a plain file, seals it while it streams, and makes it the one
-// shard of a dataset. Plaintext touches neither disk nor log. size -1 means
-// until the end of body.
+// shard of a dataset's next version. Plaintext touches neither disk nor log.
+// size -1 means until the end of body. The file of the newest version changes
+// nothing; that shows only when all of it has come.
 func (v *Vault) PutFile(ctx context.Context, c identity.Caller, scope dataset.Scope, name string, body io.Reader, size int64) (wire.Dataset, error) {
 	const op = "vault.PutFile"
 	if err := checkText("file name", name, 255); err != nil {
@@ -33,17 +37,20 @@ func (v *Vault) PutFile(ctx context.Context, c identity.Caller, scope dataset.Sc
 	if err != nil {
 		return wire.Dataset{}, err
 	}
-	if has, err := v.wireDataset(ctx, d, true); err != nil || has.Shards > 0 {
-		if err == nil {
-			err = fault.New(fault.Conflict, op, scope.String()+" has shards already").WithHint("put the file under a new dataset name")
-		}
+	number, newest, err := v.oneShard(ctx, d)
+	if err != nil {
 		return wire.Dataset{}, err
 	}
 	recipient, err := seal.ParseRecipient(d.Recipient)
 	if err != nil {
 		return wire.Dataset{}, err
 	}
-	a := v.newAttempt(d, 0, size, c)
+	push, err := v.BeginPush(ctx, c, scope)
+	if err != nil {
+		return wire.Dataset{}, err
+	}
+	a := v.newAttempt(d, number, size, c)
+	a.Push = push.Push
 	if err := v.addAttempt(ctx, a); err != nil {
 		return wire.Dataset{}, err
 	}
@@ -54,7 +61,12 @@ func (v *Vault) PutFile(ctx context.Context, c identity.Caller, scope dataset.Sc
 	if err != nil {
 		return wire.Dataset{}, err
 	}
-	m := dataset.Manifest{Version: dataset.ManifestVersion, Packing: dataset.PackFile, Name: name, Size: a.PlainSize, SHA256: plain, Mode: 0o644, ModTime: v.now().UnixNano()}
+	if a.Fingerprint = fingerprintFile(d.Salt, name, a.PlainSize, plain); a.Fingerprint == newest {
+		v.giveUp(ctx, a)
+		return v.wireDataset(ctx, d, true)
+	}
+	m := dataset.Manifest{Version: dataset.ManifestVersion, Number: number, Packing: dataset.PackFile, Name: name,
+		Size: a.PlainSize, SHA256: plain, Mode: 0o644, ModTime: v.now().UnixNano()}
 	data, err := m.Encode()
 	if err != nil {
 		return wire.Dataset{}, err
@@ -66,7 +78,45 @@ func (v *Vault) PutFile(ctx context.Context, c identity.Caller, scope dataset.Sc
 	if _, err := v.commitShard(ctx, c, d, a, manifest); err != nil {
 		return wire.Dataset{}, err
 	}
-	return v.Complete(ctx, c, scope, wire.Complete{Shards: 1})
+	return v.Complete(ctx, c, scope, wire.Complete{Shards: dataset.ListOf([]int{number}), Push: push.Push})
+}
+
+// oneShard gives the number for the next shard of a dataset whose versions are
+// plain files, and the fingerprint of the newest. Any other dataset is a
+// Conflict.
+func (v *Vault) oneShard(ctx context.Context, d storage.Dataset) (number int, newest [32]byte, err error) {
+	err = v.db.View(ctx, func(tx *catalog.Tx) error {
+		count, highest, _, _, err := tx.ShardCount(ctx, d.ID)
+		if err != nil {
+			return err
+		}
+		if d.Shards > 1 || !d.Complete && count > 1 {
+			return fault.New(fault.Conflict, "vault.PutFile", d.Scope.String()+" has several shards").
+				WithHint("put the file under a new dataset name, or push the next version with dsvault")
+		}
+		if !d.Complete {
+			return nil // a shard without a version is left over, and is replaced
+		}
+		number = highest + 1
+		version, err := tx.Version(ctx, d.ID, d.Version)
+		if err != nil {
+			return missingRow("version", err)
+		}
+		s, err := tx.Shard(ctx, d.ID, version.Shards[0].First)
+		newest = s.Fingerprint
+		return missingRow("shard", err)
+	})
+	if err == nil && number >= dataset.MaxShards {
+		err = fault.New(fault.Conflict, "vault.PutFile", "the dataset has used up its shard numbers").WithHint("put the file under a new dataset name")
+	}
+	return number, newest, err
+}
+
+// fingerprintFile names a plain file's content.
+func fingerprintFile(salt [32]byte, name string, size int64, plain []byte) [32]byte {
+	mac := hmac.New(sha256.New, salt[:])
+	fmt.Fprintf(mac, "dsvault file\x00%d\x00%x\x00%s", size, plain, name)
+	return [32]byte(mac.Sum(nil))
 }
 
 // sealTo streams body through age into storage and completes the attempt. It

@@ -218,8 +218,8 @@ func (v *Vault) entry(ctx context.Context, tx *catalog.Tx, c identity.Caller, ro
 		if err != nil {
 			return e, missingRow("dataset", err)
 		}
-		e.State, e.Complete = d.State, d.Complete
-		if e.Shards, _, e.Size, _, err = tx.ShardCount(ctx, d.ID); err != nil {
+		e.State, e.Complete, e.Version = d.State, d.Complete, d.Version
+		if e.Shards, e.Size, _, err = sizeOf(ctx, tx, d); err != nil {
 			return e, err
 		}
 		mine, err := v.shardsOf(ctx, tx, c.Principal, row.Scope)

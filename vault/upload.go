@@ -56,8 +56,7 @@ func (v *Vault) dataset(ctx context.Context, scope dataset.Scope) (storage.Datas
 	return d, missingRow("dataset", err)
 }
 
-// uploadTo is uploadable for operations on a dataset that has to exist and to
-// be open for more shards.
+// uploadTo is uploadable for operations on a dataset that has to exist.
 func (v *Vault) uploadTo(ctx context.Context, c identity.Caller, scope dataset.Scope) (storage.Dataset, error) {
 	d, err := v.uploadable(ctx, c, scope)
 	if errors.Is(err, errNoDataset) {
@@ -67,15 +66,7 @@ func (v *Vault) uploadTo(ctx context.Context, c identity.Caller, scope dataset.S
 		}
 		return d, v.absent(ctx, t, v.intent(c, audit.KindUpload, t, rbac.Upload, rbac.Dataset))
 	}
-	if err == nil && d.Complete {
-		err = complete(scope)
-	}
 	return d, err
-}
-
-func complete(scope dataset.Scope) error {
-	return fault.New(fault.Conflict, "vault.upload", scope.String()+" is complete; nothing is added to it").
-		WithHint("push changed or further data under a new dataset name")
 }
 
 // Dataset describes a dataset to those who may read its record.
@@ -103,47 +94,47 @@ func (v *Vault) readable(ctx context.Context, c identity.Caller, scope dataset.S
 }
 
 func (v *Vault) wireDataset(ctx context.Context, d storage.Dataset, uploader bool) (wire.Dataset, error) {
-	out := wire.Dataset{ID: d.ID, Scope: d.Scope, State: d.State, Recipient: d.Recipient, Complete: d.Complete, Created: d.CreatedAt}
+	out := wire.Dataset{ID: d.ID, Scope: d.Scope, State: d.State, Recipient: d.Recipient,
+		Complete: d.Complete, Version: d.Version, Created: d.CreatedAt}
 	if uploader {
 		out.Salt = d.Salt[:]
 	}
 	err := v.db.View(ctx, func(tx *catalog.Tx) (err error) {
-		out.Shards, _, out.Size, out.Sealed, err = tx.ShardCount(ctx, d.ID)
+		out.Shards, out.Size, out.Sealed, err = sizeOf(ctx, tx, d)
 		return err
 	})
 	return out, err
+}
+
+// sizeOf sums up the dataset's newest version, or what has arrived of its first.
+func sizeOf(ctx context.Context, tx *catalog.Tx, d storage.Dataset) (shards int, plain, sealed int64, err error) {
+	if !d.Complete {
+		shards, _, plain, sealed, err = tx.ShardCount(ctx, d.ID)
+		return shards, plain, sealed, err
+	}
+	newest, err := tx.Version(ctx, d.ID, d.Version)
+	return d.Shards, newest.PlainSize, newest.SealedSize, missingRow("version", err)
 }
 
 // Shards lists a dataset's committed shards in order, from the one behind after
 // (-1: the first). Annotators do not list; their assignments name their shards.
 func (v *Vault) Shards(ctx context.Context, c identity.Caller, scope dataset.Scope, after, limit int) (wire.Page[wire.Shard], error) {
 	page := wire.Page[wire.Shard]{Items: []wire.Shard{}}
-	t, err := v.target(ctx, scope)
-	if err != nil {
-		return page, err
-	}
-	uploader := t.known && v.allowed(v.intent(c, audit.KindUpload, t, rbac.Upload, rbac.Dataset).Query)
-	var d storage.Dataset
-	if uploader {
-		d, err = v.uploadable(ctx, c, scope)
-	} else {
-		d, err = v.readable(ctx, c, scope)
-	}
+	d, uploader, all, err := v.listable(ctx, c, scope)
 	if err != nil {
 		return page, err
 	}
 	var mine dataset.ShardSet
-	annotator := !uploader && !v.mayListShards(c, t)
 	limit = clip(limit, wire.MaxPage)
 	err = v.db.View(ctx, func(tx *catalog.Tx) error {
-		if annotator {
+		if !all {
 			if mine, err = v.shardsOf(ctx, tx, c.Principal, scope); err != nil {
 				return err
 			}
 		}
 		rows, err := tx.Shards(ctx, d.ID, after, limit)
 		for _, s := range rows {
-			if !annotator || mine.Has(s.Number) {
+			if all || mine.Has(s.Number) {
 				page.Items = append(page.Items, wireShard(s, uploader))
 			}
 		}
@@ -165,8 +156,9 @@ func (v *Vault) mayListShards(c identity.Caller, t target) bool {
 
 func wireShard(s storage.Shard, uploader bool) wire.Shard {
 	w := wire.Shard{Number: s.Number, Size: s.PlainSize, Sealed: s.SealedSize, SHA256: s.SHA256[:], Committed: s.CommittedAt}
+	w.Version, w.Index = s.Version, s.Index.Size > 0
 	if uploader {
-		w.Fingerprint = s.Fingerprint[:]
+		w.Fingerprint, w.Start = s.Fingerprint[:], s.Start
 	}
 	return w
 }
@@ -182,12 +174,33 @@ func (v *Vault) StartUpload(ctx context.Context, c identity.Caller, ref dataset.
 	switch {
 	case len(req.Fingerprint) != 32:
 		return wire.Upload{}, fault.New(fault.Invalid, op, "the fingerprint has to be 32 bytes")
+	case len(req.Start) > 32:
+		return wire.Upload{}, fault.New(fault.Invalid, op, "the start has more than 32 bytes")
 	case req.Size < 0 || req.Size > maxPlain:
 		return wire.Upload{}, tooLarge(op)
 	}
 	a := v.newAttempt(d, ref.Number, req.Size, c)
 	copy(a.Fingerprint[:], req.Fingerprint)
+	a.Push, a.Start = req.Push, req.Start
+	err = v.db.View(ctx, func(tx *catalog.Tx) error { return checkOpen(ctx, tx.Shard, d, a) })
+	if err != nil {
+		return wire.Upload{}, err
+	}
 	return wire.Upload{Attempt: a.ID, Number: a.Number}, v.addAttempt(ctx, a)
+}
+
+// checkOpen refuses an upload that cannot become a shard any more.
+func checkOpen(ctx context.Context, shard func(context.Context, dataset.DatasetID, int) (storage.Shard, error),
+	d storage.Dataset, a storage.Attempt) error {
+	if a.Push != d.Push {
+		return superseded("vault.upload", d.Scope)
+	}
+	s, err := shard(ctx, d.ID, a.Number)
+	if err == nil && s.Version > 0 {
+		return fault.New(fault.Conflict, "vault.upload", fmt.Sprintf("shard %d is in version %d, and such a shard never changes", a.Number, s.Version)).
+			WithHint("send other data under a number that is free, for the next version")
+	}
+	return none(err)
 }
 
 func (v *Vault) newAttempt(d storage.Dataset, n int, size int64, c identity.Caller) storage.Attempt {
@@ -319,7 +332,7 @@ func (v *Vault) commitShard(ctx context.Context, c identity.Caller, d storage.Da
 	}
 	s := storage.Shard{
 		Dataset: d.ID, Number: a.Number, Attempt: a.ID, Key: a.Key, ETag: a.ETag, SealedSize: a.SealedSize, PlainSize: a.PlainSize,
-		SHA256: a.SHA256, Fingerprint: a.Fingerprint, Manifest: manifest, CommittedBy: c.Principal,
+		SHA256: a.SHA256, Fingerprint: a.Fingerprint, Manifest: manifest, Start: a.Start, CommittedBy: c.Principal,
 	}
 	if s.Header, s.Nonce, err = v.inspect(ctx, permit, a); err == nil {
 		err = v.inspectManifest(ctx, permit, a, manifest)
@@ -327,7 +340,7 @@ func (v *Vault) commitShard(ctx context.Context, c identity.Caller, d storage.Da
 	var old *storage.Attempt
 	if err == nil {
 		in.Kind, in.Access = audit.KindUploadEnd, nil
-		old, err = v.recordShard(ctx, in, &s)
+		old, err = v.recordShard(ctx, in, a, &s)
 	}
 	if fault.Is(err, fault.Invalid) || fault.Is(err, fault.Conflict) {
 		v.giveUp(ctx, a) // it will never be a shard
@@ -343,7 +356,7 @@ func (v *Vault) commitShard(ctx context.Context, c identity.Caller, d storage.Da
 
 // recordShard switches the catalog to the attempt, in one transaction with the
 // record of it. What the shard replaces is left to be cleared away.
-func (v *Vault) recordShard(ctx context.Context, in ledger.Intent, s *storage.Shard) (*storage.Attempt, error) {
+func (v *Vault) recordShard(ctx context.Context, in ledger.Intent, a storage.Attempt, s *storage.Shard) (*storage.Attempt, error) {
 	const op = "vault.recordShard"
 	var old *storage.Attempt
 	in.Apply = func(ctx context.Context, tx *ledger.Tx, _ *ledger.Intent) error {
@@ -351,8 +364,8 @@ func (v *Vault) recordShard(ctx context.Context, in ledger.Intent, s *storage.Sh
 		if err != nil {
 			return missingRow("dataset", err)
 		}
-		if d.Complete {
-			return complete(d.Scope)
+		if err := checkOpen(ctx, tx.Shard, d, a); err != nil {
+			return err
 		}
 		if err := tx.DropAttempt(ctx, s.Attempt); err != nil {
 			if errors.Is(err, storage.ErrNoRow) { // swept, or committed already
@@ -459,85 +472,4 @@ func lost(err error) error {
 
 func shardObject(id dataset.DatasetID, n int) audit.Object {
 	return audit.Object{Kind: audit.ObjectShard, ID: id, Number: uint32(n)}
-}
-
-// Complete closes a dataset for uploads, once shards 0 to Shards-1 are there.
-func (v *Vault) Complete(ctx context.Context, c identity.Caller, scope dataset.Scope, req wire.Complete) (wire.Dataset, error) {
-	const op = "vault.Complete"
-	d, err := v.uploadable(ctx, c, scope)
-	if errors.Is(err, errNoDataset) {
-		_, err = v.uploadTo(ctx, c, scope)
-	}
-	if err != nil {
-		return wire.Dataset{}, err
-	}
-	if d.Complete && d.Shards == req.Shards {
-		return v.wireDataset(ctx, d, true)
-	}
-	if req.Shards < 1 || req.Shards > dataset.MaxShards {
-		return wire.Dataset{}, fault.New(fault.Invalid, op, "a dataset has 1 to 1,000,000 shards")
-	}
-	t, err := v.target(ctx, scope)
-	if err != nil {
-		return wire.Dataset{}, err
-	}
-	var dropped []storage.Attempt
-	in := v.intent(c, audit.KindDatasetComplete, t, rbac.Upload, rbac.Dataset)
-	in.Fields = []audit.Field{audit.Uint64Field(audit.FieldCount, uint64(req.Shards))}
-	in.PolicyChange = true
-	in.Apply = func(ctx context.Context, tx *ledger.Tx, in *ledger.Intent) error {
-		now, err := tx.DatasetByID(ctx, d.ID)
-		if err != nil {
-			return missingRow("dataset", err)
-		}
-		if now.Complete {
-			return complete(scope)
-		}
-		if dropped, err = v.dropFrom(ctx, tx, c, in, d.ID, req.Shards); err != nil {
-			return err
-		}
-		count, _, _, _, err := tx.ShardCount(ctx, d.ID)
-		if err != nil {
-			return err
-		}
-		if count != req.Shards {
-			return fault.New(fault.Conflict, op, fmt.Sprintf("%d of %d shards have arrived", count, req.Shards)).
-				WithHint("push again; it sends only what is missing")
-		}
-		return tx.SetDatasetComplete(ctx, d.ID, req.Shards, tx.Revision)
-	}
-	if _, err := v.ledger.Record(ctx, in); err != nil {
-		return wire.Dataset{}, err
-	}
-	for _, a := range dropped {
-		v.clear(ctx, a)
-	}
-	d.Complete, d.Shards = true, req.Shards
-	return v.wireDataset(ctx, d, true)
-}
-
-// dropFrom drops the shards from number n on, which an earlier plan had and the
-// last one has not. Only the dataset's owner drops what others have uploaded.
-func (v *Vault) dropFrom(ctx context.Context, tx *ledger.Tx, c identity.Caller, in *ledger.Intent, id dataset.DatasetID, n int) ([]storage.Attempt, error) {
-	shards, err := tx.DropShardsFrom(ctx, id, n)
-	if err != nil || len(shards) == 0 {
-		return nil, err
-	}
-	owner := v.world.Decide(in.Query).Facts.Has(rbac.Owner)
-	var set dataset.ShardSet
-	var dropped []storage.Attempt
-	for _, s := range shards {
-		if !owner && s.CommittedBy != c.Principal {
-			return nil, fault.New(fault.Conflict, "vault.Complete", "the dataset has more shards than that, and others have uploaded them").
-				WithHint("push what it is made of, or ask the client to complete it")
-		}
-		set = set.Union(dataset.ShardSet{{First: s.Number, Last: s.Number}})
-		a := v.leftover(s)
-		if err := tx.AddAttempt(ctx, a); err != nil {
-			return nil, err
-		}
-		dropped = append(dropped, a)
-	}
-	in.Fields = append(in.Fields, shardSetField(set))
-	return dropped, nil
 }

@@ -99,8 +99,6 @@ func TestUploadRules(t *testing.T) {
 	w := newWorld(t)
 	w.setUp()
 	ctx := context.Background()
-	// Nothing is added to a complete dataset.
-	wantCode(t, w.upload("carol", "acme/signs/batch-1", 2, []byte("late")), fault.Conflict)
 	// Annotators and strangers do not upload; to strangers it does not exist.
 	wantCode(t, w.upload("stranger", "acme/signs/batch-9", 0, []byte("x")), fault.NotFound)
 	if err := w.upload("lee", "acme/signs/batch-9", 0, []byte("x")); err == nil {
@@ -108,11 +106,11 @@ func TestUploadRules(t *testing.T) {
 	}
 	// A missing shard keeps a dataset from being complete.
 	w.upload("carol", "acme/signs/batch-3", 1, []byte("only the second"))
-	_, err := w.v.Complete(ctx, w.as("carol"), w.scope("acme/signs/batch-3"), wire.Complete{Shards: 2})
+	_, err := w.v.Complete(ctx, w.as("carol"), w.scope("acme/signs/batch-3"), wire.Complete{Shards: dataset.FirstShards(2)})
 	wantCode(t, err, fault.Conflict)
 	// A plan that shrank drops what is left over.
 	w.upload("carol", "acme/signs/batch-3", 0, []byte("first"))
-	d := must[wire.Dataset](t)(w.v.Complete(ctx, w.as("carol"), w.scope("acme/signs/batch-3"), wire.Complete{Shards: 1}))
+	d := must[wire.Dataset](t)(w.v.Complete(ctx, w.as("carol"), w.scope("acme/signs/batch-3"), wire.Complete{Shards: dataset.FirstShards(1)}))
 	if d.Shards != 1 {
 		t.Errorf("%d shards", d.Shards)
 	}
@@ -147,7 +145,25 @@ func TestPutFile(t *testing.T) {
 	if err := put("acme/signs/empty", bytes.NewReader(nil), 0); err != nil {
 		t.Error("an empty file:", err)
 	}
-	wantCode(t, put("acme/signs/known", bytes.NewReader(plain), -1), fault.Conflict)
+	// The same file again changes nothing; another one is the next version.
+	if err := put("acme/signs/known", bytes.NewReader(plain), -1); err != nil {
+		t.Error("the same file again:", err)
+	}
+	if d := must[wire.Dataset](t)(w.v.Dataset(ctx, w.as("carol"), w.scope("acme/signs/known"))); d.Version != 1 || d.Shards != 1 {
+		t.Errorf("after the same file: %+v", d)
+	}
+	if err := put("acme/signs/known", strings.NewReader("more"), -1); err != nil {
+		t.Error("another file:", err)
+	}
+	if d := must[wire.Dataset](t)(w.v.Dataset(ctx, w.as("carol"), w.scope("acme/signs/known"))); d.Version != 2 || d.Shards != 1 || d.Size != 4 {
+		t.Errorf("after another file: %+v", d)
+	}
+	for n, want := range map[int]string{0: string(plain), 1: "more"} {
+		if got := must[[]byte](t)(w.read("carol", "acme/signs/known", n)); string(got) != want {
+			t.Errorf("shard %d is %.20q", n, got)
+		}
+	}
+	wantCode(t, put("acme/signs/batch-1", strings.NewReader("x"), -1), fault.Conflict) // it has several shards
 	// A client that dies half-way leaves no dataset that looks whole.
 	if err := put("acme/signs/cut", iotest.TimeoutReader(iotest.OneByteReader(bytes.NewReader(plain))), -1); err == nil {
 		t.Error("a file that was cut off was accepted")
@@ -344,12 +360,12 @@ func TestOnlyTheOwnerDropsShards(t *testing.T) {
 	w.upload("carol", ds, 1, []byte("second"))
 	w.tokens["bot"] = must[wire.NewToken](t)(w.v.Invite(ctx, w.as("root"), wire.NewPerson{Handle: "bot", Service: true})).Token
 	w.grant(dataset.Service, "bot", "acme/signs", nil)
-	_, err := w.v.Complete(ctx, w.as("bot"), w.scope(ds), wire.Complete{Shards: 1})
+	_, err := w.v.Complete(ctx, w.as("bot"), w.scope(ds), wire.Complete{Shards: dataset.FirstShards(1)})
 	wantCode(t, err, fault.Conflict)
 	if d := must[wire.Dataset](t)(w.v.Dataset(ctx, w.as("carol"), w.scope(ds))); d.Shards != 2 || d.Complete {
 		t.Errorf("%+v", d)
 	}
-	must[wire.Dataset](t)(w.v.Complete(ctx, w.as("bot"), w.scope(ds), wire.Complete{Shards: 2}))
+	must[wire.Dataset](t)(w.v.Complete(ctx, w.as("bot"), w.scope(ds), wire.Complete{Shards: dataset.FirstShards(2)}))
 }
 
 // TestSweepKeepsWhatItDoesNotKnow: an object that no row names may be wanted by

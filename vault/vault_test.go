@@ -155,20 +155,29 @@ func (w *world) upload(name, ds string, n int, plain []byte) error {
 
 func (w *world) uploadSealed(name, ds string, n int, plain, sealed []byte, to seal.Recipient) error {
 	w.t.Helper()
-	ctx := context.Background()
-	ref := dataset.ShardRef{Dataset: w.scope(ds), Number: n}
-	up, err := w.v.StartUpload(ctx, w.as(name), ref, wire.NewUpload{Fingerprint: make([]byte, 32), Size: int64(len(plain))})
+	finish, err := w.startUpload(0, name, ds, n, plain, sealed, to)
 	if err != nil {
 		return err
 	}
-	if _, err := w.v.StoreUpload(ctx, w.as(name), ref.Dataset, up.Attempt, bytes.NewReader(sealed), int64(len(sealed))); err != nil {
+	return finish()
+}
+
+// startUpload starts an upload in a push, and gives the rest of it.
+func (w *world) startUpload(push int, name, ds string, n int, plain, sealed []byte, to seal.Recipient) (finish func() error, err error) {
+	w.t.Helper()
+	ctx := context.Background()
+	ref := dataset.ShardRef{Dataset: w.scope(ds), Number: n}
+	up, err := w.v.StartUpload(ctx, w.as(name), ref, wire.NewUpload{Fingerprint: make([]byte, 32), Size: int64(len(plain)), Push: push})
+	return func() error {
+		if _, err := w.v.StoreUpload(ctx, w.as(name), ref.Dataset, up.Attempt, bytes.NewReader(sealed), int64(len(sealed))); err != nil {
+			return err
+		}
+		sum, sealedSum := sha256.Sum256(plain), sha256.Sum256(sealed)
+		m := must[[]byte](w.t)(json.Marshal(dataset.Manifest{Version: 1, Number: n, Packing: dataset.PackFile, Name: "file", Size: int64(len(plain)), SHA256: sum[:]}))
+		manifest := must[[]byte](w.t)(seal.SealBytes(m, to))
+		_, err := w.v.CommitUpload(ctx, w.as(name), ref.Dataset, up.Attempt, wire.Commit{SHA256: sealedSum[:], Manifest: manifest})
 		return err
-	}
-	sum, sealedSum := sha256.Sum256(plain), sha256.Sum256(sealed)
-	m := must[[]byte](w.t)(json.Marshal(dataset.Manifest{Version: 1, Number: n, Packing: dataset.PackFile, Name: "file", Size: int64(len(plain)), SHA256: sum[:]}))
-	manifest := must[[]byte](w.t)(seal.SealBytes(m, to))
-	_, err = w.v.CommitUpload(ctx, w.as(name), ref.Dataset, up.Attempt, wire.Commit{SHA256: sealedSum[:], Manifest: manifest})
-	return err
+	}, err
 }
 
 // read reads a shard as name and opens it with name's device key.
@@ -216,7 +225,7 @@ func (w *world) setUp() {
 			w.t.Fatal(err)
 		}
 	}
-	must[wire.Dataset](w.t)(w.v.Complete(ctx, w.as("carol"), w.scope("acme/signs/batch-1"), wire.Complete{Shards: 2}))
+	must[wire.Dataset](w.t)(w.v.Complete(ctx, w.as("carol"), w.scope("acme/signs/batch-1"), wire.Complete{Shards: dataset.FirstShards(2)}))
 }
 
 func (w *world) assign(name, shards string) {

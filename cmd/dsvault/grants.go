@@ -111,9 +111,13 @@ func (a *app) rolesCmd() *cobra.Command {
 
 func (a *app) assignCmd() *cobra.Command {
 	var until, shards string
+	var version int
 	cmd := &cobra.Command{
 		Use:   "assign DATASET PERSON",
 		Short: "Assign shards of a dataset to a person",
+		Long: `Assigns the shards that --shards names, of whichever version, or else all shards
+of the newest version. An assignment stays on these shards when the dataset gets
+another version.`,
 		Example: `  dsvault assign acme/signs/batch-1 alice --shards 0-3,7
   dsvault assign acme/signs/batch-1 alice --shards 4 --until 14d`,
 		Args: args(2, 2),
@@ -122,8 +126,13 @@ func (a *app) assignCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			set, err := dataset.ParseShardSet(shards)
-			if err != nil {
+			var set dataset.ShardSet
+			if cmd.Flags().Changed("shards") {
+				if set, err = dataset.ParseShardSet(shards); err != nil {
+					return err
+				}
+			}
+			if err := checkVersion(version); err != nil {
 				return err
 			}
 			end, err := parseUntil(until, now())
@@ -134,6 +143,13 @@ func (a *app) assignCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if set == nil {
+				v, err := s.Version(cmd.Context(), scope, version)
+				if err != nil {
+					return err
+				}
+				set = v.Shards.Set()
+			}
 			got, err := s.Assign(cmd.Context(), wire.Assignment{Dataset: scope, Person: args[1], Shards: set, Until: end})
 			if err != nil {
 				return err
@@ -141,9 +157,10 @@ func (a *app) assignCmd() *cobra.Command {
 			return a.result(got, "assigned %s of %s to %s%s", "shards "+got.Shards.String(), got.Dataset, got.Person, forUntil(got.Until))
 		},
 	}
-	cmd.Flags().StringVar(&shards, "shards", "", "shard numbers, for example 0-3,7")
+	cmd.Flags().StringVar(&shards, "shards", "", "shard numbers, for example 0-3,7; all of a version if left out")
+	cmd.Flags().IntVar(&version, "version", 0, "all shards of this version; the newest if left out")
 	cmd.Flags().StringVar(&until, "until", "", "end: 14d, 12h, a date, an RFC 3339 time")
-	cmd.MarkFlagRequired("shards")
+	cmd.MarkFlagsMutuallyExclusive("shards", "version")
 	return cmd
 }
 

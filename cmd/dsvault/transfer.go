@@ -23,7 +23,11 @@ dataset is created if need be. Everything is encrypted to its key before it
 leaves this machine.
 
 Run the same command again after an interruption: it sends only the shards
-that are missing or whose files have changed.`,
+that are missing. With changed files it makes the next version of the dataset, of
+which it sends only the shards that are new; assignments stay on the shards that
+they were made on. A folder is cut where the version before was cut, and more
+where a shard would be too large. Of two pushes to one dataset the one that began
+last goes on.`,
 		Example: `  dsvault push ./photos acme/signs/batch-1
   dsvault push video.mp4 acme/signs/video --shard-size 64MiB
   dsvault push texts.jsonl acme/signs/texts --records 500`,
@@ -35,6 +39,7 @@ that are missing or whose files have changed.`,
 	f.IntVar(&opts.Records, "records", 0, "most samples, lines, records or rows of a shard")
 	f.StringVar(&opts.Field, "shards-by-field", "", "one shard for each value of this field of a JSONL or CSV file")
 	f.IntVar(&opts.Parallel, "parallel", 2, "shards at a time")
+	f.BoolVar(&opts.Recut, "recut", false, "cut a folder anew, not where the version before was cut")
 	f.BoolVar(&opts.SkipSpecial, "skip-special", false, "leave out links, devices, sockets and FIFOs instead of failing")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		scope, err := datasetArg(args[1])
@@ -60,10 +65,14 @@ that are missing or whose files have changed.`,
 		if err != nil {
 			return err
 		}
-		if out.Sent == 0 {
+		if !out.Changed {
 			return a.result(out, "%s is complete and unchanged: nothing to send", scope)
 		}
-		return a.result(out, "pushed %s: sent %s of %d, %s; %s", scope,
+		version := ""
+		if out.Dataset.Version > 1 {
+			version = fmt.Sprintf(", version %d", out.Dataset.Version)
+		}
+		return a.result(out, "pushed %s%s: sent %s of %d, %s; %s", scope, version,
 			plural(out.Sent, "shard", "shards"), out.Shards, size(out.Bytes), plural(out.Files, "file", "files"))
 	}
 	return cmd
@@ -75,8 +84,8 @@ func (a *app) pullCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "pull CLIENT/PROJECT/DATASET",
 		Short: "Fetch what you may read of a dataset, checked and unpacked",
-		Long: `Fetches the shards that are assigned to you, or all that you may read, sealed to
-this machine's device key. They are opened here and checked against their
+		Long: `Fetches the shards that are assigned to you, or the newest version of what you
+may read, sealed to this machine's device key. They are opened here and checked against their
 manifests; nothing gets its final name before that. Every shard fetched is a
 read in the log.
 
@@ -90,6 +99,7 @@ opens them.`,
 	f := cmd.Flags()
 	f.StringVarP(&opts.Dir, "output", "o", ".", "folder to put the files in")
 	f.IntVar(&shard, "shard", 0, "only this shard")
+	f.IntVar(&opts.Version, "version", 0, "this version; the newest if left out")
 	f.BoolVar(&opts.Sealed, "sealed", false, "keep the shards sealed")
 	f.BoolVar(&opts.Overwrite, "overwrite", false, "replace files that differ")
 	f.StringVar(&opts.Purpose, "purpose", "", "what the data is for, where a project has several purposes")
@@ -104,6 +114,9 @@ opens them.`,
 				return usage("bad shard number", "shard numbers are 0 to 999999")
 			}
 			opts.Shard = &shard
+		}
+		if err := checkVersion(opts.Version); err != nil {
+			return err
 		}
 		s, err := a.connect()
 		if err != nil {
@@ -126,4 +139,11 @@ opens them.`,
 			plural(out.Files, "file", "files"), size(out.Bytes), out.Dir)
 	}
 	return cmd
+}
+
+func checkVersion(n int) error {
+	if n < 0 || n > dataset.MaxVersions {
+		return usage("bad version", "versions count from 1; `dsvault ls DATASET` shows them")
+	}
+	return nil
 }

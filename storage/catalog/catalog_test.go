@@ -105,6 +105,7 @@ var suite = []struct {
 	{"Shards", testShards},
 	{"Checks", testChecks},
 	{"StoredObjects", testStoredObjects},
+	{"Versions", testVersions},
 	{"NoncesAreUniqueForEver", testNonces},
 	{"Principals", testPrincipals},
 	{"Tokens", testTokens},

@@ -8,14 +8,14 @@ import (
 )
 
 var datasets = table[storage.Dataset]{
-	name: "datasets", columns: "id, slot, path, tag, state, recipient, salt, complete, shards, revision, created_at, created_by",
+	name: "datasets", columns: "id, slot, path, tag, state, recipient, salt, complete, shards, version, push, revision, created_at, created_by",
 	into: func(d *storage.Dataset) []any {
 		return []any{fixed(d.ID[:]), &d.Slot, text{&d.Scope}, fixed(d.Tag[:]), &d.State, &d.Recipient, fixed(d.Salt[:]),
-			flag{&d.Complete}, &d.Shards, &d.Revision, moment{&d.CreatedAt}, fixed(d.CreatedBy[:])}
+			flag{&d.Complete}, &d.Shards, &d.Version, &d.Push, &d.Revision, moment{&d.CreatedAt}, fixed(d.CreatedBy[:])}
 	},
 	values: func(d *storage.Dataset) []any {
 		return []any{d.ID[:], int64(d.Slot), d.Scope.String(), d.Tag[:], string(d.State), d.Recipient, d.Salt[:],
-			bit(d.Complete), int64(d.Shards), int64(d.Revision), micros(d.CreatedAt), d.CreatedBy[:]}
+			bit(d.Complete), int64(d.Shards), int64(d.Version), int64(d.Push), int64(d.Revision), micros(d.CreatedAt), d.CreatedBy[:]}
 	},
 }
 
@@ -33,12 +33,6 @@ func (tx *Tx) Dataset(ctx context.Context, scope dataset.Scope) (storage.Dataset
 // DatasetByID reads one dataset.
 func (tx *Tx) DatasetByID(ctx context.Context, id dataset.DatasetID) (storage.Dataset, error) {
 	return datasets.one(ctx, tx, "catalog.DatasetByID", "WHERE id = $1", id[:])
-}
-
-// SetDatasetComplete says that the dataset has all its shards.
-func (tx *Tx) SetDatasetComplete(ctx context.Context, id dataset.DatasetID, shards int, rev uint64) error {
-	return tx.change(ctx, "catalog.SetDatasetComplete",
-		"UPDATE datasets SET complete = 1, shards = $2, revision = $3 WHERE id = $1", id[:], int64(shards), int64(rev))
 }
 
 // SetDatasetState changes the dataset's state of processing.

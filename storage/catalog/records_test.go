@@ -110,12 +110,15 @@ func testDatasets(s *fixture) {
 	failsWith(s, "without a scope", s.try(func(ctx context.Context, tx *Tx) error { return tx.AddDataset(ctx, foreign) }), storage.ErrNoRow)
 
 	s.write(func(ctx context.Context, tx *Tx) error {
-		if err := tx.SetDatasetComplete(ctx, d.ID, 12, 5); err != nil {
-			return err
+		for version := range 2 {
+			v := storage.Version{Dataset: d.ID, Version: 1 + version, Shards: dataset.FirstShards(11 + version)}
+			if err := tx.AddVersion(ctx, v, 5); err != nil {
+				return err
+			}
 		}
 		return tx.SetDatasetState(ctx, e.ID, dataset.Held, 6)
 	})
-	d.Complete, d.Shards, d.Revision = true, 12, 5
+	d.Complete, d.Version, d.Shards, d.Revision = true, 2, 12, 5
 	e.State, e.Revision = dataset.Held, 6
 	same(s, "complete", byID(d.ID), d)
 	same(s, "held", byID(e.ID), e)
@@ -126,7 +129,11 @@ func testDatasets(s *fixture) {
 	same(s, "since 6", rows, nil)
 
 	nobody := newID[dataset.DatasetID]()
-	failsWith(s, "complete unknown", s.try(func(ctx context.Context, tx *Tx) error { return tx.SetDatasetComplete(ctx, nobody, 1, 7) }), storage.ErrNoRow)
+	for what, v := range map[string]storage.Version{
+		"version of nothing": {Dataset: nobody, Version: 1}, "the same version again": {Dataset: d.ID, Version: 2}, "a version left out": {Dataset: d.ID, Version: 4},
+	} {
+		failsWith(s, what, s.try(func(ctx context.Context, tx *Tx) error { return tx.AddVersion(ctx, v, 7) }), storage.ErrNoRow)
+	}
 	failsWith(s, "state unknown", s.try(func(ctx context.Context, tx *Tx) error { return tx.SetDatasetState(ctx, nobody, dataset.Held, 7) }), storage.ErrNoRow)
 	failsWith(s, "by unknown ID", getErr(s, func(ctx context.Context, tx *Tx) (any, error) { return tx.DatasetByID(ctx, nobody) }), storage.ErrNoRow)
 
@@ -144,7 +151,7 @@ func testAttempts(s *fixture) {
 	var list []storage.Attempt
 	for i := range 3 {
 		list = append(list, storage.Attempt{ID: newID[dataset.AttemptID](), Dataset: d.ID, Number: i, Key: fmt.Sprint("v1/", i), PlainSize: 1 << 41,
-			Fingerprint: fresh(), StartedAt: day(i + 1), StartedBy: newID[dataset.PrincipalID]()})
+			Fingerprint: fresh(), Push: i, Start: []byte("start"), StartedAt: day(i + 1), StartedBy: newID[dataset.PrincipalID]()})
 	}
 	s.write(func(ctx context.Context, tx *Tx) error {
 		for _, i := range []int{2, 0, 1} {
@@ -172,6 +179,15 @@ func testAttempts(s *fixture) {
 	s.write(store)
 	failsWith(s, "store again", s.try(store), storage.ErrNoRow)
 	same(s, "stored", before(day(9), 0), list)
+	list[1].Index = storage.Index{ETag: "i", Size: 1 << 33, SHA256: []byte("sum")}
+	storeIndex := func(ctx context.Context, tx *Tx) error { return tx.StoreIndex(ctx, list[1].ID, list[1].Index) }
+	claimIndex := func(ctx context.Context, tx *Tx) error { return tx.ClaimIndex(ctx, list[1].ID) }
+	failsWith(s, "store an unclaimed index", s.try(storeIndex), storage.ErrNoRow)
+	s.write(claimIndex)
+	failsWith(s, "claim an index again", s.try(claimIndex), storage.ErrNoRow)
+	s.write(storeIndex)
+	failsWith(s, "store an index again", s.try(storeIndex), storage.ErrNoRow)
+	same(s, "stored index", before(day(9), 0), list)
 	failsWith(s, "again", s.try(func(ctx context.Context, tx *Tx) error { return tx.AddAttempt(ctx, list[0]) }), storage.ErrExists)
 	s.write(func(ctx context.Context, tx *Tx) error { return tx.DropAttempt(ctx, list[0].ID) })
 	same(s, "dropped", before(day(9), 0), list[1:])
@@ -186,6 +202,7 @@ func newShard(d dataset.DatasetID, n int) storage.Shard {
 	id := newID[dataset.AttemptID]()
 	return storage.Shard{Dataset: d, Number: n, Attempt: id, Key: "v1/" + id.String(), ETag: "e", SealedSize: 1<<40 + 1, PlainSize: 1 << 40,
 		SHA256: fresh(), Header: []byte("age-encryption.org/v1\n"), Nonce: fresh16(), Fingerprint: fresh(), Manifest: []byte("sealed"),
+		Start: []byte("start"), Index: storage.Index{ETag: "i", Size: 1 << 33, SHA256: []byte("sum"), Header: []byte("header")},
 		CommittedAt: day(4), CommittedBy: newID[dataset.PrincipalID]()}
 }
 
@@ -243,7 +260,7 @@ func testShards(s *fixture) {
 
 	var dropped []storage.Shard
 	s.write(func(ctx context.Context, tx *Tx) (err error) {
-		dropped, err = tx.DropShardsFrom(ctx, d.ID, 2)
+		dropped, err = tx.DropSpareShards(ctx, d.ID, dataset.ShardSet{{First: 0, Last: 1}, {First: 5, Last: 9}})
 		return err
 	})
 	same(s, "dropped", dropped, list[2:])
@@ -262,7 +279,10 @@ func testNonces(s *fixture) {
 	s.put(newShard(d.ID, 0)) // replaced
 	dropped := newShard(d.ID, 1)
 	s.put(dropped)
-	s.write(func(ctx context.Context, tx *Tx) error { _, err := tx.DropShardsFrom(ctx, d.ID, 1); return err })
+	s.write(func(ctx context.Context, tx *Tx) error {
+		_, err := tx.DropSpareShards(ctx, d.ID, dataset.ShardSet{{First: 0, Last: 0}})
+		return err
+	})
 	for what, nonce := range map[string][16]byte{"replaced": first.Nonce, "dropped": dropped.Nonce} {
 		for _, id := range []dataset.DatasetID{d.ID, e.ID} {
 			sh := newShard(id, 7)
@@ -270,6 +290,15 @@ func testNonces(s *fixture) {
 			err := s.try(func(ctx context.Context, tx *Tx) error { _, err := tx.PutShard(ctx, sh); return err })
 			failsWith(s, "nonce of a shard that was "+what, err, storage.ErrExists)
 		}
+	}
+	sh, index := newShard(d.ID, 8), fresh16()
+	s.write(func(ctx context.Context, tx *Tx) error { _, err := tx.PutShard(ctx, sh, index); return err })
+	for what, more := range map[string][16]byte{"an index": index, "a shard": sh.Nonce} {
+		err := s.try(func(ctx context.Context, tx *Tx) error {
+			_, err := tx.PutShard(ctx, newShard(d.ID, 9), more)
+			return err
+		})
+		failsWith(s, "nonce of "+what+" for an index", err, storage.ErrExists)
 	}
 	// In the same transaction, with a savepoint around the attempt.
 	fine := newShard(d.ID, 7)

@@ -3,7 +3,6 @@ package catalog
 import (
 	"context"
 	"errors"
-	"slices"
 	"time"
 
 	"dsvault/storage"
@@ -11,14 +10,16 @@ import (
 )
 
 var attempts = table[storage.Attempt]{
-	name: "attempts", columns: "id, dataset, number, object, plain_size, fingerprint, etag, sealed_size, sha256, started_at, started_by",
+	name: "attempts", columns: "id, dataset, number, object, plain_size, fingerprint, etag, sealed_size, sha256, push, start, index_etag, index_size, index_sha256, started_at, started_by",
 	into: func(a *storage.Attempt) []any {
 		return []any{fixed(a.ID[:]), fixed(a.Dataset[:]), &a.Number, &a.Key, &a.PlainSize, fixed(a.Fingerprint[:]),
-			&a.ETag, &a.SealedSize, fixed(a.SHA256[:]), moment{&a.StartedAt}, fixed(a.StartedBy[:])}
+			&a.ETag, &a.SealedSize, fixed(a.SHA256[:]), &a.Push, raw{&a.Start}, &a.Index.ETag, &a.Index.Size, raw{&a.Index.SHA256},
+			moment{&a.StartedAt}, fixed(a.StartedBy[:])}
 	},
 	values: func(a *storage.Attempt) []any {
 		return []any{a.ID[:], a.Dataset[:], int64(a.Number), a.Key, a.PlainSize, a.Fingerprint[:],
-			a.ETag, a.SealedSize, a.SHA256[:], micros(a.StartedAt), a.StartedBy[:]}
+			a.ETag, a.SealedSize, a.SHA256[:], int64(a.Push), blob(a.Start), a.Index.ETag, a.Index.Size, blob(a.Index.SHA256),
+			micros(a.StartedAt), a.StartedBy[:]}
 	},
 }
 
@@ -42,6 +43,19 @@ func (tx *Tx) StoreAttempt(ctx context.Context, id dataset.AttemptID, etag strin
 		id[:], etag, sealedSize, sha256[:], storage.Claimed)
 }
 
+// ClaimIndex and StoreIndex are ClaimAttempt and StoreAttempt for the index
+// that belongs to the attempt's shard.
+func (tx *Tx) ClaimIndex(ctx context.Context, id dataset.AttemptID) error {
+	return tx.change(ctx, "catalog.ClaimIndex",
+		"UPDATE attempts SET index_size = $2 WHERE id = $1 AND index_size = 0", id[:], storage.Claimed)
+}
+
+func (tx *Tx) StoreIndex(ctx context.Context, id dataset.AttemptID, x storage.Index) error {
+	return tx.change(ctx, "catalog.StoreIndex",
+		"UPDATE attempts SET index_etag = $2, index_size = $3, index_sha256 = $4 WHERE id = $1 AND index_size = $5",
+		id[:], x.ETag, x.Size, blob(x.SHA256), storage.Claimed)
+}
+
 // Attempt reads one attempt.
 func (tx *Tx) Attempt(ctx context.Context, id dataset.AttemptID) (storage.Attempt, error) {
 	return attempts.one(ctx, tx, "catalog.Attempt", "WHERE id = $1", id[:])
@@ -59,15 +73,17 @@ func (tx *Tx) DropAttempt(ctx context.Context, id dataset.AttemptID) error {
 }
 
 var shards = table[storage.Shard]{
-	name: "shards", columns: "dataset, number, attempt, object, etag, sealed_size, plain_size, sha256, header, nonce, fingerprint, manifest, committed_at, committed_by",
+	name: "shards", columns: "dataset, number, attempt, object, etag, sealed_size, plain_size, sha256, header, nonce, fingerprint, manifest, version, start, index_etag, index_size, index_sha256, index_header, committed_at, committed_by",
 	into: func(s *storage.Shard) []any {
 		return []any{fixed(s.Dataset[:]), &s.Number, fixed(s.Attempt[:]), &s.Key, &s.ETag, &s.SealedSize, &s.PlainSize,
 			fixed(s.SHA256[:]), raw{&s.Header}, fixed(s.Nonce[:]), fixed(s.Fingerprint[:]), raw{&s.Manifest},
+			&s.Version, raw{&s.Start}, &s.Index.ETag, &s.Index.Size, raw{&s.Index.SHA256}, raw{&s.Index.Header},
 			moment{&s.CommittedAt}, fixed(s.CommittedBy[:])}
 	},
 	values: func(s *storage.Shard) []any {
 		return []any{s.Dataset[:], int64(s.Number), s.Attempt[:], s.Key, s.ETag, s.SealedSize, s.PlainSize,
 			s.SHA256[:], blob(s.Header), s.Nonce[:], s.Fingerprint[:], blob(s.Manifest),
+			int64(s.Version), blob(s.Start), s.Index.ETag, s.Index.Size, blob(s.Index.SHA256), blob(s.Index.Header),
 			micros(s.CommittedAt), s.CommittedBy[:]}
 	},
 }
@@ -75,9 +91,10 @@ var shards = table[storage.Shard]{
 var shardsUpsert = shards.upsert("dataset, number")
 
 // PutShard makes an attempt the shard's content and returns the one that it
-// replaced, if any, whose object is now the caller's to delete. A payload
-// nonce that was ever committed before, in any dataset, is storage.ErrExists.
-func (tx *Tx) PutShard(ctx context.Context, s storage.Shard) (replaced *storage.Shard, err error) {
+// replaced, if any, whose objects are now the caller's to delete. A nonce, of
+// the shard's payload or of more, that was ever committed before, in any
+// dataset, is storage.ErrExists.
+func (tx *Tx) PutShard(ctx context.Context, s storage.Shard, more ...[16]byte) (replaced *storage.Shard, err error) {
 	const op = "catalog.PutShard"
 	before, err := tx.Shard(ctx, s.Dataset, s.Number)
 	switch {
@@ -86,8 +103,10 @@ func (tx *Tx) PutShard(ctx context.Context, s storage.Shard) (replaced *storage.
 	case !errors.Is(err, storage.ErrNoRow):
 		return nil, err
 	}
-	if _, err := tx.exec(ctx, op, "INSERT INTO nonces (nonce) VALUES ($1)", s.Nonce[:]); err != nil {
-		return nil, err
+	for _, nonce := range append(more, s.Nonce) {
+		if _, err := tx.exec(ctx, op, "INSERT INTO nonces (nonce) VALUES ($1)", nonce[:]); err != nil {
+			return nil, err
+		}
 	}
 	if err := shards.insert(ctx, tx, op, shardsUpsert, s); err != nil {
 		return nil, err
@@ -114,14 +133,6 @@ func (tx *Tx) ShardCount(ctx context.Context, id dataset.DatasetID) (count, high
 		" CAST(COALESCE(SUM(sealed_size), 0) AS bigint) FROM shards WHERE dataset = $1",
 		[]any{id[:]}, &count, &highest, &plain, &sealed)
 	return count, highest, plain, sealed, err
-}
-
-// DropShardsFrom removes the shards numbered n and above and returns them, in
-// order; their objects are then the caller's to delete. Their nonces stay used.
-func (tx *Tx) DropShardsFrom(ctx context.Context, id dataset.DatasetID, n int) ([]storage.Shard, error) {
-	list, err := shards.returning(ctx, tx, "catalog.DropShardsFrom", "DELETE FROM shards WHERE dataset = $1 AND number >= $2", id[:], int64(n))
-	slices.SortFunc(list, func(a, b storage.Shard) int { return a.Number - b.Number })
-	return list, err
 }
 
 // ShardByKey reads the shard whose object has this key.

@@ -98,7 +98,12 @@ func TestBadRequests(t *testing.T) {
 		{"a part", "carol", "PUT", ds + "part/file", text("x"), []string{"Content-Range", "bytes 0-0/2"}, 400, fault.Invalid},
 		{"bad name", "carol", "PUT", ds + "part/file", text("x"), []string{wire.HeaderName, "a%0Ab"}, 400, fault.Invalid},
 		{"upload of unknown size", "carol", "PUT", ds + "one/uploads/" + dataset.AttemptID{1}.String(), stream("x"), nil, 400, fault.Invalid},
-		{"upload to a complete dataset", "carol", "PUT", ds + "one/uploads/" + dataset.AttemptID{1}.String(), text("x"), nil, 409, fault.Conflict},
+		{"upload of a shard that a version has", "carol", "POST", ds + "one/shards/0/uploads", wire.NewUpload{Fingerprint: make([]byte, 32)}, nil, 409, fault.Conflict},
+		{"upload that nobody has started", "carol", "PUT", ds + "one/uploads/" + dataset.AttemptID{1}.String(), text("x"), nil, 404, fault.NotFound},
+		{"no version", "carol", "GET", ds + "one/versions/-1", nil, nil, 400, fault.Invalid},
+		{"version that is not there", "carol", "GET", ds + "one/versions/2", nil, nil, 404, fault.NotFound},
+		{"a shard twice", "carol", "POST", ds + "one/complete", text(`{"shards":"0,0"}`), []string{"Content-Type", json}, 400, fault.Invalid},
+		{"no shards", "carol", "POST", ds + "one/complete", text(`{"shards":""}`), []string{"Content-Type", json}, 400, fault.Invalid},
 
 		{"conflict", "root", "POST", "/v1/clients", wire.NewClient{Scope: w.scope("acme")}, nil, 409, fault.Conflict},
 		{"forbidden", "carol", "GET", onePath + "?", nil, []string{wire.HeaderDevice, "dev_x"}, 400, fault.Invalid},

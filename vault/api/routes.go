@@ -77,7 +77,10 @@ func (s *server) routes() []route {
 
 		{method: put, path: data, do: inDataset(v.CreateDataset)},
 		{method: get, path: data, do: inDataset(v.Dataset)},
+		{method: post, path: data + "/pushes", do: inDataset(v.BeginPush)},
 		{method: post, path: data + "/complete", do: inDatasetTake(v.Complete), body: jsonBody},
+		{method: get, path: data + "/versions", do: s.versions, query: page()},
+		{method: get, path: data + "/versions/:version", do: s.version},
 		{method: put, path: data + "/file", do: s.putFile, body: streamBody},
 		{method: get, path: data + "/shards", do: s.shards, query: page()},
 		{method: get, path: data + "/shards/:n/sealed", do: s.sealed},

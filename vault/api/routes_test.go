@@ -96,13 +96,14 @@ func (w *world) testAgreements(t *testing.T) {
 
 func (w *world) testUpload(t *testing.T) {
 	d := call[wire.Dataset](w, "carol", "PUT", "/v1/datasets/acme/signs/two", nil)
+	push := call[wire.Push](w, "carol", "POST", "/v1/datasets/acme/signs/two/pushes", nil)
 	for n, text := range []string{"first", "second"} {
 		base := "/v1/datasets/acme/signs/two"
 		plain := []byte(text)
 		sealed, manifest := sealedShard(t, d.Recipient, n, plain)
 		fingerprint := sha256.Sum256(plain)
 		up := call[wire.Upload](w, "carol", "POST", fmt.Sprintf("%s/shards/%d/uploads", base, n),
-			wire.NewUpload{Fingerprint: fingerprint[:], Size: int64(len(plain))})
+			wire.NewUpload{Fingerprint: fingerprint[:], Size: int64(len(plain)), Push: push.Push})
 		stored := call[wire.Stored](w, "carol", "PUT", base+"/uploads/"+up.Attempt.String(), bytes.NewReader(sealed))
 		sum := sha256.Sum256(sealed)
 		if !bytes.Equal(stored.SHA256, sum[:]) || stored.Sealed != int64(len(sealed)) {
@@ -116,11 +117,17 @@ func (w *world) testUpload(t *testing.T) {
 	if first.Items[0].Number != 0 || second.Items[0].Number != 1 {
 		t.Errorf("%+v %+v", first, second)
 	}
-	if d = call[wire.Dataset](w, "carol", "POST", "/v1/datasets/acme/signs/two/complete", wire.Complete{Shards: 2}); !d.Complete {
+	if d = call[wire.Dataset](w, "carol", "POST", "/v1/datasets/acme/signs/two/complete", wire.Complete{Shards: dataset.FirstShards(2), Push: push.Push}); !d.Complete {
 		t.Errorf("%+v", d)
 	}
-	if d = call[wire.Dataset](w, "carol", "GET", "/v1/datasets/acme/signs/two", nil); d.Shards != 2 || d.Size != 11 {
+	if d = call[wire.Dataset](w, "carol", "GET", "/v1/datasets/acme/signs/two", nil); d.Shards != 2 || d.Size != 11 || d.Version != 1 {
 		t.Errorf("%+v", d)
+	}
+	all := call[wire.Page[wire.Version]](w, "carol", "GET", "/v1/datasets/acme/signs/two/versions", nil)
+	newest := call[wire.Version](w, "carol", "GET", "/v1/datasets/acme/signs/two/versions/0", nil)
+	if len(all.Items) != 1 || newest.Version != 1 || newest.Shards.String() != "0-1" || newest.Size != 11 || newest.By != "carol" ||
+		!newest.Shards.Equal(all.Items[0].Shards) {
+		t.Errorf("%+v %+v", newest, all)
 	}
 }
 

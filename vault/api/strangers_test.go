@@ -58,12 +58,13 @@ func TestStrangers(t *testing.T) {
 		data := "/v1/datasets/" + ds
 		scope := w.scope(ds)
 		list := []probe{
-			{"GET", data, nil}, {"PUT", data, nil}, {"GET", data + "/shards", nil},
+			{"GET", data, nil}, {"PUT", data, nil}, {"GET", data + "/shards", nil}, {"POST", data + "/pushes", nil},
+			{"GET", data + "/versions", nil}, {"GET", data + "/versions/0", nil}, {"GET", data + "/versions/7", nil},
 			{"GET", data + "/shards/0/sealed", nil}, {"GET", data + "/shards/7/sealed", nil},
 			{"POST", data + "/shards/0/uploads", wire.NewUpload{Fingerprint: make([]byte, 32), Size: 5}},
 			{"PUT", data + "/uploads/" + dataset.AttemptID{1}.String(), "BODY"},
 			{"POST", data + "/uploads/" + dataset.AttemptID{1}.String() + "/commit", wire.Commit{SHA256: make([]byte, 32)}},
-			{"POST", data + "/complete", wire.Complete{Shards: 1}},
+			{"POST", data + "/complete", wire.Complete{Shards: dataset.FirstShards(1)}},
 			{"PUT", data + "/file", "BODY"},
 			{"POST", "/v1/assignments", wire.Assignment{Dataset: scope, Person: "me", Shards: dataset.ShardSet{{First: 0, Last: 0}}}},
 			{"DELETE", "/v1/assignments?person=me&dataset=" + ds, nil},

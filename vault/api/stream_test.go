@@ -252,8 +252,11 @@ func TestCurl(t *testing.T) {
 	if code, out := w.curl("carol", "-f", "-T", "-", url+"empty/file"); code != 0 { // chunked, from an empty input
 		t.Errorf("%d %s", code, out)
 	}
-	if code, out := w.curl("carol", "-f", "-T", file, url+"curl/file"); code != 22 {
-		t.Errorf("a second file under one name: %d %s", code, out)
+	if code, out := w.curl("carol", "-f", "-T", file, url+"curl/file"); code != 0 || !strings.Contains(out, `"version":1,`) {
+		t.Errorf("the same file again: %d %s", code, out)
+	}
+	if code, out := w.curl("carol", "-f", "-T", "/dev/null", url+"curl/file"); code != 0 || !strings.Contains(out, `"version":2,`) {
+		t.Errorf("another file under one name: %d %s", code, out)
 	}
 	out := filepath.Join(t.TempDir(), "out.age")
 	device := wire.HeaderDevice + ": " + w.devices["lena"].String()

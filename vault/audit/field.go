@@ -50,6 +50,8 @@ const (
 	FieldRangeLength   FieldID = 28 // number: bytes
 	FieldEpoch         FieldID = 29 // number: of keys
 	FieldKeyHash       FieldID = 30 // 32 bytes: of a public key
+	FieldVersion       FieldID = 40 // number: of a dataset
+	FieldContent       FieldID = 41 // text: "index" for the list of a shard's members; absent: its data
 
 	// Of a check.
 	FieldMissing  FieldID = 55 // number: objects that the catalog names and storage has not
@@ -88,6 +90,7 @@ var fields = map[FieldID]fieldInfo{
 	FieldMaxBytes: {"max-bytes", TypeNumber}, FieldApproverTag: {"approver-tag", TypeID},
 	FieldRangeStart: {"range-start", TypeNumber}, FieldRangeLength: {"range-length", TypeNumber},
 	FieldEpoch: {"epoch", TypeNumber}, FieldKeyHash: {"key-hash", TypeHash},
+	FieldVersion: {"version", TypeNumber}, FieldContent: {"content", TypeText},
 	FieldMissing: {"missing", TypeNumber}, FieldChanged: {"changed", TypeNumber}, FieldExtra: {"extra", TypeNumber},
 	FieldRepaired: {"repaired", TypeNumber}, FieldExtent: {"extent", TypeText},
 }

@@ -163,13 +163,6 @@ func (c *Client) Shards(ctx context.Context, scope dataset.Scope) iter.Seq2[wire
 	return pages[wire.Shard](ctx, c, "client.Shards", datasetPath(scope)+"/shards", nil)
 }
 
-// Complete says that the dataset has all its shards, which are from then on
-// as they are.
-func (c *Client) Complete(ctx context.Context, scope dataset.Scope, shards int) (out wire.Dataset, err error) {
-	err = c.post(ctx, "client.Complete", datasetPath(scope)+"/complete", wire.Complete{Shards: shards}, &out)
-	return out, err
-}
-
 // Can explains a decision: may this person do this action to this object
 // ("KIND:SCOPE", a scope, or DATASET/NUMBER)?
 func (c *Client) Can(ctx context.Context, person, action, object, purpose string, delivery dataset.Delivery) (out wire.Decision, err error) {

@@ -27,6 +27,7 @@ import (
 type PullOptions struct {
 	Dir       string   // made if need be; "" means the working folder
 	Shard     *int     // only this shard; nil means all that one may read
+	Version   int      // of the dataset; 0 means the newest, or what is assigned
 	Sealed    bool     // keep the shards sealed, as DATASET-0003.age
 	Purpose   string   // what the data is for; "" leaves it to the project
 	Overwrite bool     // replace files that differ
@@ -61,7 +62,8 @@ type PulledShard struct {
 // that. Each shard is a read of its own in the log.
 //
 // Without Shard it fetches what the caller may read: for labelers and
-// contractors what is assigned to them, otherwise the whole dataset.
+// contractors what is assigned to them, of whichever version, otherwise the
+// newest version.
 func (c *Client) Pull(ctx context.Context, scope dataset.Scope, opts PullOptions) (Pulled, error) {
 	const op = "client.Pull"
 	if opts.Dir == "" {
@@ -77,7 +79,7 @@ func (c *Client) Pull(ctx context.Context, scope dataset.Scope, opts PullOptions
 	if c.device == nil || c.deviceID.IsZero() {
 		return out, fault.New(fault.Invalid, op, "this machine has no device key").WithHint("run `dsvault login URL` first")
 	}
-	numbers, apart, err := c.readable(ctx, scope, opts.Shard)
+	numbers, apart, err := c.readable(ctx, scope, opts)
 	if err != nil {
 		return out, err
 	}
@@ -131,9 +133,9 @@ func (p *Pulled) count() {
 // readable gives the numbers of the shards that the caller is to read, and
 // whether slices of a file are wanted apart: by somebody who works on some of
 // them. Others get the whole file back.
-func (c *Client) readable(ctx context.Context, scope dataset.Scope, only *int) (numbers []int, apart bool, err error) {
-	if only != nil {
-		return []int{*only}, true, nil
+func (c *Client) readable(ctx context.Context, scope dataset.Scope, opts PullOptions) (numbers []int, apart bool, err error) {
+	if opts.Shard != nil {
+		return []int{*opts.Shard}, true, nil
 	}
 	me, err := c.Whoami(ctx)
 	if err != nil {
@@ -142,7 +144,7 @@ func (c *Client) readable(ctx context.Context, scope dataset.Scope, only *int) (
 	annotates := slices.ContainsFunc(me.Grants, func(g wire.Grant) bool {
 		return (g.Role == dataset.Labeler || g.Role == dataset.Contractor) && g.Scope.Contains(scope)
 	})
-	if annotates {
+	if annotates && opts.Version == 0 {
 		var set dataset.ShardSet
 		for a, err := range c.Assignments(ctx, scope, "me") {
 			if err != nil {
@@ -154,11 +156,19 @@ func (c *Client) readable(ctx context.Context, scope dataset.Scope, only *int) (
 			return slices.Collect(set.All()), true, nil
 		}
 	}
-	for s, err := range c.Shards(ctx, scope) {
-		if err != nil {
-			return nil, false, err
+	version, err := c.Version(ctx, scope, opts.Version)
+	switch {
+	case err == nil:
+		numbers = slices.Collect(version.Shards.All())
+	case !fault.Is(err, fault.NotFound) || opts.Version > 0:
+		return nil, false, err
+	default: // there is none yet: then what has arrived
+		for s, err := range c.Shards(ctx, scope) {
+			if err != nil {
+				return nil, false, err
+			}
+			numbers = append(numbers, s.Number)
 		}
-		numbers = append(numbers, s.Number)
 	}
 	if len(numbers) == 0 {
 		return nil, false, fault.New(fault.NotFound, "client.Pull", scope.String()+" has no shards yet")

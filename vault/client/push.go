@@ -9,8 +9,6 @@ import (
 	"io"
 	"net/http"
 
-	"golang.org/x/sync/errgroup"
-
 	"dsvault/vault/dataset"
 	"dsvault/vault/fault"
 	"dsvault/vault/pack"
@@ -43,6 +41,7 @@ type PushOptions struct {
 	Records     int      // samples, records or rows of a shard at most; 0 means no limit
 	Field       string   // one shard for each value of this field of JSONL or CSV
 	Parallel    int      // shards at a time; 0 means 2
+	Recut       bool     // cut a folder anew, not where the newest version was cut
 	SkipSpecial bool     // leave out links, devices, sockets and FIFOs
 	Progress    Progress // may be nil
 	Skipped     func(path, why string)
@@ -51,19 +50,19 @@ type PushOptions struct {
 // Pushed says what a push did.
 type Pushed struct {
 	Dataset wire.Dataset `json:"dataset"`
-	Shards  int          `json:"shards"` // of the dataset
-	Files   int          `json:"files"`  // regular files in it
-	Sent    int          `json:"sent"`   // shards that were sent now
-	Bytes   int64        `json:"bytes"`  // plaintext of these
+	Shards  int          `json:"shards"`  // of the dataset
+	Files   int          `json:"files"`   // regular files in it
+	Changed bool         `json:"changed"` // a version was made
+	Sent    int          `json:"sent"`    // shards that were sent now
+	Bytes   int64        `json:"bytes"`   // plaintext of these
 }
 
-// Push uploads a folder or a file as a dataset, which it creates if need be.
-// Every byte is sealed to the dataset's key before it leaves this machine. Run
-// again after an interruption, it sends only the shards that are missing or
-// whose files have changed since.
-//
-// A dataset that is complete cannot change: with the same content there is
-// nothing to do, with another it is a Conflict.
+// Push uploads a folder or a file as a dataset, which it creates if need be, or
+// as the next version of one. Every byte is sealed to the dataset's key before
+// it leaves this machine. Only shards that the dataset does not have are sent,
+// whether it is the run after an interruption or another version; unchanged data
+// changes nothing. Of two pushes to one dataset the one that began last goes on,
+// the other is a Conflict.
 func (c *Client) Push(ctx context.Context, path string, scope dataset.Scope, opts PushOptions) (Pushed, error) {
 	const op = "client.Push"
 	var out Pushed
@@ -80,49 +79,45 @@ func (c *Client) Push(ctx context.Context, path string, scope dataset.Scope, opt
 	if out.Dataset, err = c.CreateDataset(ctx, scope); err != nil {
 		return out, err
 	}
-	out.Shards, out.Files = plan.Shards(), plan.Files()
-	to, err := seal.ParseRecipient(out.Dataset.Recipient)
-	if err != nil {
-		return out, err
-	}
-	missing, err := c.missing(ctx, scope, plan, out.Dataset.Salt)
-	if err != nil {
-		return out, err
-	}
-	if out.Dataset.Complete {
-		if len(missing) > 0 || out.Dataset.Shards != plan.Shards() {
-			return out, fault.New(fault.Conflict, op, scope.String()+" is complete, and its content is not that of "+path).
-				WithHint("push changed data as a new dataset; to compare unchanged data, cut it with the same flags as before")
-		}
-		return out, nil
-	}
-	p := pusher{c: c, scope: scope, to: to, plan: plan, salt: out.Dataset.Salt, progress: opts.Progress}
+	p := &pusher{c: c, scope: scope, first: plan, recut: opts.Recut, salt: out.Dataset.Salt, progress: opts.Progress}
 	if p.progress == nil {
 		p.progress = noProgress{}
 	}
-	for _, n := range missing {
-		p.progress.Expect(plan.Size(n))
-	}
-	group, groupCtx := errgroup.WithContext(ctx)
-	group.SetLimit(parallel(opts.Parallel))
-	for _, n := range missing {
-		if groupCtx.Err() != nil {
-			break
-		}
-		group.Go(func() error { return p.shard(groupCtx, n) })
-	}
-	if err := group.Wait(); err != nil {
+	if p.to, err = seal.ParseRecipient(out.Dataset.Recipient); err != nil {
 		return out, err
 	}
-	if err := ctx.Err(); err != nil {
-		return out, contextFault(ctx, op, err)
+	if out.Dataset.Complete {
+		if err := p.look(ctx); err != nil {
+			return out, err
+		}
+		if len(p.missing) == 0 && p.list().Equal(p.newest) {
+			out.Shards, out.Files = p.plan.Shards(), p.plan.Files()
+			return out, nil
+		}
 	}
-	for _, n := range missing {
+	push, err := c.BeginPush(ctx, scope)
+	if err != nil {
+		return out, err
+	}
+	p.push = push.Push
+	// From here on nobody else changes what there is; what was seen before may
+	// have gone.
+	if err := p.look(ctx); err != nil {
+		return out, err
+	}
+	out.Shards, out.Files = p.plan.Shards(), p.plan.Files()
+	if err := p.send(ctx, parallel(opts.Parallel)); err != nil {
+		return out, err
+	}
+	for _, n := range p.missing {
 		out.Sent++
-		out.Bytes += plan.Size(n)
+		out.Bytes += p.plan.Size(n)
 	}
-	out.Dataset, err = c.Complete(ctx, scope, plan.Shards())
-	return out, err
+	if out.Dataset, err = c.Complete(ctx, scope, wire.Complete{Shards: p.list(), Push: p.push}); err != nil {
+		return out, err
+	}
+	out.Changed = true
+	return out, p.verify(ctx)
 }
 
 func parallel(n int) int {
@@ -137,35 +132,6 @@ func notADataset(op string, scope dataset.Scope) error {
 		WithHint("name it CLIENT/PROJECT/DATASET, for example acme/signs/batch-1")
 }
 
-// missing gives the shards of the plan that the dataset has not, or not so.
-func (c *Client) missing(ctx context.Context, scope dataset.Scope, plan *pack.Plan, salt []byte) ([]int, error) {
-	have := make(map[int][]byte)
-	for s, err := range c.Shards(ctx, scope) {
-		if err != nil {
-			return nil, err
-		}
-		have[s.Number] = s.Fingerprint
-	}
-	var missing []int
-	for n := range plan.Shards() {
-		want := plan.Fingerprint(n, salt)
-		if !bytes.Equal(have[n], want[:]) {
-			missing = append(missing, n)
-		}
-	}
-	return missing, nil
-}
-
-// pusher sends the shards of one plan.
-type pusher struct {
-	c        *Client
-	scope    dataset.Scope
-	to       seal.Recipient
-	plan     *pack.Plan
-	salt     []byte
-	progress Progress
-}
-
 // shard sends one shard, from its first byte again if the connection fails:
 // each try has its own file key.
 func (p *pusher) shard(ctx context.Context, n int) error {
@@ -175,9 +141,9 @@ func (p *pusher) shard(ctx context.Context, n int) error {
 func (p *pusher) attempt(ctx context.Context, n int) error {
 	fingerprint := p.plan.Fingerprint(n, p.salt)
 	var up wire.Upload
-	ref := dataset.ShardRef{Dataset: p.scope, Number: n}
+	ref := dataset.ShardRef{Dataset: p.scope, Number: p.numbers[n]}
 	err := p.c.post(ctx, "client.Push", shardPath(ref)+"/uploads",
-		wire.NewUpload{Fingerprint: fingerprint[:], Size: p.plan.Size(n)}, &up)
+		wire.NewUpload{Fingerprint: fingerprint[:], Size: p.plan.Size(n), Push: p.push, Start: p.plan.Start(n, p.salt)}, &up)
 	if err != nil {
 		return err
 	}
@@ -196,7 +162,10 @@ func (p *pusher) attempt(ctx context.Context, n int) error {
 		err = fault.New(fault.Unavailable, "client.Push", "the server has other bytes than were sent").WithHint("try again")
 	}
 	if err == nil {
-		err = p.commit(ctx, path, manifest, sum)
+		err = p.commit(ctx, path, p.plan.Numbered(manifest, p.numbers[n]), sum)
+	}
+	if err == nil {
+		p.sums[n] = sum
 	}
 	if err != nil {
 		p.progress.Done(-body.reported)

@@ -134,6 +134,49 @@ func TestShardSetIsASet(t *testing.T) {
 	})
 }
 
+func TestShardLists(t *testing.T) {
+	for in, want := range map[string]string{"0-3,7": "0-3,7", "7,0-3": "7,0-3", "1,2,3": "1-3", "3,2,1": "3,2,1", " 1 - 2 , 4": "1-2,4", "0-4,10,6-9": "0-4,10,6-9"} {
+		l, err := ParseShardList(in)
+		if err != nil || l.String() != want {
+			t.Errorf("ParseShardList(%q) = %q, %v", in, l, err)
+		}
+	}
+	for _, bad := range []string{"", ",", "a", "3-1", "1000000", "01", "1,1", "0-5,3", "4,0-4", strings.Repeat("1,", 10_000) + "1"} {
+		if _, err := ParseShardList(bad); !fault.Is(err, fault.Invalid) && !fault.Is(err, fault.TooLarge) {
+			t.Errorf("ParseShardList(%.20q): %v", bad, err)
+		}
+	}
+}
+
+// TestShardListKeepsOrder compares with a slice.
+func TestShardListKeepsOrder(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		numbers := rapid.SliceOfNDistinct(rapid.IntRange(0, 20), 1, 20, func(n int) int { return n }).Draw(t, "numbers")
+		l := ListOf(numbers)
+		back, err := ParseShardList(l.String())
+		if err != nil || !back.Equal(l) || !slices.Equal(slices.Collect(l.All()), numbers) || l.Len() != len(numbers) {
+			t.Fatalf("%v became %v, then %v, %v", numbers, l, back, err)
+		}
+		slices.Sort(numbers)
+		if got := slices.Collect(l.Set().All()); !slices.Equal(got, numbers) {
+			t.Fatalf("%v as a set is %v", l, got)
+		}
+		if back.Equal(l) != l.Equal(back) || !back.Equal(l) {
+			t.Fatal("making a set has changed the list")
+		}
+		some := ShardSet{{3, 9}}
+		want := []int{}
+		for n := range l.All() {
+			if some.Has(n) {
+				want = append(want, n)
+			}
+		}
+		if got := slices.Collect(l.Only(some).All()); !slices.Equal(got, want) {
+			t.Fatalf("%v of %v is %v", some, l, got)
+		}
+	})
+}
+
 func TestInForce(t *testing.T) {
 	end := time.Date(2028, 2, 29, 23, 59, 59, 0, time.FixedZone("", 5*3600))
 	for _, c := range []struct {

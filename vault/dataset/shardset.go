@@ -12,6 +12,9 @@ import (
 // MaxShards is the most shards that one dataset may have.
 const MaxShards = 1_000_000
 
+// MaxVersions is the most versions that one dataset may have.
+const MaxVersions = 10_000
+
 // ShardRange is the shards First to Last, both included.
 type ShardRange struct{ First, Last int }
 
@@ -22,31 +25,17 @@ type ShardSet []ShardRange
 // ParseShardSet reads "0-3,7" (spaces and repeats are fine) into a normal
 // form. It accepts at most 10,000 ranges; numbers are below MaxShards.
 func ParseShardSet(s string) (ShardSet, error) {
-	bad := func(part string) error {
-		if len(part) > 40 {
-			part = part[:40] + "…"
-		}
-		return fault.New(fault.Invalid, "dataset.ParseShardSet", "bad shard range "+strconv.QuoteToASCII(part)).
-			WithHint("write numbers and ranges with commas, for example 0-3,7")
-	}
-	if strings.Count(s, ",") >= 10_000 {
-		return nil, fault.New(fault.TooLarge, "dataset.ParseShardSet", "more than 10,000 shard ranges")
+	const op = "dataset.ParseShardSet"
+	if strings.Count(s, ",") >= maxRuns {
+		return nil, fault.New(fault.TooLarge, op, "more than 10,000 shard ranges")
 	}
 	var set ShardSet
 	for part := range strings.SplitSeq(s, ",") {
-		part = strings.TrimSpace(part)
-		from, to, isRange := strings.Cut(part, "-")
-		first, err := parseShardNumber(strings.TrimSpace(from))
-		if err != nil {
-			return nil, bad(part)
+		r, ok := parseRange(part)
+		if !ok {
+			return nil, badRange(op, part)
 		}
-		last := first
-		if isRange {
-			if last, err = parseShardNumber(strings.TrimSpace(to)); err != nil || last < first {
-				return nil, bad(part)
-			}
-		}
-		set = append(set, ShardRange{first, last})
+		set = append(set, r)
 	}
 	return set.normal(), nil
 }

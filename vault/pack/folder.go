@@ -36,7 +36,7 @@ func (p *Plan) cutFolder(ctx context.Context, opts Options) error {
 	}
 	switch format {
 	case FormatTar:
-		return p.cutSamples(opts)
+		return p.cutSamples(opts, nil)
 	case FormatShards:
 		if opts.Records > 0 {
 			return noRecords(p.path)
@@ -47,8 +47,9 @@ func (p *Plan) cutFolder(ctx context.Context, opts Options) error {
 	}
 }
 
-// cutSamples fills tar shards with whole samples, in order.
-func (p *Plan) cutSamples(opts Options) error {
+// cutSamples fills tar shards with whole samples, in order. It also cuts before
+// the samples that cut, if it is set, says so of.
+func (p *Plan) cutSamples(opts Options, cut func(sample string) bool) error {
 	p.packing = dataset.PackTar
 	if stem := tarStem(p.name); len(stem) > maxElement-len("-000000.tar") {
 		return nameFault("pack.NewPlan", p.name, fmt.Errorf("it is too long for the name of a shard"))
@@ -64,7 +65,8 @@ func (p *Plan) cutSamples(opts Options) error {
 		if err != nil {
 			return err
 		}
-		full := cur.size+sample.size > opts.ShardSize || nodes+entries > most || opts.Records > 0 && samples == opts.Records
+		full := cur.size+sample.size > opts.ShardSize || nodes+entries > most || opts.Records > 0 && samples == opts.Records ||
+			cut != nil && cut(p.sample(first))
 		if cur.end > cur.first && full {
 			p.add(cur)
 			cur = shard{first: first, size: tarEnd}
@@ -85,6 +87,9 @@ func (p *Plan) cutSamples(opts Options) error {
 	p.add(cur)
 	return p.checkCount()
 }
+
+// sample is the name that the files of the sample at member first share.
+func (p *Plan) sample(first int) string { return p.members[first].name[:p.members[first].key] }
 
 // sampleEnd gives the end of the sample that starts at member first.
 func (p *Plan) sampleEnd(first int) int {
@@ -167,5 +172,7 @@ func sampleKey(m member) int {
 func bySample(a, b member) int {
 	return cmp.Or(cmp.Compare(a.name[:a.key], b.name[:b.key]), cmp.Compare(a.name, b.name))
 }
+
+func tarName(folder string, n int) string { return fmt.Sprintf("%s-%06d.tar", tarStem(folder), n) }
 
 func tarStem(folder string) string { return strings.TrimSuffix(folder, ".tar") }

@@ -21,7 +21,8 @@ const (
 	// MinShardSize is the smallest shard size that a plan accepts, in bytes.
 	MinShardSize = 64 << 10
 
-	formatVersion = 1 // of the listing that Fingerprint covers, and of manifests
+	formatVersion = 1 // of manifests
+	printVersion  = 2 // of the listing that Fingerprint covers
 )
 
 // Options says how to cut.
@@ -53,6 +54,7 @@ type Plan struct {
 	members []member          // in shard order; exactly one for a file
 	folders map[string]member // those that hold members, by name
 	sliced  *sliced           // of a file that is cut into slices
+	opts    Options
 	shards  []shard
 	total   int64
 	files   int
@@ -111,7 +113,7 @@ func NewPlan(ctx context.Context, path string, opts Options) (*Plan, error) {
 	if err != nil {
 		return nil, localFault(op, "cannot look at "+quote(path), err)
 	}
-	p := &Plan{path: path, name: filepath.Base(absolute)}
+	p := &Plan{path: path, name: filepath.Base(absolute), opts: opts}
 	if p.name == string(filepath.Separator) {
 		p.name = "root"
 	}
@@ -252,7 +254,7 @@ func (p *Plan) Manifest(n int) dataset.Manifest {
 		Size:    s.size,
 	}
 	if p.packing == dataset.PackTar {
-		m.Name = fmt.Sprintf("%s-%06d.tar", tarStem(p.name), n)
+		m.Name = tarName(p.name, n)
 		m.MediaType, m.Files = "application/x-tar", s.files
 		return m
 	}
@@ -274,11 +276,17 @@ func (p *Plan) Manifest(n int) dataset.Manifest {
 }
 
 // Fingerprint names the content of shard n without reading it: HMAC-SHA256
-// under salt over the format version, the packing, the shard's number and place
-// in its file, and the name, kind, size, mode and time of every member and of
+// under salt over the format version, the packing, the shard's place in its
+// file, and the name, kind, size, mode and time of every member and of
 // every folder above one; for a slice also the file's hash. The same
-// input gives the same value on every machine.
-func (p *Plan) Fingerprint(n int, salt []byte) [32]byte {
+// input gives the same value on every machine, wherever in the plan it lies.
+func (p *Plan) Fingerprint(n int, salt []byte) [32]byte { return p.fingerprint(n, salt, printVersion) }
+
+// FormerFingerprint is what earlier versions of this program gave for shard n:
+// it covers the number too.
+func (p *Plan) FormerFingerprint(n int, salt []byte) [32]byte { return p.fingerprint(n, salt, 1) }
+
+func (p *Plan) fingerprint(n int, salt []byte, version int64) [32]byte {
 	mac := hmac.New(sha256.New, salt)
 	s := p.shards[n]
 	// Strings carry their length, so that no two listings have one encoding.
@@ -286,9 +294,11 @@ func (p *Plan) Fingerprint(n int, salt []byte) [32]byte {
 	number := func(v int64) { line = binary.BigEndian.AppendUint64(line, uint64(v)) }
 	text := func(v string) { number(int64(len(v))); line = append(line, v...) }
 	text("dsvault pack")
-	number(formatVersion)
+	number(version)
 	text(string(p.packing))
-	number(int64(n))
+	if version == 1 || p.packing == dataset.PackPart || p.packing == dataset.PackSlice {
+		number(int64(n))
+	}
 	number(s.offset)
 	number(s.size)
 	number(int64(s.end - s.first))

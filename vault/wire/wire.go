@@ -102,7 +102,8 @@ type Entry struct {
 
 	State    dataset.State `json:"state,omitempty"`
 	Complete bool          `json:"complete,omitempty"`
-	Shards   int           `json:"shards,omitempty"`
+	Version  int           `json:"version,omitempty"`  // the newest
+	Shards   int           `json:"shards,omitempty"`   // of the newest version
 	Size     int64         `json:"size,omitempty"`     // plaintext, bytes
 	Assigned string        `json:"assigned,omitempty"` // the caller's own shards, for annotators
 }
@@ -213,17 +214,18 @@ type Assignment struct {
 // Dataset describes a dataset. PUT /v1/datasets/{client}/{project}/{dataset}
 // creates it or gives the one that is there; GET gives it. PUT …/file takes a
 // plain file over TLS, seals it while it streams, makes it the one shard of the
-// dataset, and gives Dataset.
+// dataset's next version, and gives Dataset.
 type Dataset struct {
 	ID        dataset.DatasetID `json:"id"`
 	Scope     dataset.Scope     `json:"scope"`
 	State     dataset.State     `json:"state"`
-	Recipient string            `json:"recipient"`      // seal shards to this
-	Salt      dataset.HexBytes  `json:"salt,omitempty"` // keys fingerprints; uploaders only
-	Complete  bool              `json:"complete"`
-	Shards    int               `json:"shards"` // committed
-	Size      int64             `json:"size"`   // plaintext, bytes
-	Sealed    int64             `json:"sealed"` // stored, bytes
+	Recipient string            `json:"recipient"`         // seal shards to this
+	Salt      dataset.HexBytes  `json:"salt,omitempty"`    // keys fingerprints; uploaders only
+	Complete  bool              `json:"complete"`          // it has a version
+	Version   int               `json:"version,omitempty"` // the newest
+	Shards    int               `json:"shards"`            // of the newest version; committed ones if there is none
+	Size      int64             `json:"size"`              // plaintext, bytes
+	Sealed    int64             `json:"sealed"`            // stored, bytes
 	Created   time.Time         `json:"created"`
 }
 
@@ -235,6 +237,9 @@ type Shard struct {
 	Sealed      int64            `json:"sealed"` // object, bytes
 	SHA256      dataset.HexBytes `json:"sha256"` // of the object
 	Fingerprint dataset.HexBytes `json:"fingerprint,omitempty"`
+	Start       dataset.HexBytes `json:"start,omitempty"`   // as the uploader gave it
+	Version     int              `json:"version,omitempty"` // the first version that has it; 0: none yet
+	Index       bool             `json:"index,omitempty"`   // its members can be listed
 	Committed   time.Time        `json:"committed"`
 }
 
@@ -242,6 +247,8 @@ type Shard struct {
 type NewUpload struct {
 	Fingerprint dataset.HexBytes `json:"fingerprint"` // 32 bytes
 	Size        int64            `json:"size"`        // plaintext, bytes
+	Push        int              `json:"push,omitempty"`
+	Start       dataset.HexBytes `json:"start,omitempty"` // keyed hash of what it begins with, at most 32 bytes
 }
 
 // Upload is an attempt. Its sealed bytes go to PUT
@@ -264,13 +271,6 @@ type Stored struct {
 type Commit struct {
 	SHA256   dataset.HexBytes `json:"sha256"`
 	Manifest []byte           `json:"manifest"` // sealed to the dataset's recipient
-}
-
-// Complete says that every shard has arrived; shards numbered Shards and above
-// are left over from an earlier plan and are dropped.
-// POST /v1/datasets/…/complete gives Dataset.
-type Complete struct {
-	Shards int `json:"shards"`
 }
 
 // Decision answers GET /v1/can?person=&action=&object=&purpose=&delivery=

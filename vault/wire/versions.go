@@ -1,0 +1,38 @@
+package wire
+
+import (
+	"time"
+
+	"dsvault/vault/dataset"
+)
+
+// Push begins a push to a dataset, which ends every other one: their uploads
+// are refused from then on. Uploads and Complete name it.
+// POST /v1/datasets/…/pushes gives Push.
+type Push struct {
+	Push    int `json:"push"`
+	Version int `json:"version"` // the newest one; 0: none yet
+}
+
+// Complete makes the dataset's next version of the shards in the list, in this
+// order. Shards that are in no version are left over from an earlier plan and
+// are dropped. The list of the newest version changes nothing.
+// POST /v1/datasets/…/complete gives Dataset.
+type Complete struct {
+	Shards dataset.ShardList `json:"shards"`
+	Push   int               `json:"push,omitempty"`
+}
+
+// Version is one completed state of a dataset. GET
+// /v1/datasets/…/versions?after=N&limit= gives Page[Version]; GET
+// /v1/datasets/…/versions/{n} one of them, 0 being the newest. Annotators see
+// only the shards that are assigned to them.
+type Version struct {
+	Version   int               `json:"version"`
+	Count     int               `json:"count"`            // shards
+	Shards    dataset.ShardList `json:"shards,omitempty"` // in the order of what was pushed
+	Size      int64             `json:"size"`             // plaintext, bytes
+	Sealed    int64             `json:"sealed"`           // stored, bytes
+	Completed time.Time         `json:"completed"`
+	By        string            `json:"by,omitempty"` // handle; for those who oversee the dataset
+}
