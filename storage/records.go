@@ -231,7 +231,9 @@ type LeafQuery struct {
 	To        uint64              // the index to stop before; 0: the end of the log
 	Under     dataset.Scope       // leaves of this scope and of those below it
 	Principal dataset.PrincipalID // leaves with details of this person
+	Bare      uint16              // with Principal: also leaves of this kind that have nobody's details
 	Kinds     []uint16            // leaves of one of these kinds; at most 100
+	Decision  uint8               // leaves with this decision
 	SinceUS   int64               // leaves not before this time, Unix microseconds
 	Limit     int                 // at most this many
 }

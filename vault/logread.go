@@ -18,70 +18,6 @@ import (
 	"dsvault/vault/wire"
 )
 
-// LogQuery selects records. Zero fields do not restrict; After is the index of
-// the last record already seen, -1 for none.
-type LogQuery struct {
-	Under dataset.Scope
-	Actor string // a handle
-	Since time.Time
-	After int64
-	Limit int
-}
-
-// Log gives one page of the records below a scope, oldest first, to those who
-// may read the log there. Looking is recorded too.
-func (v *Vault) Log(ctx context.Context, c identity.Caller, q LogQuery) (wire.Page[wire.Record], error) {
-	page := wire.Page[wire.Record]{Items: []wire.Record{}}
-	t, err := v.target(ctx, q.Under)
-	if err != nil {
-		return page, err
-	}
-	in := v.intent(c, audit.KindLogRead, t, rbac.Read, rbac.Log)
-	if !t.known {
-		return page, v.absent(ctx, t, in)
-	}
-	query := storage.LeafQuery{From: uint64(max(q.After+1, 0)), Under: t.scope, Limit: clip(q.Limit, wire.MaxPage)}
-	if !q.Since.IsZero() {
-		query.SinceUS = q.Since.UnixMicro()
-	}
-	if q.Actor != "" {
-		p, err := v.principal(ctx, c, q.Actor, in)
-		if err != nil {
-			return page, err
-		}
-		query.Principal = p.ID
-	}
-	// The page ends before the record of looking at it.
-	receipt, err := v.ledger.Record(ctx, in)
-	if err != nil {
-		return page, err
-	}
-	query.To = receipt.Index
-	err = v.db.View(ctx, func(tx *catalog.Tx) error {
-		var leaves []storage.Leaf
-		err := tx.Leaves(ctx, query, func(l storage.Leaf) error {
-			leaves = append(leaves, l)
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-		r := v.newReader(ctx, tx)
-		for _, l := range leaves {
-			rec, err := r.record(l)
-			if err != nil {
-				return err
-			}
-			page.Items = append(page.Items, rec)
-		}
-		return nil
-	})
-	if err == nil && len(page.Items) == query.Limit {
-		page.Next = strconv.FormatUint(page.Items[len(page.Items)-1].Index, 10)
-	}
-	return page, err
-}
-
 // reader turns stored leaves into records, with the names that still resolve.
 type reader struct {
 	v      *Vault
@@ -95,10 +31,14 @@ func (v *Vault) newReader(ctx context.Context, tx *catalog.Tx) *reader {
 	return &reader{v: v, ctx: ctx, tx: tx, names: v.names(ctx, tx), scopes: map[uint64]dataset.Scope{}}
 }
 
+func damagedRecord(index uint64, err error) error {
+	return fault.Wrap(fault.Corrupt, "vault.Log", "record "+strconv.FormatUint(index, 10)+" is damaged", err)
+}
+
 func (r *reader) record(l storage.Leaf) (wire.Record, error) {
 	leaf, err := audit.ParseLeaf(l.Data)
 	if err != nil {
-		return wire.Record{}, fault.Wrap(fault.Corrupt, "vault.Log", "record "+strconv.FormatUint(l.Index, 10)+" is damaged", err)
+		return wire.Record{}, damagedRecord(l.Index, err)
 	}
 	if l.Slot != leaf.Slot || l.Kind != uint16(leaf.Kind) || l.Decision != uint8(leaf.Decision) || l.Time != leaf.Time {
 		return wire.Record{}, fault.New(fault.Corrupt, "vault.Log", "record "+strconv.FormatUint(l.Index, 10)+" is filed otherwise than it says").

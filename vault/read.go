@@ -5,9 +5,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"slices"
-	"sync"
-	"time"
 
 	"dsvault/rbac"
 	"dsvault/storage"
@@ -20,21 +17,14 @@ import (
 	"dsvault/vault/seal"
 )
 
-// ShardStream is one admitted read. Send or Close ends it; both are safe after
-// the other.
+// ShardStream is one admitted read, sealed. Send or Close ends it; both are
+// safe after the other.
 type ShardStream struct {
-	Size     int64      // bytes that Send writes
-	Manifest []byte     // the shard's manifest, sealed to the reader's device key
-	Index    uint64     // of the read's leaf in the log
-	Hash     audit.Hash // of that leaf
+	*reading
+	Size     int64  // bytes that Send writes
+	Manifest []byte // the shard's manifest, sealed to the reader's device key
 
-	v      *Vault
-	ctx    context.Context
-	cancel context.CancelCauseFunc
-	permit *ledger.Permit
-	caller identity.Caller
 	header []byte
-	shard  storage.Shard
 }
 
 // ReadShard admits a read of one shard, sealed to the caller's device key. When
@@ -57,10 +47,7 @@ func (v *Vault) ReadShard(ctx context.Context, c identity.Caller, ref dataset.Sh
 	if !found.known {
 		return nil, v.absent(ctx, t, in)
 	}
-	if purpose == "" && len(found.project.Purposes) == 1 {
-		purpose = found.project.Purposes[0] // the only one there is to state
-	}
-	in.Query.Purpose = purpose
+	stateTerms(&in, found.project, purpose)
 	in.Object = shardObject(found.shard.Dataset, ref.Number)
 	if !found.device {
 		if _, err := v.ledger.Check(ctx, in); err != nil {
@@ -75,30 +62,19 @@ func (v *Vault) ReadShard(ctx context.Context, c identity.Caller, ref dataset.Sh
 	}
 	size := int64(seal.HeaderSize()) + found.shard.SealedSize - int64(len(found.shard.Header))
 	in.Access = &ledger.Access{Dataset: found.shard.Dataset, Shard: ref.Number, MaxBytes: size}
-	in.Fields = []audit.Field{
-		audit.StringField(audit.FieldDelivery, "sealed"),
+	in.Fields = append(in.Fields,
+		audit.StringField(audit.FieldDelivery, string(dataset.Sealed)),
 		audit.BytesField(audit.FieldDeviceID, device[:]),
-		audit.Uint64Field(audit.FieldMaxBytes, uint64(size)),
-	}
-	if slices.Contains(found.project.Purposes, purpose) { // any other text is the caller's own words
-		in.Fields = append(in.Fields, audit.StringField(audit.FieldPurpose, purpose))
-	} else if purpose != "" {
-		in.Note["purpose"] = purpose
-	}
-	if found.project.Region != "" {
-		in.Fields = append(in.Fields, audit.StringField(audit.FieldRegion, found.project.Region))
-	}
-	permit, err := v.ledger.Admit(ctx, in)
+		audit.Uint64Field(audit.FieldMaxBytes, uint64(size)))
+	r, err := v.admit(ctx, c, in, found.shard)
 	if err != nil {
 		return nil, err
 	}
-	s := &ShardStream{v: v, permit: permit, caller: c, shard: found.shard, Index: permit.Receipt().Index, Hash: permit.Receipt().Hash}
+	s := &ShardStream{reading: r}
 	if err := s.prepare(ctx, to); err != nil {
-		s.end(0, ledger.Failed)
+		s.Close()
 		return nil, err
 	}
-	s.ctx, s.cancel = context.WithCancelCause(ctx)
-	v.streams.add(s)
 	return s, nil
 }
 
@@ -181,27 +157,7 @@ func (s *ShardStream) rewrap(ctx context.Context, header []byte, to seal.Recipie
 // the connection. It records how many bytes w took. If the read is revoked
 // meanwhile, cut is called from another goroutine and has to make a blocked
 // Write return.
-func (s *ShardStream) Send(w io.Writer, cut func()) error {
-	defer context.AfterFunc(s.ctx, func() {
-		if !errors.Is(context.Cause(s.ctx), errSent) {
-			cut()
-		}
-	})()
-	sent := &meter{w: w, ctx: s.ctx}
-	err := s.send(sent)
-	cause := ledger.Finished
-	switch {
-	case err == nil:
-	case errors.Is(context.Cause(s.ctx), errRevoked):
-		cause, err = ledger.CutOff, errRevoked
-	case sent.err != nil || fault.Is(err, fault.Canceled):
-		cause = ledger.ClientGone
-	default:
-		cause = ledger.Failed
-	}
-	s.end(sent.n, cause)
-	return err
-}
+func (s *ShardStream) Send(w io.Writer, cut func()) error { return s.deliver(w, cut, s.send) }
 
 func (s *ShardStream) send(w *meter) error {
 	offset := int64(len(s.shard.Header))
@@ -223,46 +179,4 @@ func (s *ShardStream) send(w *meter) error {
 		return fault.New(fault.Corrupt, "vault.Send", "storage sent another number of bytes than it holds")
 	}
 	return nil
-}
-
-// Close ends a stream that was never sent.
-func (s *ShardStream) Close() { s.end(0, ledger.Failed) }
-
-// end closes the read in the log; the permit does it once. The record outlives
-// the request, whose context may be gone.
-func (s *ShardStream) end(sent int64, cause ledger.Cause) {
-	if s.cancel != nil {
-		s.cancel(errSent)
-		defer s.v.streams.remove(s)
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-	defer cancel()
-	if err := s.permit.End(ctx, sent, cause); err != nil && !fault.Is(err, fault.Conflict) {
-		s.v.log.Warn("a read stays open in the log until the next start", "index", s.Index, "err", err)
-	}
-}
-
-var (
-	errSent    = errors.New("the stream has ended")
-	errRevoked = fault.New(fault.Forbidden, "vault.Send", "the read was revoked while it ran")
-)
-
-var copyBuffers = sync.Pool{New: func() any { b := make([]byte, 256<<10); return &b }}
-
-// meter counts what the reader took and stops when the read is cut.
-type meter struct {
-	w   io.Writer
-	ctx context.Context
-	n   int64
-	err error // of the writer
-}
-
-func (m *meter) Write(p []byte) (int, error) {
-	if err := m.ctx.Err(); err != nil {
-		return 0, err
-	}
-	n, err := m.w.Write(p)
-	m.n += int64(n)
-	m.err = err
-	return n, err
 }

@@ -12,20 +12,20 @@ import (
 // streams is the set of running reads.
 type streams struct {
 	mu      sync.Mutex
-	set     map[*ShardStream]struct{} // guarded by mu
-	drained chan struct{}             // guarded by mu; closed by remove when set is empty
+	set     map[*reading]struct{} // guarded by mu
+	drained chan struct{}         // guarded by mu; closed by remove when set is empty
 }
 
-func (s *streams) add(st *ShardStream) {
+func (s *streams) add(st *reading) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.set == nil {
-		s.set = make(map[*ShardStream]struct{})
+		s.set = make(map[*reading]struct{})
 	}
 	s.set[st] = struct{}{}
 }
 
-func (s *streams) remove(st *ShardStream) {
+func (s *streams) remove(st *reading) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.set, st)
@@ -62,10 +62,10 @@ func (s *streams) wait() {
 	}
 }
 
-func (s *streams) all() []*ShardStream {
+func (s *streams) all() []*reading {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	list := make([]*ShardStream, 0, len(s.set))
+	list := make([]*reading, 0, len(s.set))
 	for st := range s.set {
 		list = append(list, st)
 	}

@@ -248,11 +248,11 @@ func (w *world) verify() []audit.Leaf {
 	head := must[wire.LogHead](w.t)(w.v.LogHead(ctx, w.as("root"), dataset.Root))
 	ver := audit.NewVerifier()
 	var leaves []audit.Leaf
-	after := int64(-1)
+	var from uint64
 	for {
-		page := must[wire.Page[wire.Record]](w.t)(w.v.Log(ctx, w.as("root"), vault.LogQuery{After: after, Limit: 1000}))
+		page := must[wire.Page[wire.Record]](w.t)(w.v.Log(ctx, w.as("root"), vault.LogQuery{Cursor: wire.LogCursor{From: from}, Limit: 1000}))
 		for _, r := range page.Items {
-			after = int64(r.Index)
+			from = r.Index + 1
 			leaf := must[audit.Leaf](w.t)(audit.ParseLeaf(r.Leaf))
 			leaves = append(leaves, leaf)
 			if err := ver.AddLeaf(r.Index, r.Leaf); err != nil {

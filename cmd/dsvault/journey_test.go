@@ -187,7 +187,7 @@ func (s *site) journey(objects func() map[string][]byte) {
 		t.Errorf("the file came back with %d bytes, %v", len(data), err)
 	}
 
-	s.ok("ann", "log", "--verify").wants(t, exitOK, "verified:", "labeler", "read-end")
+	s.ok("ann", "log", "--verify").wants(t, exitOK, "verified:", "labeler", "bytes, finished")
 	s.checkLog("ann", got)
 	s.stop()
 	s.start()

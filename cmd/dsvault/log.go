@@ -1,10 +1,6 @@
 package main
 
 import (
-	"maps"
-	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -15,12 +11,24 @@ import (
 )
 
 func (a *app) logCmd() *cobra.Command {
-	var actor, since string
-	var verify bool
+	var flags logFlags
+	var verify, follow bool
 	cmd := &cobra.Command{
 		Use:   "log [SCOPE]",
 		Short: "Show who did what when, and verify it",
-		Long: `Shows the records of a scope and below, oldest first.
+		Long: `Shows the records of a scope and below, oldest first. A read is one line, at
+the place where it ended: when it began, who read what, the bytes that were
+really sent of the most it could be, how it ended, and how long it took. Reads
+that go on come last, as "running". --json gives each record as it is, and with
+the one that ends a read the read as a whole.
+
+The filters can be combined; the server applies them. --kind read,login shows
+refused reads and logins too; --decision refused only those. --actor takes a
+name or a pseudonym, as the log shows it: ~ and 32 digits.
+
+--follow goes on with what is written from now on, or from --since, until
+Ctrl-C. Looking is itself recorded: once for each ten minutes of looking, not
+for each page or request.
 
 --verify trusts the server with nothing: it recomputes every leaf's hash and
 the root of the whole log, follows the chain of each scope, compares what is
@@ -30,6 +38,8 @@ hash. What it finds is remembered: a log that is shorter the next time, or that
 begins otherwise, is refused.`,
 		Example: `  dsvault log acme/signs
   dsvault log --actor alice --since 24h
+  dsvault log acme --kind read --decision refused --since 2026-11-01 --until 2026-11-30
+  dsvault log acme --follow
   dsvault log acme --verify`,
 		Args: args(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -37,48 +47,30 @@ begins otherwise, is refused.`,
 			if err != nil {
 				return err
 			}
-			filter := client.LogFilter{Actor: actor}
-			if filter.Since, err = parseSince(since, now()); err != nil {
+			filter, err := flags.filter(now())
+			if err != nil {
 				return err
+			}
+			if follow && (verify || !filter.Until.IsZero()) {
+				return usage("--follow has no end, and nothing to verify before it", "leave out --until and --verify")
 			}
 			s, err := a.connect()
 			if err != nil {
 				return err
 			}
-			if verify {
+			switch {
+			case verify:
 				return a.verifyLog(cmd, s, scope, filter)
+			case follow:
+				return a.followLog(cmd.Context(), s, scope, filter)
 			}
-			return list(a, s.Log(cmd.Context(), scope, filter), logHeader, logRow)
+			return a.showLog(cmd.Context(), s, scope, filter)
 		},
 	}
-	cmd.Flags().StringVar(&actor, "actor", "", "only what this person did")
-	cmd.Flags().StringVar(&since, "since", "", "only from then on: 24h, 7d, a date, an RFC 3339 time")
+	flags.register(cmd)
 	cmd.Flags().BoolVar(&verify, "verify", false, "recompute and check everything")
+	cmd.Flags().BoolVar(&follow, "follow", false, "go on with what is written from now on")
 	return cmd
-}
-
-var logHeader = []string{"INDEX", "TIME", "ACTOR", "KIND", "DECISION", "OBJECT", "WHY", "DETAIL"}
-
-func logRow(r wire.Record) []string {
-	kind := r.Kind
-	if wanted := r.Detail["refused-kind"]; wanted != "" {
-		kind = wanted
-	}
-	return []string{strconv.FormatUint(r.Index, 10), timeText(r.Time), r.Actor, kind, r.Decision, r.Object, r.Reason, detailText(r.Detail)}
-}
-
-// longDetails are of use to programs only, or shown elsewhere; --json has them.
-var longDetails = []string{"policy-hash", "subject-tag", "device-id", "recipient-hash", "sealed-sha256", "agreement-hash",
-	"attempt-id", "grant-id", "assignment-id", "approver-tag", "key-hash", "facts", "max-bytes", "refused-kind"}
-
-func detailText(detail map[string]string) string {
-	var parts []string
-	for _, k := range slices.Sorted(maps.Keys(detail)) {
-		if !slices.Contains(longDetails, k) {
-			parts = append(parts, k+"="+detail[k])
-		}
-	}
-	return strings.Join(parts, " ")
 }
 
 // verification is the last line of JSON of a verified log.
@@ -89,20 +81,8 @@ type verification struct {
 // verifyLog shows the records as they are verified, so that what is on screen
 // is what was checked.
 func (a *app) verifyLog(cmd *cobra.Command, s *session, scope dataset.Scope, filter client.LogFilter) error {
-	var t *table
-	each := func(r wire.Record) error {
-		if filter.Actor != "" && r.Actor != filter.Actor || r.Time.Before(filter.Since) {
-			return nil
-		}
-		if a.json {
-			return writeJSON(a.out, r)
-		}
-		if t == nil {
-			t = newTable(a.out, logHeader...)
-		}
-		t.row(logRow(r)...)
-		return nil
-	}
+	show := logView{app: a, filter: filter}
+	each := func(r wire.Record) error { return show.add(r) }
 	pin := client.LogPin{Origin: s.login.LogOrigin, Key: s.login.LogKey}
 	start := now()
 	known, err := s.place.Known()
@@ -110,8 +90,8 @@ func (a *app) verifyLog(cmd *cobra.Command, s *session, scope dataset.Scope, fil
 		return err
 	}
 	v, err := s.VerifyLog(cmd.Context(), scope, pin, client.VerifyOptions{Each: each, Known: known})
-	if t != nil {
-		t.flush()
+	if shown := show.end(); err == nil {
+		err = shown
 	}
 	if err != nil {
 		return err

@@ -76,6 +76,19 @@ func parseSince(s string, now time.Time) (time.Time, error) {
 	return time.Time{}, usage("bad --since "+strconv.QuoteToASCII(clip(s)), "give 24h, 7d, a date such as 2026-01-31, or an RFC 3339 time")
 }
 
+// parseBefore reads the end of a look back: a span back from now, a date (to
+// its last moment, UTC) or an RFC 3339 time. The empty text is the zero time.
+func parseBefore(s string, now time.Time) (time.Time, error) {
+	if day, err := time.Parse(time.DateOnly, s); err == nil {
+		return day.AddDate(0, 0, 1), nil
+	}
+	t, err := parseSince(s, now)
+	if err != nil {
+		err = usage("bad --until "+strconv.QuoteToASCII(clip(s)), "give 24h, 7d, a date such as 2026-01-31, or an RFC 3339 time")
+	}
+	return t, err
+}
+
 // parseSize reads a size in bytes, such as 256MiB; the empty text is 0.
 func parseSize(s string) (int64, error) {
 	if s == "" {

@@ -116,7 +116,7 @@ func (tx *Tx) Leaves(ctx context.Context, q storage.LeafQuery, f func(storage.Le
 		w.args = sub.args
 		w.and("first IN (SELECT first FROM leaf_slots WHERE slot IN (SELECT slot FROM scopes " + sub.where() + "))")
 	}
-	if !q.Principal.IsZero() {
+	if !q.Principal.IsZero() && q.Bare == 0 { // who has no details is in no list
 		w.and("first IN (SELECT first FROM leaf_people WHERE principal = " + w.arg(q.Principal[:]) + ")")
 	}
 	found := 0
@@ -139,7 +139,8 @@ func (tx *Tx) Leaves(ctx context.Context, q storage.LeafQuery, f func(storage.Le
 				return errEnough
 			case l.Index < q.From, l.Time < q.SinceUS,
 				slots != nil && !slots[l.Slot],
-				!q.Principal.IsZero() && d.who != q.Principal,
+				!q.Principal.IsZero() && d.who != q.Principal && !(q.Bare != 0 && l.Kind == q.Bare && d.who.IsZero()),
+				q.Decision != 0 && l.Decision != q.Decision,
 				len(q.Kinds) > 0 && !slices.Contains(q.Kinds, l.Kind):
 				return nil
 			}
@@ -176,6 +177,45 @@ func (tx *Tx) slotsUnder(ctx context.Context, op string, scope dataset.Scope) (m
 		slots[slot] = true
 		return nil
 	})
+}
+
+// LeafSince finds the first index whose time is not before us, Unix
+// microseconds; it is that of the log's end if there is none. The log's time
+// never goes back, so halving finds it without an index on time.
+func (tx *Tx) LeafSince(ctx context.Context, us int64) (uint64, error) {
+	const op = "catalog.LeafSince"
+	var low, high int64 // the answer is in the batch that begins in [low, high], or is the end
+	if err := tx.row(ctx, op, "SELECT COALESCE(MAX(first + count), 0) FROM leaf_batches", nil, &high); err != nil {
+		return 0, err
+	}
+	for low < high {
+		middle := low + (high-low)/2
+		var first, count, last int64
+		err := tx.row(ctx, op, "SELECT first, count, time FROM leaf_batches WHERE first >= $1 ORDER BY first LIMIT 1",
+			[]any{middle}, &first, &count, &last)
+		switch {
+		case errors.Is(err, storage.ErrNoRow): // middle is inside the last batch
+			high = middle
+		case err != nil:
+			return 0, err
+		case last >= us:
+			high = middle
+		default:
+			low = first + count
+		}
+	}
+	index := uint64(low)
+	err := tx.eachBatch(ctx, op, "leaves, NULL", index, 0, filter{}, func(b *leafBatch) error {
+		return b.eachLeaf(func(l *storage.Leaf) error {
+			if l.Time < us {
+				index = l.Index + 1
+				return nil
+			}
+			index = max(index, l.Index)
+			return errEnough
+		})
+	})
+	return index, err
 }
 
 // LeafData streams index, slot and bytes of the leaves from (included) to

@@ -58,6 +58,13 @@ func TestBadRequests(t *testing.T) {
 		{"bad time", "root", "GET", "/v1/log?since=yesterday", nil, nil, 400, fault.Invalid},
 		{"hashes without a range", "root", "GET", "/v1/log/hashes", nil, nil, 400, fault.Invalid},
 		{"hashes backwards", "root", "GET", "/v1/log/hashes?from=3&to=2", nil, nil, 400, fault.Invalid},
+		{"bad kind", "root", "GET", "/v1/log?kind=read,flight", nil, nil, 400, fault.Invalid},
+		{"too many kinds", "root", "GET", "/v1/log?kind=" + strings.Repeat("read,", 60) + "read", nil, nil, 400, fault.Invalid},
+		{"bad decision", "root", "GET", "/v1/log?decision=none", nil, nil, 400, fault.Invalid},
+		{"bad pseudonym", "root", "GET", "/v1/log?actor=~00", nil, nil, 400, fault.Invalid},
+		{"bad pseudonym", "root", "GET", "/v1/log?actor=~" + strings.Repeat("x", 32), nil, nil, 400, fault.Invalid},
+		{"bad flag", "root", "GET", "/v1/log?follow=yes", nil, nil, 400, fault.Invalid},
+		{"bad cursor", "root", "GET", "/v1/log?after=1.x", nil, nil, 400, fault.Invalid},
 		{"bad action", "root", "GET", "/v1/can?person=me&action=fly&object=acme", nil, nil, 400, fault.Invalid},
 
 		{"dots", "root", "GET", "/v1/datasets/acme/../one", nil, nil, 400, fault.Invalid},

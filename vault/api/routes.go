@@ -8,7 +8,6 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"dsvault/rbac"
-	"dsvault/vault"
 	"dsvault/vault/dataset"
 	"dsvault/vault/fault"
 	"dsvault/vault/identity"
@@ -89,7 +88,7 @@ func (s *server) routes() []route {
 		{method: post, path: data + "/uploads/:attempt/commit", do: s.commitUpload, body: jsonBody},
 
 		{method: get, path: "/v1/can", do: s.can, query: []string{"person", "action", "object", "purpose", "delivery"}},
-		{method: get, path: "/v1/log", do: s.log, query: page("under", "actor", "since")},
+		{method: get, path: "/v1/log", do: s.log, query: page("under", "actor", "kind", "decision", "since", "until", "follow")},
 		{method: get, path: "/v1/log/head", do: s.logHead, query: []string{"under"}},
 		{method: get, path: "/v1/log/hashes", do: s.logHashes, query: []string{"under", "from", "to"}},
 	}
@@ -279,18 +278,6 @@ func (s *server) can(c *call) (any, error) {
 		return nil, p.err
 	}
 	return s.vault.Can(c.ctx(), c.caller, person, rbac.Action(action), object, purpose, dataset.Delivery(delivery))
-}
-
-func (s *server) log(c *call) (any, error) {
-	p := params{call: c}
-	q := vault.LogQuery{
-		Under: p.scope("under"), Actor: p.handle("actor"), Since: p.time("since"),
-		After: p.integer("after", -1, maxIndex), Limit: p.limit(),
-	}
-	if p.err != nil {
-		return nil, p.err
-	}
-	return s.vault.Log(c.ctx(), c.caller, q)
 }
 
 func (s *server) logHead(c *call) (any, error) {

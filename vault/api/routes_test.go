@@ -28,6 +28,7 @@ func TestEveryRoute(t *testing.T) {
 	w.populate(1000)
 	w.testPeople(t)
 	w.testAgreements(t)
+	w.testProject(t)
 	w.testUpload(t)
 	w.testRead(t)
 	w.testAccess(t)
@@ -91,6 +92,16 @@ func (w *world) testAgreements(t *testing.T) {
 	s := call[wire.Signature](w, "lena", "POST", "/v1/agreements/nda/signatures", wire.Sign{Version: 1, SHA256: a.SHA256})
 	if s.Person != "lena" || s.Version != 1 {
 		t.Errorf("%+v", s)
+	}
+}
+
+func (w *world) testProject(t *testing.T) {
+	e := call[wire.Entry](w, "carol", "PATCH", "/v1/projects/acme/signs", wire.ProjectUpdate{Delivery: &[]dataset.Delivery{"direct", "opened"}})
+	if e.Kind != "project" || !slices.Equal(e.Delivery, []dataset.Delivery{dataset.Opened, dataset.Direct}) || !slices.Equal(e.Purposes, []string{"labeling"}) {
+		t.Errorf("%+v", e)
+	}
+	if a := w.send("lena", "PATCH", "/v1/projects/acme/signs", wire.ProjectUpdate{Delivery: &[]dataset.Delivery{}}); a.status != http.StatusForbidden {
+		t.Errorf("a labeler changes terms: %d", a.status)
 	}
 }
 

@@ -4,11 +4,9 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"iter"
 	"net/http"
 	"net/url"
 	"strconv"
-	"time"
 
 	"golang.org/x/mod/sumdb/note"
 
@@ -17,25 +15,6 @@ import (
 	"dsvault/vault/fault"
 	"dsvault/vault/wire"
 )
-
-// LogFilter selects records; its zero fields do not restrict.
-type LogFilter struct {
-	Actor string // a handle
-	Since time.Time
-}
-
-// Log walks through the records at and below a scope, oldest first. It does
-// not verify them; VerifyLog does.
-func (c *Client) Log(ctx context.Context, under dataset.Scope, filter LogFilter) iter.Seq2[wire.Record, error] {
-	q := url.Values{"under": {under.String()}}
-	if filter.Actor != "" {
-		q.Set("actor", filter.Actor)
-	}
-	if !filter.Since.IsZero() {
-		q.Set("since", filter.Since.UTC().Format(time.RFC3339Nano))
-	}
-	return pages[wire.Record](ctx, c, "client.Log", "/v1/log", q)
-}
 
 // LogHead gives the log's signed checkpoint and the slots at and below a scope.
 func (c *Client) LogHead(ctx context.Context, under dataset.Scope) (out wire.LogHead, err error) {

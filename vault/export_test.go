@@ -1,0 +1,9 @@
+package vault
+
+// SetMaxScan changes how many records one page of the log looks through, until
+// the returned function is called.
+func SetMaxScan(n uint64) func() {
+	was := maxScan
+	maxScan = n
+	return func() { maxScan = was }
+}
