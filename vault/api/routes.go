@@ -44,7 +44,7 @@ func (s *server) routes() []route {
 	)
 	v := s.vault
 	page := func(more ...string) []string { return append(more, "after", "limit") }
-	return []route{
+	return append(s.logRoutes(), []route{
 		{method: get, path: "/healthz", do: s.healthz, open: true},
 		{method: get, path: "/readyz", do: s.readyz, open: true},
 
@@ -91,7 +91,7 @@ func (s *server) routes() []route {
 		{method: get, path: "/v1/log", do: s.log, query: page("under", "actor", "kind", "decision", "since", "until", "follow")},
 		{method: get, path: "/v1/log/head", do: s.logHead, query: []string{"under"}},
 		{method: get, path: "/v1/log/hashes", do: s.logHashes, query: []string{"under", "from", "to"}},
-	}
+	}...)
 }
 
 // serve is what all routes have in common: credential, query and body are

@@ -32,6 +32,7 @@ func TestEveryRoute(t *testing.T) {
 	w.testUpload(t)
 	w.testRead(t)
 	w.testAccess(t)
+	w.testLogTiles(t)
 	w.testLog(t)
 
 	served := map[string]bool{}

@@ -187,6 +187,9 @@ func (n *Notary) Await(ctx context.Context, size uint64) (storage.Checkpoint, er
 	late := time.NewTimer(awaitLimit)
 	defer late.Stop()
 	for {
+		if err := n.Halted(); err != nil {
+			return storage.Checkpoint{}, err
+		}
 		n.mu.Lock()
 		news := n.news
 		n.mu.Unlock()
@@ -199,9 +202,6 @@ func (n *Notary) Await(ctx context.Context, size uint64) (storage.Checkpoint, er
 			return cp, nil
 		}
 		if err != nil && !errors.Is(err, storage.ErrNoRow) {
-			return storage.Checkpoint{}, err
-		}
-		if err := n.Halted(); err != nil {
 			return storage.Checkpoint{}, err
 		}
 		select { // if it is this node that signs, it need not wait for its second

@@ -2,6 +2,7 @@ package notary
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -14,8 +15,58 @@ import (
 
 const (
 	tileHeight = 8
-	tileWidth  = 1 << tileHeight
+	tileWidth  = audit.TileWidth
 )
+
+// Tile gives a tile of the log as C2SP tlog-tiles has it: hashes of 32 bytes, or
+// leaves, each after its length in two bytes. A tile that the newest checkpoint
+// does not cover is fault.NotFound. What a tile holds never changes.
+func (n *Notary) Tile(ctx context.Context, t audit.Tile) ([]byte, error) {
+	const op = "notary.Tile"
+	if err := n.Halted(); err != nil {
+		return nil, err
+	}
+	var data []byte
+	err := n.cfg.Catalog.View(ctx, func(tx *catalog.Tx) error {
+		cp, err := tx.Checkpoint(ctx)
+		if err != nil && !errors.Is(err, storage.ErrNoRow) {
+			return err
+		}
+		if !t.In(cp.Size) {
+			return fault.New(fault.NotFound, op, "the log has no such tile (yet)").WithHint("see /log/checkpoint for the size of the log")
+		}
+		if t.Entries {
+			data, err = entries(ctx, tx, t)
+			return err
+		}
+		hashes, err := tiles{ctx, tx}.get(t.Level, t.N, t.Width)
+		data = join(hashes)
+		return err
+	})
+	return data, err
+}
+
+// entries makes an entry bundle.
+func entries(ctx context.Context, tx *catalog.Tx, t audit.Tile) ([]byte, error) {
+	from, count := t.N*tileWidth, uint64(0)
+	var bundle []byte
+	err := tx.LeafData(ctx, from, from+uint64(t.Width), func(index, _ uint64, data []byte) error {
+		if index == from+count {
+			bundle = binary.BigEndian.AppendUint16(bundle, uint16(len(data)))
+			bundle = append(bundle, data...)
+			count++
+		}
+		return nil
+	})
+	if err == nil && count != uint64(t.Width) {
+		err = missing("notary.Tile")
+	}
+	return bundle, err
+}
+
+func missing(op string) error {
+	return fault.New(fault.Corrupt, op, "leaves of the log are missing").WithHint("restore the catalog from a backup")
+}
 
 // builder makes full tiles and the root of the log's tree from its leaves, in
 // order.
@@ -123,7 +174,7 @@ func (t tiles) get(level int, n uint64, width int) ([]audit.Hash, error) {
 			return nil
 		})
 		if err == nil && len(hashes) < width {
-			err = fault.New(fault.Corrupt, "notary.tile", "leaves of the log are missing").WithHint("restore the catalog from a backup")
+			err = missing("notary.tile")
 		}
 		return hashes, err
 	}
