@@ -14,6 +14,10 @@ var ErrNoRow = errors.New("no such row")
 // ErrExists: a row with this unique key is there already.
 var ErrExists = errors.New("row exists")
 
+// ErrCommitUnknown: the connection broke while a transaction was being
+// committed. It is durable, or it never was; nobody knows.
+var ErrCommitUnknown = errors.New("whether the transaction was committed is not known")
+
 // Head is the state of the audit log and of the policy, one row, locked by
 // every writing transaction before anything else.
 type Head struct {

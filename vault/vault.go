@@ -25,8 +25,8 @@ import (
 	"dsvault/vault/notary"
 )
 
-// Config is what a Vault is made of. Every field is required, but for Exclusive
-// and LogState.
+// Config is what a Vault is made of. Every field is required, but for Exclusive,
+// LogState, Queue and Meter.
 type Config struct {
 	Catalog *catalog.DB
 	Objects storage.Objects
@@ -35,6 +35,9 @@ type Config struct {
 	Logger  *slog.Logger
 	Now     func() time.Time
 	Random  io.Reader
+
+	Queue int          // entries that may wait for the audit log; 0 leaves it to the ledger
+	Meter ledger.Meter // nil: nobody counts
 
 	// Exclusive says that no other process serves this catalog, so that
 	// whatever a former process left unfinished can be swept at once.
@@ -109,6 +112,7 @@ func Open(ctx context.Context, cfg Config) (*Vault, error) {
 	}
 	v.ledger, err = ledger.Open(ctx, ledger.Config{
 		Catalog: v.db, World: v.world, Sealer: v.keys, Now: v.now, Random: v.random, Logger: v.log,
+		Queue: cfg.Queue, Meter: cfg.Meter,
 	})
 	if err != nil {
 		return nil, err
@@ -189,6 +193,9 @@ func (v *Vault) recordPolicy(ctx context.Context, kind audit.Kind, p *rbac.Polic
 	})
 	return err
 }
+
+// Waiting is how many requests wait for the audit log.
+func (v *Vault) Waiting() int { return v.ledger.Waiting() }
 
 // Ready reports whether the log is sound and the catalog and the object store
 // answer.

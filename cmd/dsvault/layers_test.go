@@ -38,10 +38,11 @@ var layers = map[string]struct {
 	"vault/dataset": {0, []string{"vault/fault"}},
 	"vault/seal":    {0, []string{"vault/fault"}},
 
-	"vault/wire": {1, nil},
-	"vault/pack": {1, nil},
-	"rbac":       {1, nil},
-	"storage":    {1, nil},
+	"vault/wire":    {1, nil},
+	"vault/pack":    {1, nil},
+	"vault/metrics": {1, nil}, // does what the meters of others ask for, without them
+	"rbac":          {1, nil},
+	"storage":       {1, nil},
 
 	"storage/s3":      {2, nil},
 	"storage/dir":     {2, nil},
@@ -79,6 +80,7 @@ var homes = map[string][]string{
 	"github.com/pressly/goose":     {"storage/catalog"},
 	"filippo.io/age":               {"vault/seal", "vault/keys"},
 	"github.com/transparency-dev/": {"vault/audit", "vault/ledger"},
+	"github.com/prometheus/":       {"vault/metrics"},
 	"github.com/spf13/":            {"cmd/dsvault"},
 	"github.com/schollz/":          {"cmd/dsvault"},
 	"testing":                      {"storage/storagetest"},

@@ -21,6 +21,8 @@ import (
 	"dsvault/vault/fault"
 	"dsvault/vault/identity"
 	"dsvault/vault/keys"
+	"dsvault/vault/ledger"
+	"dsvault/vault/metrics"
 )
 
 // nodeConfig says where a vault keeps its things. Data holds the keys, and
@@ -32,6 +34,7 @@ type nodeConfig struct {
 	Policies   string // folder with model.conf, policy.csv and truth.csv; default the built-in policy
 	Passphrase keys.Passphrase
 	Logger     *slog.Logger
+	Counts     *metrics.Metrics // nil: nobody counts
 }
 
 func (c nodeConfig) keyFolder() string { return filepath.Join(c.Data, "keys") }
@@ -69,6 +72,14 @@ func (c nodeConfig) policy() (*rbac.Policy, error) {
 		return rbac.Default(), nil
 	}
 	return rbac.LoadPolicy(os.DirFS(c.Policies))
+}
+
+// meter is Counts as the ledger wants it.
+func (c nodeConfig) meter() ledger.Meter {
+	if c.Counts == nil {
+		return nil
+	}
+	return c.Counts
 }
 
 // initNode makes a vault and gives the first admin's token. Everything is made
@@ -199,7 +210,7 @@ func (n *node) open(ctx context.Context, cfg nodeConfig, policy *rbac.Policy) er
 	if err != nil {
 		return err
 	}
-	if n.db, err = catalog.Open(ctx, cfg.catalogURL(), catalog.Options{}); err != nil {
+	if n.db, err = catalog.Open(ctx, cfg.catalogURL(), catalogOptions(cfg.Counts)); err != nil {
 		return err
 	}
 	ring, err := keys.Open(cfg.keyFolder(), cfg.Passphrase, n.db, rand.Reader)
@@ -207,9 +218,12 @@ func (n *node) open(ctx context.Context, cfg nodeConfig, policy *rbac.Policy) er
 		return err
 	}
 	n.Vault, err = vault.Open(ctx, vault.Config{
-		Catalog: n.db, Objects: objects, Keys: ring, Policy: policy, Logger: cfg.Logger,
-		Now: time.Now, Random: rand.Reader, Exclusive: cfg.embedded(),
+		Catalog: n.db, Objects: count(cfg.Counts, objects), Keys: ring, Policy: policy, Logger: cfg.Logger,
+		Now: time.Now, Random: rand.Reader, Exclusive: cfg.embedded(), Meter: cfg.meter(),
 	})
+	if err == nil && cfg.Counts != nil {
+		cfg.Counts.Watch(metrics.Gauges{Waiting: n.Waiting})
+	}
 	return err
 }
 

@@ -21,6 +21,7 @@ import (
 	"dsvault/vault/api"
 	"dsvault/vault/fault"
 	"dsvault/vault/keys"
+	"dsvault/vault/metrics"
 )
 
 // drainTime is how long running requests may go on after the signal to stop.
@@ -30,6 +31,7 @@ const drainTime = 10 * time.Second
 type serveConfig struct {
 	nodeConfig
 	Listen         string // HOST:PORT; port 0 picks a free one
+	Metrics        string // HOST:PORT for Prometheus; empty: none
 	Cert, Key      string // PEM files; both or none
 	BehindTLSProxy bool
 }
@@ -56,6 +58,7 @@ breaks its truth table is refused, and the old one stays in force.`,
 	a.storeFlags(cmd, &cfg.nodeConfig)
 	f := cmd.Flags()
 	f.StringVar(&cfg.Listen, "listen", "127.0.0.1:8200", "address to listen on; port 0 picks a free one")
+	f.StringVar(&cfg.Metrics, "metrics", "", "address to show metrics for Prometheus on, for example 127.0.0.1:9200 (default: nowhere)")
 	f.StringVar(&cfg.Cert, "tls-cert", "", "PEM file with the certificate chain")
 	f.StringVar(&cfg.Key, "tls-key", "", "PEM file with its key")
 	f.BoolVar(&cfg.BehindTLSProxy, "behind-tls-proxy", false, "a proxy in front ends TLS and sets X-Forwarded-For")
@@ -100,6 +103,9 @@ func (a *app) announce(url string) error {
 // check refuses settings that would send tokens in clear over a network.
 func (c serveConfig) check() error {
 	const op = "dsvault.serve"
+	if err := c.checkMetrics(); err != nil {
+		return err
+	}
 	host, _, err := net.SplitHostPort(c.Listen)
 	if err != nil {
 		return fault.Wrap(fault.Invalid, op, "bad --listen address", err).WithHint("give HOST:PORT, for example 127.0.0.1:8200")
@@ -128,6 +134,12 @@ func serve(ctx context.Context, cfg serveConfig, ready func(url string) error) (
 		}
 		certificates = []tls.Certificate{pair}
 	}
+	cfg.Counts = metrics.New(versionText())
+	stopMetrics, err := serveMetrics(ctx, cfg, cfg.Counts)
+	if err != nil {
+		return err
+	}
+	defer stopMetrics()
 	n, err := openNode(ctx, cfg.nodeConfig)
 	if err != nil {
 		return err
@@ -145,7 +157,7 @@ func serve(ctx context.Context, cfg serveConfig, ready func(url string) error) (
 		})
 		url = "https://" + listener.Addr().String()
 	}
-	handler := api.New(n.Vault, api.Options{Logger: cfg.Logger, Now: time.Now, Random: rand.Reader, TrustProxy: cfg.BehindTLSProxy})
+	handler := api.New(n.Vault, api.Options{Logger: cfg.Logger, Now: time.Now, Random: rand.Reader, TrustProxy: cfg.BehindTLSProxy, Meter: cfg.Counts})
 	requests, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
 	server := api.Server(requests, handler, cfg.Logger)

@@ -22,6 +22,9 @@ type Options struct {
 	// Writers is how many transactions can write at once, on PostgreSQL only;
 	// 0 means 4. SQLite has one.
 	Writers int
+	// Failed, unless it is nil, hears of each thing that the database could not
+	// do, as Cause names it. It is called by many goroutines.
+	Failed func(cause string)
 }
 
 // DB is an open catalog, safe for concurrent use.
@@ -29,6 +32,21 @@ type DB struct {
 	dialect *dialect
 	writers *pool
 	readers *pool
+	failed  func(cause string)
+}
+
+// noted passes err on, and tells of it if the database is to blame.
+func (db *DB) noted(err error) error {
+	if cause := Cause(err); cause != "" && db.failed != nil && !fault.Is(err, fault.Canceled) {
+		db.failed(cause)
+	}
+	return err
+}
+
+// lostInCommit reports whether a COMMIT that failed so may have been done.
+// SQLite answers for itself.
+func (db *DB) lostInCommit(ctx context.Context, err error) bool {
+	return db.dialect.remote && (classOf(err) == lost || ctx.Err() != nil)
 }
 
 // Open opens the catalog at url, "sqlite:PATH" or "postgres://…", creates or
@@ -57,6 +75,7 @@ func Open(ctx context.Context, url string, opts Options) (*DB, error) {
 	if err != nil {
 		return nil, classify(ctx, op, err)
 	}
+	db.failed = opts.Failed
 	if err := db.migrate(ctx); err != nil {
 		return nil, errors.Join(classify(ctx, op, err), db.Close())
 	}
@@ -99,7 +118,7 @@ func (db *DB) begin(ctx context.Context, p *pool, statement string) (*Tx, error)
 	const op = "catalog.Begin"
 	c, err := p.get(ctx)
 	if err != nil {
-		return nil, classify(ctx, op, err)
+		return nil, db.noted(classify(ctx, op, err))
 	}
 	_, err = c.sql.ExecContext(ctx, statement)
 	if err != nil && classOf(err) == lost && ctx.Err() == nil {
@@ -107,13 +126,13 @@ func (db *DB) begin(ctx context.Context, p *pool, statement string) (*Tx, error)
 		// has been done on it, so a fresh one may take its place.
 		c.close()
 		if c, err = p.fill(ctx); err != nil {
-			return nil, classify(ctx, op, err)
+			return nil, db.noted(classify(ctx, op, err))
 		}
 		_, err = c.sql.ExecContext(ctx, statement)
 	}
 	if err != nil {
 		p.discard(c)
-		return nil, classify(ctx, op, err)
+		return nil, db.noted(classify(ctx, op, err))
 	}
 	return &Tx{db: db, pool: p, c: c}, nil
 }

@@ -17,6 +17,7 @@ type dialect struct {
 	beginWrite string // begins a writing transaction
 	beginRead  string // begins a read-only snapshot
 	lockRow    string // appended to a SELECT whose row is to be locked
+	remote     bool   // a server, whose connection may break
 	unnumbered bool   // reads ? too, and binds it faster: used for bulk inserts
 	now        string // the database's own clock, Unix microseconds
 
@@ -57,6 +58,7 @@ var postgresDialect = dialect{
 	beginRead:  "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
 	lockRow:    " FOR UPDATE",
 	now:        "CAST(extract(epoch from clock_timestamp()) * 1000000 AS bigint)",
+	remote:     true,
 	Int:        "bigint", Text: `text COLLATE "C"`, Blob: "bytea",
 	NoBytes: "''",
 }

@@ -37,6 +37,29 @@ const (
 	corrupt           // the database contradicts itself
 )
 
+var causes = map[class]string{
+	interrupted: "interrupted", full: "full", readOnly: "read-only", busy: "busy", lost: "lost", conflicted: "conflicted",
+	refused: "refused", notOurs: "not-ours", corrupt: "corrupt", unknown: "other",
+}
+
+// Cause names what the database could not do, in one word, or "" if err is not
+// of its making: a row that is missing or there already is an answer.
+func Cause(err error) string {
+	if err == nil {
+		return ""
+	}
+	kind := classOf(err)
+	if kind == unknown && !driverMade(err) {
+		return ""
+	}
+	return causes[kind]
+}
+
+// driverMade reports whether there is a driver's error in the chain.
+func driverMade(err error) bool {
+	return errors.As(err, new(*sqlite.Error)) || errors.As(err, new(*pgconn.PgError))
+}
+
 // classify is the one place that tells driver errors apart, by code. Errors
 // that are already in our terms pass unchanged; so do the context's, wrapped
 // so that errors.Is finds them.
@@ -105,6 +128,9 @@ func classOf(err error) class {
 	case errors.As(err, &lite):
 		return sqliteClass(lite.Code())
 	case errors.As(err, &pg):
+		if pg.Code == "0A000" && pg.Routine != "RevalidateCachedQuery" {
+			return readOnly // a standby refuses READ WRITE as a feature that it does not support
+		}
 		return postgresClass(pg.Code)
 	case errors.As(err, new(*pgconn.ConnectError)), errors.As(err, &network),
 		errors.Is(err, driver.ErrBadConn), errors.Is(err, sql.ErrConnDone),

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"dsvault/storage"
 	"dsvault/vault/fault"
 )
 
@@ -47,7 +48,12 @@ func (tx *Tx) Commit() error {
 	defer cancel()
 	if _, err := tx.c.sql.ExecContext(ctx, "COMMIT"); err != nil {
 		tx.Rollback()
-		return classify(ctx, op, err)
+		unknown := tx.db.lostInCommit(ctx, err)
+		if err = tx.db.noted(classify(ctx, op, err)); unknown {
+			return fault.Wrap(fault.Unavailable, op, "the connection broke during the commit",
+				errors.Join(storage.ErrCommitUnknown, err)).WithHint(fault.HintOf(err)).WithRetry(time.Second)
+		}
+		return err
 	}
 	tx.done = true
 	tx.pool.put(tx.c)
@@ -134,7 +140,7 @@ func (tx *Tx) fail(ctx context.Context, op string, err error) error {
 		return nil
 	}
 	kind := classOf(err)
-	err = classify(ctx, op, err)
+	err = tx.db.noted(classify(ctx, op, err))
 	if kind != noRow {
 		tx.failed, tx.mendable = err, kind == exists || kind == dangling || kind == unknown
 	}

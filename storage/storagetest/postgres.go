@@ -20,6 +20,7 @@ import (
 
 // postgresServer is one real PostgreSQL, on a socket in a folder of its own.
 type postgresServer struct {
+	launch    func() (*process, error)
 	process   *process
 	folder    string
 	databases atomic.Int64 // made so far; names them
@@ -122,19 +123,79 @@ func runPostgres(initdb, postgres, folder string) (*postgresServer, error) {
 		return nil, fmt.Errorf("initdb: %w\n%s", err, out)
 	}
 
-	cmd = exec.Command(postgres, "-D", data, "-k", folder, "-c", "listen_addresses=", "-c", "max_connections=200")
-	cmd.Dir = folder
-	as(cmd)
-	p, err := start(cmd)
-	if err != nil {
-		return nil, err
-	}
-	server := &postgresServer{process: p, folder: folder}
-	if err := p.await(func() error { return server.exec("SELECT 1") }); err != nil {
-		server.stop()
+	server := &postgresServer{folder: folder, launch: func() (*process, error) {
+		cmd := exec.Command(postgres, "-D", data, "-k", folder, "-c", "listen_addresses=", "-c", "max_connections=200")
+		cmd.Dir = folder
+		as(cmd)
+		return start(cmd)
+	}}
+	if err := server.start(); err != nil {
 		return nil, err
 	}
 	return server, nil
+}
+
+func (s *postgresServer) start() (err error) {
+	if s.process, err = s.launch(); err != nil {
+		return err
+	}
+	if err = s.process.await(func() error { return s.exec("SELECT 1") }); err != nil {
+		s.process.stop(syscall.SIGINT)
+	}
+	return err
+}
+
+// Cluster is a PostgreSQL of one test's own, whose role can be changed.
+type Cluster struct {
+	t      testing.TB
+	server *postgresServer
+}
+
+// NewCluster starts a PostgreSQL that ends with t.
+func NewCluster(t testing.TB) *Cluster {
+	t.Helper()
+	server, err := startPostgres()
+	if errors.Is(err, errNoPostgres) {
+		missing(t, err.Error())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.stop)
+	return &Cluster{t, server}
+}
+
+// DSN is the URL of its one database.
+func (c *Cluster) DSN() string { return c.server.dsn("postgres") }
+
+// Data is the folder with the server's files.
+func (c *Cluster) Data() string { return filepath.Join(c.server.folder, "data") }
+
+// Exec runs one statement.
+func (c *Cluster) Exec(statement string) {
+	c.t.Helper()
+	if err := c.server.exec(statement); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// Demote makes the server a standby, which takes no writes, as after a failover.
+func (c *Cluster) Demote() {
+	c.t.Helper()
+	c.server.process.stop(syscall.SIGINT)
+	err := os.WriteFile(filepath.Join(c.Data(), "standby.signal"), nil, 0o644)
+	if err == nil {
+		err = c.server.start()
+	}
+	if err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// Promote makes a standby take writes again.
+func (c *Cluster) Promote() {
+	c.t.Helper()
+	c.Exec("SELECT pg_promote()")
 }
 
 // postgresPrograms finds initdb and postgres where Debian puts them (the newest

@@ -54,6 +54,9 @@ type Options struct {
 	// in a row, and AuthRefill how many a second it regains; 0 means 50 and 5.
 	AuthFailures int
 	AuthRefill   rate.Limit
+
+	// Meter counts what is answered; nil: nobody does.
+	Meter Meter
 }
 
 func (o Options) withDefaults() Options {
@@ -62,6 +65,9 @@ func (o Options) withDefaults() Options {
 	o.MaxFile = cmp.Or(o.MaxFile, wire.MaxShard)
 	o.Streams, o.StreamsEach = cmp.Or(o.Streams, 256), cmp.Or(o.StreamsEach, 16)
 	o.AuthFailures, o.AuthRefill = cmp.Or(o.AuthFailures, 50), cmp.Or(o.AuthRefill, 5)
+	if o.Meter == nil {
+		o.Meter = noMeter{}
+	}
 	return o
 }
 
@@ -80,7 +86,7 @@ func New(v *vault.Vault, opts Options) http.Handler {
 	opts = opts.withDefaults()
 	s := &server{
 		vault: v, opts: opts,
-		slots:    slots{all: opts.Streams, each: opts.StreamsEach},
+		slots:    slots{all: opts.Streams, each: opts.StreamsEach, meter: opts.Meter},
 		failures: failures{burst: opts.AuthFailures, refill: opts.AuthRefill},
 	}
 	e := echo.New()

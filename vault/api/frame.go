@@ -178,6 +178,7 @@ func (c *call) answer(status int, kind string, v any) error {
 func (s *server) logCall(c *call, took time.Duration, aborted bool) {
 	code := fault.CodeOf(c.err)
 	status := c.Response().Status
+	s.opts.Meter.Answered(c.Path(), status, string(code), took, c.body.total, c.Response().Size)
 	level := slog.LevelInfo
 	route, method := c.Path(), c.Request().Method
 	if !slices.Contains(methods, method) {

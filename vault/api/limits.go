@@ -122,10 +122,11 @@ func (f *failures) limiterLocked(from netip.Addr, now time.Time, add bool) *rate
 	return f.by[prefix]
 }
 
-// slots bounds how many streams run at once. The zero value with all and each
-// set is ready.
+// slots bounds how many streams run at once. The zero value with its first three
+// fields set is ready.
 type slots struct {
 	all, each int
+	meter     Meter
 
 	mu   sync.Mutex
 	used int                         // guarded by mu
@@ -148,11 +149,13 @@ func (s *slots) take(who dataset.PrincipalID) (release func(), err error) {
 		s.by = make(map[dataset.PrincipalID]int)
 	}
 	s.used++
+	s.meter.Streams(s.used)
 	s.by[who]++
 	return func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.used--
+		s.meter.Streams(s.used)
 		if s.by[who]--; s.by[who] == 0 {
 			delete(s.by, who)
 		}

@@ -69,7 +69,7 @@ func TestFailuresStayBounded(t *testing.T) {
 }
 
 func TestSlots(t *testing.T) {
-	s := slots{all: 3, each: 2}
+	s := slots{all: 3, each: 2, meter: noMeter{}}
 	a, b := dataset.PrincipalID{1}, dataset.PrincipalID{2}
 	var releases []func()
 	for _, who := range []dataset.PrincipalID{a, a, b} {

@@ -27,6 +27,7 @@ type source struct {
 	left  time.Duration // for the next readStep bytes
 	moved int64         // of these, arrived
 	most  int64         // bytes that may still come; -1: no limit
+	total int64         // bytes that have arrived
 	until time.Time     // when all of it has to be here; zero: no limit
 	err   error         // why reading failed
 }
@@ -67,6 +68,7 @@ func (s *source) Read(p []byte) (int, error) {
 	_ = s.control.SetReadDeadline(deadline)
 	n, err := s.r.Read(p)
 	s.left -= time.Since(start)
+	s.total += int64(n)
 	if s.moved += int64(n); s.moved >= readStep {
 		s.left, s.moved = s.idle, 0
 	}

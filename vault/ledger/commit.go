@@ -85,10 +85,10 @@ func (l *Ledger) enqueue(e *entry) error {
 	switch {
 	case l.closed:
 		l.mu.Unlock()
-		return unavailable("the vault is shutting down", nil)
-	case len(l.queue) >= maxQueue:
+		return unavailable("the vault is shutting down", errClosing)
+	case len(l.queue) >= l.most:
 		l.mu.Unlock()
-		return unavailable("too many requests are waiting for the audit log", nil)
+		return unavailable("too many requests are waiting for the audit log", errQueueFull)
 	}
 	l.queue = append(l.queue, e)
 	l.mu.Unlock()
@@ -167,7 +167,9 @@ func (l *Ledger) commitBatch() {
 	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
 	defer cancel()
 	var b batch
+	began := l.now()
 	err := l.commit(ctx, &b)
+	l.meter.Committed(len(b.entries), l.now().Sub(began), err == nil)
 	if err == nil {
 		for _, e := range b.admitted {
 			e.answer(result{receipt: e.receipt})
@@ -177,7 +179,7 @@ func (l *Ledger) commitBatch() {
 	if b.entries == nil { // no transaction could be had: nobody waits for the next try
 		b.entries = l.drainAll()
 	}
-	l.log.Error("admission failed; nothing was served", "entries", len(b.entries), "err", err)
+	l.log.Error("admission failed; nothing was served", "cause", causeOf(err), "entries", len(b.entries), "err", err)
 	for _, e := range b.entries {
 		e.answer(result{err: unavailable("the audit log cannot be written", err)})
 	}

@@ -5,9 +5,3 @@ const (
 	MaxBatch  = maxBatch
 	StartLife = startWithin
 )
-
-// Waiting is how many entries are queued.
-func (l *Ledger) Waiting() int {
-	n, _ := l.waiting()
-	return n
-}

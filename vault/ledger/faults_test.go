@@ -1,133 +1,35 @@
 package ledger_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"net"
-	"net/url"
-	"os"
-	"path/filepath"
 	"sync"
-	"sync/atomic"
 	"testing"
 
+	"dsvault/storage/storagetest"
 	"dsvault/vault/audit"
 	"dsvault/vault/dataset"
 	"dsvault/vault/fault"
 	"dsvault/vault/ledger"
 )
 
-// wire stands between a node and PostgreSQL and breaks when told to.
-type wire struct {
-	listener net.Listener
-	target   string
-	mode     atomic.Int32
-
-	mu    sync.Mutex
-	conns map[net.Conn]struct{}
-	wg    sync.WaitGroup
-}
-
-const (
-	works       int32 = iota
-	losesReply        // the server has committed; nobody hears of it
-	losesCommit       // COMMIT does not arrive
-	cut               // no connection at all
-)
-
-// newWire gives a wire to the server at dsn, and the URL of its near end.
-func newWire(t *testing.T, dsn string) (*wire, string) {
-	t.Helper()
-	u := must[*url.URL](t)(url.Parse(dsn))
-	query := u.Query()
-	folder := must[string](t)(os.MkdirTemp("", "wire")) // short: it holds a socket
-	t.Cleanup(func() { os.RemoveAll(folder) })
-	const socket = ".s.PGSQL.5432"
-	w := &wire{target: filepath.Join(query.Get("host"), socket), conns: map[net.Conn]struct{}{}}
-	w.listener = must[net.Listener](t)(net.Listen("unix", filepath.Join(folder, socket)))
-	w.wg.Go(w.serve)
-	t.Cleanup(func() {
-		w.listener.Close()
-		w.breakNow(cut)
-		w.wg.Wait()
-	})
-	query.Set("host", folder)
-	u.RawQuery = query.Encode()
-	return w, u.String()
-}
-
-func (w *wire) serve() {
-	for {
-		near, err := w.listener.Accept()
-		if err != nil {
-			return
-		}
-		far, err := net.Dial("unix", w.target)
-		if err != nil || w.mode.Load() == cut {
-			near.Close()
-			continue
-		}
-		w.mu.Lock()
-		w.conns[near], w.conns[far] = struct{}{}, struct{}{}
-		w.mu.Unlock()
-		swallow := new(atomic.Bool)
-		w.wg.Go(func() {
-			w.pump(near, far, func(data []byte) bool {
-				mode := w.mode.Load()
-				commit := bytes.Contains(data, []byte("COMMIT\x00"))
-				swallow.Store(commit && mode == losesReply)
-				return mode == cut || commit && mode == losesCommit
-			})
-		})
-		w.wg.Go(func() { w.pump(far, near, func([]byte) bool { return swallow.Load() || w.mode.Load() == cut }) })
-	}
-}
-
-// pump carries data until either end closes, or stop says so.
-func (w *wire) pump(from, to net.Conn, stop func([]byte) bool) {
-	defer from.Close()
-	defer to.Close()
-	buf := make([]byte, 64<<10)
-	for {
-		n, err := from.Read(buf)
-		if err != nil || stop(buf[:n]) {
-			return
-		}
-		if _, err := to.Write(buf[:n]); err != nil {
-			return
-		}
-	}
-}
-
-// breakNow sets the mode and ends the connections there are.
-func (w *wire) breakNow(mode int32) {
-	w.mode.Store(mode)
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for c := range w.conns {
-		c.Close()
-	}
-	clear(w.conns)
-}
-
 // TestCommitUnknown: when the connection breaks in the middle of COMMIT, nobody
 // gets a permit, whether the record was made or not; a change that was made is
 // in force for the next decision; and the node goes on.
 func TestCommitUnknown(t *testing.T) {
-	for name, mode := range map[string]int32{"the reply is lost": losesReply, "COMMIT is lost": losesCommit} {
+	for name, mode := range map[string]storagetest.WireMode{"the reply is lost": storagetest.LosesReply, "COMMIT is lost": storagetest.LosesCommit} {
 		t.Run(name, func(t *testing.T) {
 			dsn := engines[1].url(t)
 			v, _ := newVault(t, dsn)
-			w, near := newWire(t, dsn)
+			w, near := storagetest.NewWire(t, dsn)
 			n := v.nodeAt(near, v.clock)
 			before, _ := v.log(n)
 			committed := 0
-			if mode == losesReply {
+			if mode == storagetest.LosesReply {
 				committed = 1
 			}
 
-			w.mode.Store(mode)
+			w.Set(mode)
 			p, err := n.Admit(t.Context(), v.read(v.lee, 1))
 			wantCode(t, err, fault.Unavailable)
 			if p != nil {
@@ -141,7 +43,7 @@ func TestCommitUnknown(t *testing.T) {
 			}))
 			wantCode(t, err, fault.Unavailable)
 
-			w.mode.Store(works)
+			w.Set(storagetest.Works)
 			_, err = n.Admit(t.Context(), v.read(v.lee, 2))
 			if revoked := err != nil; revoked != (committed == 1) {
 				t.Errorf("after a revoke that was committed %d times: %v", committed, err)
@@ -165,7 +67,7 @@ func TestCommitUnknown(t *testing.T) {
 func TestServerGone(t *testing.T) {
 	dsn := engines[1].url(t)
 	v, _ := newVault(t, dsn)
-	w, near := newWire(t, dsn)
+	w, near := storagetest.NewWire(t, dsn)
 	n := v.nodeAt(near, v.clock)
 	var mu sync.Mutex
 	var acknowledged []uint64
@@ -191,9 +93,9 @@ func TestServerGone(t *testing.T) {
 			})
 		}
 		admitted.Wait()
-		w.breakNow(cut)
+		w.Break(storagetest.Cut)
 		done.Wait()
-		w.mode.Store(works)
+		w.Set(storagetest.Works)
 	}
 	p := must[*ledger.Permit](t)(n.Admit(t.Context(), v.read(v.lee, 1)))
 	log, _ := v.log(n)
@@ -209,11 +111,11 @@ func TestServerGone(t *testing.T) {
 func TestConnectionBreaksInApply(t *testing.T) {
 	dsn := engines[1].url(t)
 	v, _ := newVault(t, dsn)
-	w, near := newWire(t, dsn)
+	w, near := storagetest.NewWire(t, dsn)
 	n := v.nodeAt(near, v.clock)
 	before, _ := v.log(n)
 	breaks := v.ownChange(audit.KindClientCreate, func(ctx context.Context, tx *ledger.Tx) error {
-		w.breakNow(works)
+		w.Break(storagetest.Works)
 		_, err := tx.Scope(ctx, scopeOf(t, "acme"))
 		return err
 	})

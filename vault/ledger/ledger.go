@@ -9,6 +9,7 @@
 package ledger
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"log/slog"
@@ -128,7 +129,8 @@ type Sealed struct {
 	Details    []byte
 }
 
-// Config is what a Ledger is made of; every field is required.
+// Config is what a Ledger is made of. Every field is required, but for the last
+// two.
 type Config struct {
 	Catalog *catalog.DB
 	World   *rbac.World
@@ -136,6 +138,9 @@ type Config struct {
 	Now     func() time.Time
 	Random  io.Reader // for the node's name
 	Logger  *slog.Logger
+
+	Queue int   // entries that may wait; 0 means 8192
+	Meter Meter // nil: nobody counts
 }
 
 // Ledger admits. It owns one goroutine, the committer, from Open to Close.
@@ -145,6 +150,8 @@ type Ledger struct {
 	sealer Sealer
 	now    func() time.Time
 	log    *slog.Logger
+	meter  Meter
+	most   int    // entries that may wait
 	node   string // this process, in open reads
 
 	logged atomic.Int64 // the log's time as far as this node has seen it, Unix microseconds
@@ -166,6 +173,10 @@ func Open(ctx context.Context, cfg Config) (*Ledger, error) {
 		db: cfg.Catalog, world: cfg.World, sealer: cfg.Sealer, now: cfg.Now, log: cfg.Logger,
 		node: dataset.NewID[dataset.RequestID](cfg.Random).String(),
 		wake: make(chan struct{}, 1), done: make(chan struct{}),
+		most: cmp.Or(cfg.Queue, maxQueue), meter: noMeter{},
+	}
+	if cfg.Meter != nil {
+		l.meter = cfg.Meter
 	}
 	if err := l.CatchUp(ctx); err != nil {
 		return nil, err
@@ -209,6 +220,7 @@ func (l *Ledger) Record(ctx context.Context, in Intent) (Receipt, error) {
 // It decides on the policy in force, whichever node has changed it.
 func (l *Ledger) Check(ctx context.Context, in Intent) (rbac.Decision, error) {
 	if err := l.CatchUp(ctx); err != nil {
+		l.meter.Failed(causeOf(err))
 		return rbac.Decision{}, err
 	}
 	r, err := l.record(ctx, in, true)
@@ -233,36 +245,43 @@ func (l *Ledger) record(ctx context.Context, in Intent, refusals bool) (Receipt,
 			e.in.Place = *in.Refused
 		}
 		if err := l.describe(ctx, e); err != nil {
-			return r, l.outage(decision, err)
+			return r, l.outage(decision, CauseSealing, err)
 		}
 		if err := l.enqueue(e); err != nil {
-			return r, l.outage(decision, err)
+			return r, l.outage(decision, causeOf(err), err)
 		}
 		answer := <-e.result // always comes: from the commit, its failure, or Close
 		r.Decision = e.decision
 		switch {
 		case answer.stale:
 			if err := l.CatchUp(ctx); err != nil {
-				return r, l.outage(e.decision, err)
+				return r, l.outage(e.decision, causeOf(err), err)
 			}
 			continue
 		case answer.err != nil:
-			return r, l.outage(e.decision, answer.err)
+			return r, l.outage(e.decision, causeOf(answer.err), answer.err)
+		}
+		l.recorded(in.Kind, e.decision)
+		switch {
 		case !e.decision.Allowed:
 			return r, refusal(e.decision)
 		}
 		return answer.receipt, nil
 	}
+	l.meter.Failed(CauseStale)
 	return r, fault.New(fault.Unavailable, "ledger.Record", "the policy changes faster than this node can follow").
 		WithHint("try again in a moment").WithRetry(time.Second)
 }
 
 // outage keeps a refusal a refusal when it could not be recorded.
-func (l *Ledger) outage(d rbac.Decision, err error) error {
+func (l *Ledger) outage(d rbac.Decision, cause string, err error) error {
+	if cause != "" {
+		l.meter.Failed(cause)
+	}
 	if d.Allowed {
 		return err
 	}
-	l.log.Warn("a refusal could not be recorded", "reasons", d.Reasons, "err", err)
+	l.log.Warn("a refusal could not be recorded", "cause", cause, "reasons", d.Reasons, "err", err)
 	return refusal(d)
 }
 

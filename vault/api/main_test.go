@@ -1,0 +1,9 @@
+package api_test
+
+import (
+	"testing"
+
+	"dsvault/storage/storagetest"
+)
+
+func TestMain(m *testing.M) { storagetest.Main(m) }

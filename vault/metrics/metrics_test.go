@@ -1,0 +1,68 @@
+package metrics
+
+import (
+	"net/http/httptest"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestDocumented: docs/metrics.md lists what the endpoint shows, with types and
+// labels, and nothing else.
+func TestDocumented(t *testing.T) {
+	m := New("v1")
+	m.Watch(Gauges{Waiting: func() int { return 7 }})
+	m.Recorded("read", "")
+	m.Recorded("read", "DNY-01")
+	m.Failed("full")
+	m.Committed(3, time.Second, true)
+	m.Committed(3, time.Second, false)
+	m.Answered("/v1/log", 200, "", time.Second, 5, 10)
+	m.Answered("", 404, "not-found", time.Second, 5, 10)
+	m.Streams(2)
+	m.StorageFailed(Catalog, "busy")
+
+	rec := httptest.NewRecorder()
+	m.Handler().ServeHTTP(rec, httptest.NewRequest("GET", "/metrics", nil))
+	page := rec.Body.String()
+	var shown []string
+	for _, match := range regexp.MustCompile(`(?m)^# TYPE (dsvault_\w+) (\w+)$`).FindAllStringSubmatch(page, -1) {
+		name, kind := match[1], match[2]
+		sample := regexp.MustCompile(`(?m)^` + name + `(?:_bucket)?(?:\{(.*)\})? `).FindStringSubmatch(page)
+		var labels []string
+		for _, l := range regexp.MustCompile(`(\w+)="`).FindAllStringSubmatch(sample[1], -1) {
+			if l[1] != "le" {
+				labels = append(labels, l[1])
+			}
+		}
+		slices.Sort(labels)
+		shown = append(shown, name+" "+kind+" "+strings.Join(labels, ","))
+	}
+	text, err := os.ReadFile("../../docs/metrics.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var listed []string
+	for _, match := range regexp.MustCompile("(?m)^\\| `(dsvault_\\w+)` \\| (\\w+) \\| ([^|]*) ?\\|").FindAllStringSubmatch(string(text), -1) {
+		labels := regexp.MustCompile(`\w+`).FindAllString(match[3], -1)
+		slices.Sort(labels)
+		listed = append(listed, match[1]+" "+match[2]+" "+strings.Join(labels, ","))
+	}
+	slices.Sort(shown)
+	slices.Sort(listed)
+	if len(shown) < 10 || !slices.Equal(shown, listed) {
+		t.Errorf("the endpoint shows\n%s\nand docs/metrics.md lists\n%s", strings.Join(shown, "\n"), strings.Join(listed, "\n"))
+	}
+	for _, want := range []string{
+		`dsvault_admissions_total{kind="read"} 1`, `dsvault_refusals_total{kind="read",reason="DNY-01"} 1`, `dsvault_audit_queue_length 7`,
+		`dsvault_http_requests_total{code="ok",route="/v1/log",status="200"} 1`, `route="none"`, `dsvault_http_bytes_total{direction="sent"} 20`,
+		`dsvault_open_streams 2`, `dsvault_commit_seconds_count{outcome="failed"} 1`, `version="v1"`, "go_goroutines ", "process_cpu_seconds_total ",
+	} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the endpoint does not show %s", want)
+		}
+	}
+}
