@@ -2,7 +2,9 @@ package vault
 
 import (
 	"context"
+	"errors"
 	"path/filepath"
+	"time"
 
 	"dsvault/storage"
 	"dsvault/storage/catalog"
@@ -49,4 +51,20 @@ func (v *Vault) signedHead(ctx context.Context) (storage.Checkpoint, error) {
 		return storage.Checkpoint{}, err
 	}
 	return v.notary.Await(ctx, head.Size)
+}
+
+// CheckpointLag is how long the oldest record that no signed checkpoint covers
+// has been waiting for one; 0 if there is none.
+func (v *Vault) CheckpointLag(ctx context.Context) (lag time.Duration, err error) {
+	err = v.db.View(ctx, func(tx *catalog.Tx) error {
+		cp, err := tx.Checkpoint(ctx)
+		if err != nil && !errors.Is(err, storage.ErrNoRow) {
+			return err
+		}
+		return tx.Leaves(ctx, storage.LeafQuery{From: cp.Size, Limit: 1}, func(l storage.Leaf) error {
+			lag = max(0, v.now().Sub(time.UnixMicro(l.Time)))
+			return nil
+		})
+	})
+	return lag, err
 }

@@ -222,7 +222,7 @@ func (n *node) open(ctx context.Context, cfg nodeConfig, policy *rbac.Policy) er
 		Now: time.Now, Random: rand.Reader, Exclusive: cfg.embedded(), Meter: cfg.meter(),
 	})
 	if err == nil && cfg.Counts != nil {
-		cfg.Counts.Watch(metrics.Gauges{Waiting: n.Waiting})
+		cfg.Counts.Watch(metrics.Gauges{Waiting: n.Waiting, CheckpointLag: n.CheckpointLag})
 	}
 	return err
 }

@@ -4,6 +4,8 @@
 package metrics
 
 import (
+	"context"
+	"math"
 	"net/http"
 	"runtime"
 	"strconv"
@@ -85,26 +87,30 @@ func counter(name, help string, labels ...string) *prometheus.CounterVec {
 type Gauges struct {
 	Waiting func() int // entries that wait for a commit
 
-	// CheckpointAge is how old the newest checkpoint is; false if there is none.
-	// nil: no such gauge.
-	CheckpointAge func() (time.Duration, bool)
+	// CheckpointLag is how long the oldest record that no signed checkpoint
+	// covers has been waiting.
+	CheckpointLag func(context.Context) (time.Duration, error)
 }
+
+// lagTimeout bounds what a look at the metrics asks of the catalog.
+const lagTimeout = 5 * time.Second
 
 // Watch adds a vault's gauges. It may be called once.
 func (m *Metrics) Watch(g Gauges) {
 	m.registry.MustRegister(prometheus.NewGaugeFunc(
 		prometheus.GaugeOpts{Name: "dsvault_audit_queue_length", Help: "Requests that wait for the audit log."},
 		func() float64 { return float64(g.Waiting()) }))
-	if g.CheckpointAge == nil {
-		return
-	}
 	m.registry.MustRegister(prometheus.NewGaugeFunc(
-		prometheus.GaugeOpts{Name: "dsvault_checkpoint_age_seconds", Help: "How old the newest signed checkpoint of the log is; -1 if there is none."},
+		prometheus.GaugeOpts{Name: "dsvault_checkpoint_lag_seconds",
+			Help: "How long the oldest record that no signed checkpoint covers has been waiting; NaN if the catalog does not answer."},
 		func() float64 {
-			if age, ok := g.CheckpointAge(); ok {
-				return age.Seconds()
+			ctx, cancel := context.WithTimeout(context.Background(), lagTimeout)
+			defer cancel()
+			lag, err := g.CheckpointLag(ctx)
+			if err != nil {
+				return math.NaN()
 			}
-			return -1
+			return lag.Seconds()
 		}))
 }
 
