@@ -44,10 +44,10 @@ func (v *Vault) ReadShard(ctx context.Context, c identity.Caller, ref dataset.Sh
 	if err != nil {
 		return nil, err
 	}
+	stateTerms(&in, found.project, purpose)
 	if !found.known {
 		return nil, v.absent(ctx, t, in)
 	}
-	stateTerms(&in, found.project, purpose)
 	in.Object = shardObject(found.shard.Dataset, ref.Number)
 	if !found.device {
 		if _, err := v.ledger.Check(ctx, in); err != nil {

@@ -4,6 +4,9 @@ import (
 	"github.com/labstack/echo/v4"
 )
 
+// Disposition is the header for a file of any name.
+var Disposition = disposition
+
 // Routes lists METHOD PATH of every route.
 func Routes() []string {
 	var list []string

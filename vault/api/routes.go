@@ -83,6 +83,8 @@ func (s *server) routes() []route {
 		{method: put, path: data + "/file", do: s.putFile, body: streamBody},
 		{method: get, path: data + "/shards", do: s.shards, query: page()},
 		{method: get, path: data + "/shards/:n/sealed", do: s.sealed},
+		{method: get, path: data + "/shards/:n/open", do: s.openShard},
+		{method: http.MethodHead, path: data + "/shards/:n/open", do: s.openShard},
 		{method: post, path: data + "/shards/:n/uploads", do: s.startUpload, body: jsonBody},
 		{method: put, path: data + "/uploads/:attempt", do: s.storeUpload, body: streamBody},
 		{method: post, path: data + "/uploads/:attempt/commit", do: s.commitUpload, body: jsonBody},

@@ -159,6 +159,12 @@ func (w *world) testRead(t *testing.T) {
 	if err := json.Unmarshal(must(seal.OpenBytes(sealed, w.keys["lena"], 1<<20))(t), &m); err != nil || m.Name != "one" || m.Size != 1000 {
 		t.Errorf("%v %+v", err, m)
 	}
+	for _, method := range []string{"GET", "HEAD"} {
+		if a := w.send("lena", method, strings.Replace(onePath, "sealed", "open", 1), nil); a.status != 200 || a.header.Get("Content-Length") != "1000" {
+			t.Errorf("%s, opened: %d %v", method, a.status, a.header)
+		}
+	}
+	a = w.send("lena", "GET", onePath, nil, wire.HeaderDevice, w.devices["lena"].String())
 	index, hash, _ := strings.Cut(a.header.Get(wire.HeaderLeaf), ":")
 	page := call[wire.Page[wire.Record]](w, "carol", "GET", "/v1/log?under=acme/signs/one&actor=lena", nil)
 	found := false

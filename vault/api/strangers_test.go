@@ -37,6 +37,7 @@ func (a answer) neutral(t *testing.T) string {
 func TestStrangers(t *testing.T) {
 	w := newWorld(t, api.Options{})
 	w.populate(100)
+	call[wire.Entry](w, "carol", "PATCH", "/v1/projects/acme/signs", wire.ProjectUpdate{Delivery: &[]dataset.Delivery{dataset.Opened}})
 	// Another client's people see as little as somebody without any role; so
 	// does somebody whose role ended.
 	call[wire.Entry](w, "root", "POST", "/v1/clients", wire.NewClient{Scope: w.scope("other")})
@@ -61,6 +62,7 @@ func TestStrangers(t *testing.T) {
 			{"GET", data, nil}, {"PUT", data, nil}, {"GET", data + "/shards", nil}, {"POST", data + "/pushes", nil},
 			{"GET", data + "/versions", nil}, {"GET", data + "/versions/0", nil}, {"GET", data + "/versions/7", nil},
 			{"GET", data + "/shards/0/sealed", nil}, {"GET", data + "/shards/7/sealed", nil},
+			{"GET", data + "/shards/0/open", nil}, {"GET", data + "/shards/7/open", nil}, {"HEAD", data + "/shards/0/open", nil},
 			{"POST", data + "/shards/0/uploads", wire.NewUpload{Fingerprint: make([]byte, 32), Size: 5}},
 			{"PUT", data + "/uploads/" + dataset.AttemptID{1}.String(), "BODY"},
 			{"POST", data + "/uploads/" + dataset.AttemptID{1}.String() + "/commit", wire.Commit{SHA256: make([]byte, 32)}},

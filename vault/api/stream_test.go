@@ -304,7 +304,7 @@ func TestStreamLimits(t *testing.T) {
 	}
 	ctx, leave := context.WithCancel(t.Context())
 	w.startRead(ctx)
-	if !busy("lena", "GET", onePath) {
+	if !busy("lena", "GET", onePath) || !busy("lena", "GET", strings.Replace(onePath, "sealed", "open", 1)) {
 		t.Error("a second stream of one person")
 	}
 	conn := w.raw("/v1/datasets/acme/signs/slow/file", "Content-Length: 5", "Expect: 100-continue")
@@ -333,6 +333,7 @@ func TestNothingLeaks(t *testing.T) {
 	ctx, leave := context.WithCancel(t.Context())
 	w.startRead(ctx)
 	w.send("lena", "GET", onePath, nil, wire.HeaderDevice, w.devices["lena"].String())
+	w.send("lena", "GET", w.opens("clip", "a.bin", noise(100_000)), nil, "Range", "bytes=0-9,50000-70000")
 	conn := w.raw("/v1/datasets/acme/signs/cut/file", "Content-Length: 100000")
 	_, _ = conn.Write(make([]byte, 5000))
 	conn.Close()
@@ -347,7 +348,7 @@ func TestNothingLeaks(t *testing.T) {
 	}
 	stacks := make([]byte, 1<<20)
 	stacks = stacks[:runtime.Stack(stacks, true)]
-	for _, frame := range []string{"vault/api.(", "ShardStream", "PutFile"} {
+	for _, frame := range []string{"vault/api.(", "ShardStream", "OpenedStream", "PutFile"} {
 		if bytes.Contains(stacks, []byte(frame)) {
 			t.Errorf("a goroutine in %s is left:\n%s", frame, stacks)
 		}

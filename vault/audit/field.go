@@ -53,6 +53,9 @@ const (
 	FieldVersion       FieldID = 40 // number: of a dataset
 	FieldContent       FieldID = 41 // text: "index" for the list of a shard's members; absent: its data
 
+	FieldRanges FieldID = 45 // text: for example "0-99,500-599", bytes of the plaintext, where a read is of several
+	FieldLinkID FieldID = 46 // 16 bytes: the link that was used, made or ended
+
 	// Of a check.
 	FieldMissing  FieldID = 55 // number: objects that the catalog names and storage has not
 	FieldChanged  FieldID = 56 // number: objects that are not what the catalog says
@@ -91,6 +94,7 @@ var fields = map[FieldID]fieldInfo{
 	FieldRangeStart: {"range-start", TypeNumber}, FieldRangeLength: {"range-length", TypeNumber},
 	FieldEpoch: {"epoch", TypeNumber}, FieldKeyHash: {"key-hash", TypeHash},
 	FieldVersion: {"version", TypeNumber}, FieldContent: {"content", TypeText},
+	FieldRanges: {"ranges", TypeText}, FieldLinkID: {"link-id", TypeID},
 	FieldMissing: {"missing", TypeNumber}, FieldChanged: {"changed", TypeNumber}, FieldExtra: {"extra", TypeNumber},
 	FieldRepaired: {"repaired", TypeNumber}, FieldExtent: {"extent", TypeText},
 }

@@ -63,6 +63,9 @@ const (
 	KindSubmit Kind = 90 // annotations
 	KindReview Kind = 91
 
+	KindLinkCreate Kind = 110 // a link to one item, for the actor
+	KindLinkEnd    Kind = 111
+
 	KindCheckStart Kind = 130 // catalog and storage are being compared
 	KindCheckEnd   Kind = 131
 )
@@ -81,6 +84,7 @@ var kindNames = map[Kind]string{
 	KindRestrict: "restrict", KindLift: "lift", KindErase: "erase", KindAnonymize: "anonymize",
 	KindKeyRotate: "key-rotate", KindCheckpointKey: "checkpoint-key", KindExpire: "expire",
 	KindSubmit: "submit", KindReview: "review",
+	KindLinkCreate: "link-create", KindLinkEnd: "link-end",
 	KindCheckStart: "check-start", KindCheckEnd: "check-end",
 }
 
