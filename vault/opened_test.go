@@ -295,4 +295,3 @@ func (s *short) Read(p []byte) (int, error) {
 	s.left -= n
 	return n, err
 }
-
