@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync/atomic"
 
 	"golang.org/x/crypto/chacha20poly1305"
 
@@ -19,7 +20,10 @@ import (
 	"dsvault/vault/ledger"
 )
 
-const personKeySize = 32
+const (
+	personKeySize = 32
+	saltSize      = 32 // of details
+)
 
 // personKey is a person's key, split by use: pseudonyms in leaves, and sealing
 // (XChaCha20-Poly1305) of what is personal. Destroying the wrapped key forgets
@@ -30,7 +34,11 @@ type personKey struct{ *personSecret }
 type personSecret struct {
 	tag  *[32]byte
 	aead cipher.AEAD
+	last atomic.Pointer[pseudonym] // people read from one dataset for a while
 }
+
+// pseudonym is who somebody is at a slot's tag.
+type pseudonym struct{ tag, actor [16]byte }
 
 // Format prints a placeholder whatever the verb.
 func (personKey) Format(s fmt.State, _ rune) { io.WriteString(s, "[redacted]") }
@@ -45,7 +53,7 @@ func newPersonKey(secret []byte) (personKey, error) {
 		return personKey{}, err
 	}
 	aead, err := chacha20poly1305.NewX(sealing)
-	return personKey{&personSecret{(*[32]byte)(tag), aead}}, err
+	return personKey{&personSecret{tag: (*[32]byte)(tag), aead: aead}}, err
 }
 
 // NewPerson makes the key of a new principal and remembers it.
@@ -98,7 +106,17 @@ func (r *Ring) Tag(ctx context.Context, who dataset.PrincipalID, tag [16]byte) (
 	if err != nil {
 		return [16]byte{}, err
 	}
-	return audit.ActorTag(*k.tag, tag), nil
+	return k.actor(tag), nil
+}
+
+// actor is the person's pseudonym at a slot's tag.
+func (k personKey) actor(tag [16]byte) [16]byte {
+	if last := k.last.Load(); last != nil && last.tag == tag {
+		return last.actor
+	}
+	actor := audit.ActorTag(*k.tag, tag)
+	k.last.Store(&pseudonym{tag, actor})
+	return actor
 }
 
 // Seal implements ledger.Sealer. The sealed form is a 24-byte nonce, then the
@@ -108,16 +126,19 @@ func (r *Ring) Seal(ctx context.Context, who dataset.PrincipalID, tag [16]byte, 
 	if err != nil {
 		return ledger.Sealed{}, err
 	}
-	var salt [32]byte
-	if _, err := io.ReadFull(r.random, salt[:]); err != nil {
+	const before = chacha20poly1305.NonceSizeX + saltSize
+	sealed := make([]byte, before, before+len(details)+chacha20poly1305.Overhead)
+	if _, err := io.ReadFull(r.random, sealed); err != nil {
 		return ledger.Sealed{}, fault.Wrap(fault.Internal, "keys.Seal", "no randomness", err)
 	}
-	sealed, err := r.sealFor(k, who, append(salt[:len(salt):len(salt)], details...))
-	return ledger.Sealed{Actor: audit.ActorTag(*k.tag, tag), Commitment: audit.Commit(salt, details), Details: sealed}, err
+	nonce, plain := sealed[:chacha20poly1305.NonceSizeX], append(sealed, details...)[chacha20poly1305.NonceSizeX:]
+	out := ledger.Sealed{Actor: k.actor(tag), Commitment: audit.Commit([saltSize]byte(plain), details)}
+	out.Details = k.aead.Seal(nonce, nonce, plain, who[:]) // in place
+	return out, nil
 }
 
 // OpenDetails gives the salt and the details that Seal sealed.
-func (r *Ring) OpenDetails(ctx context.Context, who dataset.PrincipalID, sealed []byte) (salt [32]byte, details []byte, err error) {
+func (r *Ring) OpenDetails(ctx context.Context, who dataset.PrincipalID, sealed []byte) (salt [saltSize]byte, details []byte, err error) {
 	plain, err := r.openFor(ctx, who, sealed)
 	if err != nil {
 		return salt, nil, err

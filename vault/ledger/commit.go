@@ -30,7 +30,8 @@ type entry struct {
 	leaf     storage.Leaf
 	chain    storage.Chain // of its slot, with leaf
 	receipt  Receipt
-	open     *storage.OpenRead
+	opens    bool // the record leaves a read open
+	open     storage.OpenRead
 }
 
 // answer gives the caller its answer; only the first counts.
@@ -41,10 +42,10 @@ func (e *entry) answer(r result) {
 	}
 }
 
+// result of an entry that was admitted is the zero result; its receipt is there.
 type result struct {
-	receipt Receipt
-	stale   bool // the decision does not hold any more: decide again
-	err     error
+	stale bool // the decision does not hold any more: decide again
+	err   error
 }
 
 // unavailable says what cannot be done, and why and what helps if err tells.
@@ -172,7 +173,7 @@ func (l *Ledger) commitBatch() {
 	l.meter.Committed(len(b.entries), l.now().Sub(began), err == nil)
 	if err == nil {
 		for _, e := range b.admitted {
-			e.answer(result{receipt: e.receipt})
+			e.answer(result{})
 		}
 		return
 	}
@@ -370,9 +371,9 @@ func (l *Ledger) stage(ctx context.Context, tx *catalog.Tx, b *batch, e *entry, 
 		Index: index, Hash: hash, Time: time.UnixMicro(leaf.Time).UTC(), Revision: next.Revision, Decision: e.decision,
 		at: l.now().Round(0),
 	}
-	e.open = nil
-	if r := e.in.Access; e.decision.Allowed && r != nil && e.in.Kind == audit.KindRead {
-		e.open = &storage.OpenRead{
+	r := e.in.Access
+	if e.opens = e.decision.Allowed && r != nil && e.in.Kind == audit.KindRead; e.opens {
+		e.open = storage.OpenRead{
 			Index: index, Slot: slot, Dataset: r.Dataset, Shard: r.Shard,
 			Principal: e.in.Actor.Principal, MaxBytes: r.MaxBytes, Time: leaf.Time, Node: l.node,
 		}
@@ -424,8 +425,8 @@ func (b *batch) write(ctx context.Context, tx *catalog.Tx) error {
 	for _, e := range b.admitted {
 		leaves = append(leaves, e.leaf)
 		touched[e.leaf.Slot] = struct{}{}
-		if e.open != nil {
-			opened = append(opened, *e.open)
+		if e.opens {
+			opened = append(opened, e.open)
 		}
 	}
 	if err := tx.AppendLeaves(ctx, leaves); err != nil {

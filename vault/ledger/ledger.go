@@ -232,15 +232,15 @@ func (l *Ledger) Check(ctx context.Context, in Intent) (rbac.Decision, error) {
 func (l *Ledger) record(ctx context.Context, in Intent, refusals bool) (Receipt, error) {
 	var r Receipt
 	for range maxDecisions {
-		decision, err := l.decide(&in, l.clock())
+		e := &entry{ctx: ctx, in: in, result: make(chan result, 1)}
+		decision, err := l.decide(&e.in, l.clock())
 		if err != nil {
 			return r, err
 		}
-		r.Decision = decision
+		r.Decision, e.decision = decision, decision
 		if refusals && decision.Allowed {
 			return r, nil
 		}
-		e := &entry{ctx: ctx, in: in, decision: decision, result: make(chan result, 1)}
 		if !decision.Allowed && in.Refused != nil {
 			e.in.Place = *in.Refused
 		}
@@ -266,7 +266,7 @@ func (l *Ledger) record(ctx context.Context, in Intent, refusals bool) (Receipt,
 		case !e.decision.Allowed:
 			return r, refusal(e.decision)
 		}
-		return answer.receipt, nil
+		return e.receipt, nil
 	}
 	l.meter.Failed(CauseStale)
 	return r, fault.New(fault.Unavailable, "ledger.Record", "the policy changes faster than this node can follow").
