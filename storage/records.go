@@ -62,16 +62,11 @@ type Chain struct {
 	LastHash  [32]byte
 }
 
-// OpenRead is an admitted read that no read-end leaf has closed yet.
+// OpenRead is an admitted read that no read-end leaf has closed yet. Its leaf
+// says the rest.
 type OpenRead struct {
-	Index     uint64 // of the read's leaf
-	Slot      uint64
-	Dataset   dataset.DatasetID
-	Shard     int
-	Principal dataset.PrincipalID
-	MaxBytes  int64 // what it could send at the most
-	Time      int64 // Unix microseconds
-	Node      string
+	Index uint64 // of the read's leaf
+	Node  string
 }
 
 // ScopeRow is a client, a project or a dataset, or the vault itself (slot 0).

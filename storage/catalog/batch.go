@@ -37,7 +37,7 @@ type leafBatch struct {
 	leaves  []byte
 	details []byte
 
-	// The batches that a slot's leaves and a person's details are in.
+	// Whose leaves and whose details are in it.
 	slots  []uint64
 	people []dataset.PrincipalID
 }
@@ -74,13 +74,14 @@ func packBatch(list []storage.Leaf) (leafBatch, []storage.Leaf) {
 			slots[l.Slot] = struct{}{}
 			b.slots = append(b.slots, l.Slot)
 		}
-		if len(l.Details) == 0 {
-			continue
+		who := nobody
+		if len(l.Details) > 0 {
+			who = l.Principal
+			b.details = appendDetails(b.details, i, who, l.Details)
 		}
-		b.details = appendDetails(b.details, i, l.Principal, l.Details)
-		if _, known := people[l.Principal]; !known {
-			people[l.Principal] = struct{}{}
-			b.people = append(b.people, l.Principal)
+		if _, known := people[who]; !known {
+			people[who] = struct{}{}
+			b.people = append(b.people, who)
 		}
 	}
 	return b, list[n:]

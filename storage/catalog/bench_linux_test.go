@@ -53,7 +53,7 @@ func benchmarkAdmission(b *testing.B, db *DB, n int) {
 			index := size + uint64(i)
 			who := dataset.PrincipalID{byte(i)}
 			leaves[i] = storage.Leaf{Index: index, Slot: index % slots, Kind: 1, Data: make([]byte, dataBytes), Principal: who, Details: make([]byte, detailBytes)}
-			reads[i] = storage.OpenRead{Index: index, Slot: index % slots, Principal: who, Node: "node"}
+			reads[i] = storage.OpenRead{Index: index, Node: "node"}
 		}
 		timed(&batch, func() error { return admit(ctx, db, leaves, reads, slots) })
 		size += uint64(n)

@@ -26,6 +26,9 @@ var leafSlots = table[slotPosting]{
 	values: func(p *slotPosting) []any { return []any{int64(p.slot), int64(p.first)} },
 }
 
+// nobody has the leaves without details.
+var nobody dataset.PrincipalID
+
 type personPosting struct {
 	who   dataset.PrincipalID
 	first uint64
@@ -73,11 +76,11 @@ func (tx *Tx) AppendLeaves(ctx context.Context, list []storage.Leaf) error {
 // errEnough ends the reading of rows when nothing more is wanted.
 var errEnough = errors.New("enough")
 
-// eachBatch streams the batches that have leaves from (included) to (not
-// included; 0: the end) and that w selects, in order. columns are leaves, or
-// leaves and details.
-func (tx *Tx) eachBatch(ctx context.Context, op, columns string, from, to uint64, w filter, f func(*leafBatch) error) error {
-	w.and("first >= COALESCE((SELECT MAX(first) FROM leaf_batches WHERE first <= " + w.arg(int64(from)) + "), 0)")
+// eachBatch streams the batches that w selects and that begin at start or
+// later and before to (0: the end), in order. columns are leaves, or leaves and
+// details.
+func (tx *Tx) eachBatch(ctx context.Context, op, columns string, start, to uint64, w filter, f func(*leafBatch) error) error {
+	w.and("first >= " + w.arg(int64(start)))
 	if to > 0 {
 		w.and("first < " + w.arg(int64(to)))
 	}
@@ -95,6 +98,12 @@ func (tx *Tx) eachBatch(ctx context.Context, op, columns string, from, to uint64
 	return err
 }
 
+// batchAt gives the first index of the batch that a leaf is in, or would be.
+func (tx *Tx) batchAt(ctx context.Context, op string, index uint64) (first uint64, err error) {
+	err = tx.row(ctx, op, "SELECT COALESCE(MAX(first), 0) FROM leaf_batches WHERE first <= $1", []any{int64(index)}, &first)
+	return first, err
+}
+
 // Leaves streams the leaves that q selects, in the order of their index, with
 // their details. The transaction cannot be used inside f.
 func (tx *Tx) Leaves(ctx context.Context, q storage.LeafQuery, f func(storage.Leaf) error) error {
@@ -102,25 +111,38 @@ func (tx *Tx) Leaves(ctx context.Context, q storage.LeafQuery, f func(storage.Le
 	if len(q.Kinds) > 100 {
 		return fault.New(fault.TooLarge, op, "more than 100 kinds of leaves")
 	}
-	var w filter
-	if q.SinceUS > 0 { // the log's time never goes back
-		w.and("time >= " + w.arg(q.SinceUS))
+	if q.SinceUS > 0 {
+		first, err := tx.LeafSince(ctx, q.SinceUS)
+		if err != nil {
+			return err
+		}
+		q.From = max(q.From, first)
 	}
 	slots, err := tx.slotsUnder(ctx, op, q.Under)
 	if err != nil {
 		return err
 	}
+	start, err := tx.batchAt(ctx, op, q.From)
+	if err != nil {
+		return err
+	}
+	var w filter
 	if slots != nil {
 		sub := filter{args: w.args}
 		sub.under(q.Under)
+		from := sub.arg(int64(start))
 		w.args = sub.args
-		w.and("first IN (SELECT first FROM leaf_slots WHERE slot IN (SELECT slot FROM scopes " + sub.where() + "))")
+		w.and("first IN (SELECT first FROM leaf_slots WHERE first >= " + from + " AND slot IN (SELECT slot FROM scopes " + sub.where() + "))")
 	}
-	if !q.Principal.IsZero() && q.Bare == 0 { // who has no details is in no list
-		w.and("first IN (SELECT first FROM leaf_people WHERE principal = " + w.arg(q.Principal[:]) + ")")
+	if !q.Principal.IsZero() {
+		whose := w.arg(q.Principal[:])
+		if q.Bare != 0 {
+			whose += ", " + w.arg(nobody[:])
+		}
+		w.and("first IN (SELECT first FROM leaf_people WHERE first >= " + w.arg(int64(start)) + " AND principal IN (" + whose + "))")
 	}
 	found := 0
-	return tx.eachBatch(ctx, op, "leaves, details", q.From, q.To, w, func(b *leafBatch) error {
+	return tx.eachBatch(ctx, op, "leaves, details", start, q.To, w, func(b *leafBatch) error {
 		type personal struct {
 			who    dataset.PrincipalID
 			sealed []byte
@@ -137,7 +159,7 @@ func (tx *Tx) Leaves(ctx context.Context, q storage.LeafQuery, f func(storage.Le
 			switch {
 			case q.To > 0 && l.Index >= q.To:
 				return errEnough
-			case l.Index < q.From, l.Time < q.SinceUS,
+			case l.Index < q.From,
 				slots != nil && !slots[l.Slot],
 				!q.Principal.IsZero() && d.who != q.Principal && !(q.Bare != 0 && l.Kind == q.Bare && d.who.IsZero()),
 				q.Decision != 0 && l.Decision != q.Decision,
@@ -185,7 +207,7 @@ func (tx *Tx) slotsUnder(ctx context.Context, op string, scope dataset.Scope) (m
 func (tx *Tx) LeafSince(ctx context.Context, us int64) (uint64, error) {
 	const op = "catalog.LeafSince"
 	var low, high int64 // the answer is in the batch that begins in [low, high], or is the end
-	if err := tx.row(ctx, op, "SELECT COALESCE(MAX(first + count), 0) FROM leaf_batches", nil, &high); err != nil {
+	if err := tx.row(ctx, op, "SELECT COALESCE((SELECT first + count FROM leaf_batches ORDER BY first DESC LIMIT 1), 0)", nil, &high); err != nil {
 		return 0, err
 	}
 	for low < high {
@@ -222,10 +244,12 @@ func (tx *Tx) LeafSince(ctx context.Context, us int64) (uint64, error) {
 // (excluded), in order. data is the caller's to keep. The transaction cannot
 // be used inside f.
 func (tx *Tx) LeafData(ctx context.Context, from, to uint64, f func(index, slot uint64, data []byte) error) error {
-	if from >= to {
-		return nil
+	const op = "catalog.LeafData"
+	start, err := tx.batchAt(ctx, op, from)
+	if err != nil || from >= to {
+		return err
 	}
-	return tx.eachBatch(ctx, "catalog.LeafData", "leaves, NULL", from, to, filter{}, func(b *leafBatch) error {
+	return tx.eachBatch(ctx, op, "leaves, NULL", start, to, filter{}, func(b *leafBatch) error {
 		return b.eachLeaf(func(l *storage.Leaf) error {
 			switch {
 			case l.Index < from:
@@ -243,7 +267,7 @@ func (tx *Tx) LeafData(ctx context.Context, from, to uint64, f func(index, slot 
 // stay as they are.
 func (tx *Tx) DropDetails(ctx context.Context, who dataset.PrincipalID, batches int) (more bool, err error) {
 	const op = "catalog.DropDetails"
-	if err := tx.usable(op, true); err != nil {
+	if err := tx.usable(op, true); err != nil || who == nobody {
 		return false, err
 	}
 	var list []leafBatch
@@ -278,6 +302,9 @@ func (tx *Tx) DropDetails(ctx context.Context, who dataset.PrincipalID, batches 
 		}
 		err = tx.change(ctx, op, "DELETE FROM leaf_people WHERE principal = $1 AND first = $2", who[:], int64(b.first))
 		if err != nil {
+			return false, err
+		}
+		if err := leafPeople.insert(ctx, tx, op, " ON CONFLICT DO NOTHING", personPosting{nobody, b.first}); err != nil {
 			return false, err
 		}
 	}

@@ -141,6 +141,8 @@ func testDropDetails(s *fixture) {
 		s.Error("more than one person's details have changed")
 	}
 	same(s, "hers", leafList(s, storage.LeafQuery{Principal: ann}), nil)
+	same(s, "of one kind, his or nobody's", indexes(leafList(s, storage.LeafQuery{Principal: bob, Bare: 3})),
+		selected(want, func(l *storage.Leaf) bool { return l.Principal == bob || l.Kind == 3 && l.Principal.IsZero() }))
 	s.write(func(ctx context.Context, tx *Tx) error { // nothing left is no error
 		more, err := tx.DropDetails(ctx, ann, 1)
 		if more {
@@ -215,6 +217,8 @@ func testMovedLeaves(s *fixture) {
 			old.rawExec(tx, "INSERT INTO details (idx, principal, sealed) VALUES ($1, $2, $3)", int64(l.Index), l.Principal[:], l.Details)
 		}
 	}
+	old.rawExec(tx, "INSERT INTO open_reads (idx, slot, dataset, shard, principal, max_bytes, time, node)"+
+		" VALUES (7, 1, $1, 2, $1, 3, 4, 'node-1')", ann[:])
 	if err := tx.Commit(); err != nil {
 		s.Fatal(err)
 	}
@@ -237,6 +241,8 @@ func testMovedLeaves(s *fixture) {
 	old.scopeRow(9, "acme")
 	same(s, "of one slot", indexes(leafList(&old, storage.LeafQuery{Under: scope("acme")})),
 		selected(want, func(l *storage.Leaf) bool { return l.Slot == 9 }))
+	open := get(&old, func(ctx context.Context, tx *Tx) ([]storage.OpenRead, error) { return tx.OpenReads(ctx, 0) })
+	same(s, "open reads", open, []storage.OpenRead{{Index: 7, Node: "node-1"}})
 	old.write(func(ctx context.Context, tx *Tx) error { return tx.AppendLeaves(ctx, []storage.Leaf{{Index: 1000}}) })
 	if _, err := old.rawDB().ExecContext(s.Context(), "SELECT 1 FROM details"); err == nil {
 		s.Error("the old rows are still there")

@@ -83,13 +83,9 @@ func (tx *Tx) SetChains(ctx context.Context, list []storage.Chain) error {
 var chainsUpsert = chains.upsert("slot")
 
 var openReads = table[storage.OpenRead]{
-	name: "open_reads", columns: "idx, slot, dataset, shard, principal, max_bytes, time, node",
-	into: func(r *storage.OpenRead) []any {
-		return []any{&r.Index, &r.Slot, fixed(r.Dataset[:]), &r.Shard, fixed(r.Principal[:]), &r.MaxBytes, &r.Time, &r.Node}
-	},
-	values: func(r *storage.OpenRead) []any {
-		return []any{int64(r.Index), int64(r.Slot), r.Dataset[:], int64(r.Shard), r.Principal[:], r.MaxBytes, r.Time, r.Node}
-	},
+	name: "open_reads", columns: "idx, node",
+	into:   func(r *storage.OpenRead) []any { return []any{&r.Index, &r.Node} },
+	values: func(r *storage.OpenRead) []any { return []any{int64(r.Index), r.Node} },
 }
 
 // AddOpenReads adds admitted reads. An index that is there is storage.ErrExists.

@@ -175,8 +175,7 @@ func testChains(s *fixture) {
 func testOpenReads(s *fixture) {
 	var list []storage.OpenRead
 	for i := range uint64(70) {
-		list = append(list, storage.OpenRead{Index: i * 3, Slot: i, Dataset: newID[dataset.DatasetID](), Shard: int(i), Principal: newID[dataset.PrincipalID](),
-			MaxBytes: 1 << 40, Time: 1_700_000_000_000_000, Node: "node-1"})
+		list = append(list, storage.OpenRead{Index: i * 3, Node: fmt.Sprint("node-", i%2)})
 	}
 	shuffled := slices.Clone(list)
 	slices.Reverse(shuffled)

@@ -16,6 +16,7 @@ import (
 	"dsvault/storage"
 	"dsvault/storage/catalog"
 	"dsvault/storage/storagetest"
+	"dsvault/vault/ledger"
 )
 
 // BenchmarkAdmission admits reads, all of it: decide, seal the details, leaf,
@@ -49,6 +50,10 @@ func benchmarkAdmission(b *testing.B, v *vault, n *node, bare *group, writers in
 	check(b, err)
 	defer file.Close()
 	record := make([]byte, row)
+	intents := make([]ledger.Intent, 100)
+	for i := range intents {
+		intents[i] = v.read(v.lee, i)
+	}
 
 	each := max(1, 2048/writers) // operations of a writer in one turn
 	if writers == 1 {
@@ -57,7 +62,7 @@ func benchmarkAdmission(b *testing.B, v *vault, n *node, bare *group, writers in
 	admissions, plain, synced := newTally(), newTally(), newTally()
 	for b.Loop() {
 		admissions.run(writers, each, func(i int) error {
-			_, err := n.Admit(ctx, v.read(v.lee, i%100))
+			_, err := n.Admit(ctx, intents[i%len(intents)])
 			return err
 		})
 		plain.run(writers, each, func(int) error { return bare.write(record) })

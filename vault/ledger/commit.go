@@ -31,7 +31,6 @@ type entry struct {
 	chain    storage.Chain // of its slot, with leaf
 	receipt  Receipt
 	opens    bool // the record leaves a read open
-	open     storage.OpenRead
 }
 
 // answer gives the caller its answer; only the first counts.
@@ -220,7 +219,7 @@ func (l *Ledger) commit(ctx context.Context, b *batch) (err error) {
 	if len(b.admitted) == 0 {
 		return nil
 	}
-	if err := b.write(ctx, tx); err != nil {
+	if err := b.write(ctx, tx, l.node); err != nil {
 		return err
 	}
 	if err := tx.Commit(); err != nil {
@@ -371,13 +370,7 @@ func (l *Ledger) stage(ctx context.Context, tx *catalog.Tx, b *batch, e *entry, 
 		Index: index, Hash: hash, Time: time.UnixMicro(leaf.Time).UTC(), Revision: next.Revision, Decision: e.decision,
 		at: l.now().Round(0),
 	}
-	r := e.in.Access
-	if e.opens = e.decision.Allowed && r != nil && e.in.Kind == audit.KindRead; e.opens {
-		e.open = storage.OpenRead{
-			Index: index, Slot: slot, Dataset: r.Dataset, Shard: r.Shard,
-			Principal: e.in.Actor.Principal, MaxBytes: r.MaxBytes, Time: leaf.Time, Node: l.node,
-		}
-	}
+	e.opens = e.decision.Allowed && e.in.Access != nil && e.in.Kind == audit.KindRead
 	return nil
 }
 
@@ -390,6 +383,9 @@ func (e *entry) build(now int64, revision uint64, chain storage.Chain) audit.Lea
 		Decision: audit.Allowed, Reason: e.decision.Rule, Commitment: e.sealed.Commitment,
 	}
 	leaf.Set(e.in.Fields...)
+	if e.in.Access != nil { // whoever closes an abandoned read takes it from here
+		leaf.Set(audit.Uint64Field(audit.FieldMaxBytes, uint64(e.in.Access.MaxBytes)))
+	}
 	if !e.decision.Allowed {
 		leaf.Decision, leaf.Kind = audit.Refused, audit.KindRefused
 		leaf.Reason = reasonText(e.decision.Reasons)
@@ -418,7 +414,7 @@ func reasonText(reasons []string) string {
 }
 
 // write stores the batch: leaves, chains, open reads, head.
-func (b *batch) write(ctx context.Context, tx *catalog.Tx) error {
+func (b *batch) write(ctx context.Context, tx *catalog.Tx, node string) error {
 	leaves := make([]storage.Leaf, 0, len(b.admitted))
 	touched := make(map[uint64]struct{}, len(b.admitted))
 	var opened []storage.OpenRead
@@ -426,7 +422,7 @@ func (b *batch) write(ctx context.Context, tx *catalog.Tx) error {
 		leaves = append(leaves, e.leaf)
 		touched[e.leaf.Slot] = struct{}{}
 		if e.opens {
-			opened = append(opened, e.open)
+			opened = append(opened, storage.OpenRead{Index: e.leaf.Index, Node: node})
 		}
 	}
 	if err := tx.AppendLeaves(ctx, leaves); err != nil {

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"dsvault/storage"
+	"dsvault/storage/catalog"
 	"dsvault/vault/audit"
 	"dsvault/vault/dataset"
 	"dsvault/vault/fault"
@@ -249,4 +251,19 @@ func TestAbandonedReads(t *testing.T) {
 		wantCode(t, permits[1].End(t.Context(), math.MaxInt64, ledger.Finished), fault.Conflict)
 		v.log(n)
 	})
+}
+
+// TestOpenReadWithoutRead: a vault whose open reads are not in its log does not start.
+func TestOpenReadWithoutRead(t *testing.T) {
+	for _, index := range []uint64{0, 1 << 40} {
+		v, n := newVault(t, engines[0].url(t))
+		tx := must[*catalog.Tx](t)(n.db.Begin(t.Context()))
+		check(t, tx.AddOpenReads(t.Context(), []storage.OpenRead{{Index: index, Node: "gone"}}))
+		head := must[storage.Head](t)(tx.Head(t.Context()))
+		head.Size = max(head.Size, index+1)
+		check(t, tx.SetHead(t.Context(), head))
+		check(t, tx.Commit())
+		_, err := ledger.Open(t.Context(), v.config(n))
+		wantCode(t, err, fault.Corrupt)
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -180,20 +181,26 @@ func (l *Ledger) closeAbandoned(ctx context.Context) error {
 }
 
 func (l *Ledger) closeOne(ctx context.Context, r storage.OpenRead) error {
-	var place Place
+	const op = "ledger.closeOne"
+	var data []byte
 	err := l.db.View(ctx, func(tx *txView) error {
-		row, err := tx.ScopeBySlot(ctx, r.Slot)
-		place = Place{Slot: row.Slot, Tag: row.Tag}
-		return err
+		return tx.LeafData(ctx, r.Index, r.Index+1, func(_, _ uint64, leaf []byte) error {
+			data = leaf
+			return nil
+		})
 	})
-	if errors.Is(err, storage.ErrNoRow) {
-		return fault.Wrap(fault.Corrupt, "ledger.closeOne", fmt.Sprintf("open read %d has no scope", r.Index), err)
-	}
 	if err != nil {
 		return err
 	}
-	object := audit.Object{Kind: audit.ObjectShard, ID: r.Dataset, Number: uint32(r.Shard)}
-	_, err = l.Record(ctx, closing(r.Index, place, object, r.MaxBytes, Crashed, Actor{}))
+	leaf, err := audit.ParseLeaf(data)
+	most, bounded := leaf.Uint64(audit.FieldMaxBytes)
+	if err == nil && (leaf.Kind != audit.KindRead || !bounded || most > math.MaxInt64) {
+		err = errors.New("it is no read")
+	}
+	if err != nil {
+		return fault.Wrap(fault.Corrupt, op, fmt.Sprintf("record %d, of an open read, is damaged", r.Index), err)
+	}
+	_, err = l.Record(ctx, closing(r.Index, Place{Slot: leaf.Slot, Tag: leaf.Tag}, leaf.Object, int64(most), Crashed, Actor{}))
 	if fault.Is(err, fault.Conflict) {
 		return nil // another node was faster
 	}

@@ -19,9 +19,18 @@ CREATE TABLE leaf_slots (
 	PRIMARY KEY (slot, first)
 ){{.EndKeyed}};
 
--- Which batches have details of a person.
+-- Which batches have details of a person; 16 zero bytes stand for leaves
+-- without details.
 CREATE TABLE leaf_people (
 	principal {{.Blob}} NOT NULL,
 	first     {{.Int}} NOT NULL,
 	PRIMARY KEY (principal, first)
 ){{.EndKeyed}};
+
+-- What else there was is in the read's leaf.
+ALTER TABLE open_reads DROP COLUMN slot;
+ALTER TABLE open_reads DROP COLUMN dataset;
+ALTER TABLE open_reads DROP COLUMN shard;
+ALTER TABLE open_reads DROP COLUMN principal;
+ALTER TABLE open_reads DROP COLUMN max_bytes;
+ALTER TABLE open_reads DROP COLUMN time;
