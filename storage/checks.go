@@ -28,8 +28,7 @@ type Check struct {
 	Scheduled bool          // started by the server, not by somebody
 	State     CheckState
 	Problem   string // why it failed, or why it waits
-	Node      string // which node runs it, until Lease
-	Lease     time.Time
+	Node      string // which node runs it, or ran it last
 	StartedAt time.Time
 	StartedBy dataset.PrincipalID
 	MovedAt   time.Time // of the last progress
@@ -89,9 +88,11 @@ type StoredObject struct {
 	Dataset dataset.DatasetID
 	Number  int // of the shard
 	ETag    string
-	Size    int64 // bytes
-	SHA256  [32]byte
+	Size    int64  // bytes
+	SHA256  []byte // 32 bytes
+	Index   bool   // it lists the members of the shard
 
-	// Of a shard's row, to see that its parts fit each other.
-	PlainSize, HeaderSize, ManifestSize int64 // bytes
+	// Of the row, to see that its parts fit each other, in bytes. PlainSize and
+	// ManifestSize are of a shard only.
+	PlainSize, HeaderSize, ManifestSize int64
 }

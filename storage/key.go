@@ -34,3 +34,13 @@ func KeyPrefix(prefix string) bool {
 
 // IndexKey is the key of the index of the shard whose object has this key.
 func IndexKey(key string) string { return strings.TrimSuffix(key, ".age") + ".index.age" }
+
+// ShardKey is the reverse of IndexKey; index is false, and the key itself the
+// answer, for a key that is of no index.
+func ShardKey(key string) (shard string, index bool) {
+	base, index := strings.CutSuffix(key, ".index.age")
+	if !index {
+		return key, false
+	}
+	return base + ".age", true
+}

@@ -347,6 +347,34 @@ func TestS3Overwritten(t *testing.T) {
 	})
 }
 
+// TestS3Check: the check takes no server's ways for damage, and sees damage on
+// each.
+func TestS3Check(t *testing.T) {
+	eachS3(t, func(t *testing.T, w *world, _ storagetest.S3Server, _ *faultyS3) {
+		ctx := context.Background()
+		const ds = "acme/signs/parts"
+		if err := w.upload("carol", ds, 0, make([]byte, 17<<20)); err != nil { // in two parts
+			t.Fatal(err)
+		}
+		all := wire.NewCheck{Scope: dataset.Root, Data: true}
+		c, found := w.check(all)
+		w.wants(c, found)
+		if c.Checked != c.Objects || c.Read != c.Bytes {
+			t.Errorf("%+v", c)
+		}
+		key, lost := w.objectKey(ds, 0), w.objectKey("acme/signs/batch-1", 0)
+		data := w.contents(key)
+		data[17<<19] ^= 1
+		w.overwrite(key, data)
+		if err := w.objects.Delete(ctx, lost); err != nil {
+			t.Fatal(err)
+		}
+		w.overwrite("v1/other.age", []byte("x"))
+		c, found = w.check(all)
+		w.wants(c, found, "changed "+ds+"/0", "extra", "missing acme/signs/batch-1/0")
+	})
+}
+
 // TestS3KilledUpload: a vault that dies in an upload leaves parts in storage,
 // which the sweep finds on every server.
 func TestS3KilledUpload(t *testing.T) {

@@ -25,8 +25,8 @@ import (
 	"dsvault/vault/notary"
 )
 
-// Config is what a Vault is made of. Every field is required, but for Exclusive,
-// LogState, Queue and Meter.
+// Config is what a Vault is made of. Every field is required, but for Exclusive
+// and what follows it.
 type Config struct {
 	Catalog *catalog.DB
 	Objects storage.Objects
@@ -46,6 +46,10 @@ type Config struct {
 	// LogState is the file that keeps the last checkpoint that this node has
 	// signed; LogStateFile in the key folder if it is empty.
 	LogState string
+
+	// CheckEvery is how often storage is compared with the catalog, and
+	// CheckDataEvery how often every object is read whole for it; 0 is never.
+	CheckEvery, CheckDataEvery time.Duration
 }
 
 // LogStateFile is the name, in the key folder, of what Config.LogState names.
@@ -69,6 +73,9 @@ type Vault struct {
 
 	places  sync.Map // dataset.Scope -> storage.ScopeRow; scopes are permanent
 	streams streams
+	checks  checkers
+
+	checkEvery, checkDataEvery time.Duration
 
 	stop    context.CancelFunc
 	workers sync.WaitGroup // owned by Open, awaited by Close
@@ -88,7 +95,9 @@ func Open(ctx context.Context, cfg Config) (*Vault, error) {
 		db: cfg.Catalog, objects: cfg.Objects, keys: cfg.Keys, world: rbac.NewWorld(cfg.Policy),
 		log: cfg.Logger, now: cfg.Now, random: cfg.Random, started: cfg.Now(),
 		node: dataset.NewID[dataset.RequestID](cfg.Random).String(), alone: cfg.Exclusive,
+		checkEvery: cfg.CheckEvery, checkDataEvery: cfg.CheckDataEvery,
 	}
+	v.checks.wake, v.checks.running = make(chan struct{}, 1), map[dataset.CheckID]context.CancelFunc{}
 	err := v.db.View(ctx, func(tx *catalog.Tx) error {
 		origin, err := tx.Meta(ctx, metaOrigin)
 		v.origin = string(origin)
@@ -130,6 +139,7 @@ func Open(ctx context.Context, cfg Config) (*Vault, error) {
 	v.workers.Go(func() { v.notary.Run(running) })
 	v.workers.Go(func() { v.watchStreams(running) })
 	v.workers.Go(func() { v.sweepForever(running, cfg.Exclusive) })
+	v.workers.Go(func() { v.holdChecks(running) })
 	return v, nil
 }
 

@@ -58,6 +58,9 @@ type world struct {
 	tokens  map[string]string
 	devices map[string]*seal.Identity
 	ids     map[string]dataset.DeviceID
+
+	checkEvery, checkDataEvery time.Duration // for open
+	shared                     bool          // likewise: other nodes have the catalog open
 }
 
 func newWorld(t *testing.T) *world {
@@ -90,7 +93,8 @@ func newWorld(t *testing.T) *world {
 	w.tokens["root"] = token.Expose()
 	w.open = func() (*vault.Vault, error) {
 		return vault.Open(ctx, vault.Config{Catalog: w.db, Objects: w.objects, Keys: ring, Policy: rbac.Default(),
-			Logger: logger, Now: w.clock.Now, Random: rand.Reader, Exclusive: true})
+			Logger: logger, Now: w.clock.Now, Random: rand.Reader, Exclusive: !w.shared,
+			CheckEvery: w.checkEvery, CheckDataEvery: w.checkDataEvery})
 	}
 	w.v = must[*vault.Vault](t)(w.open())
 	t.Cleanup(func() { w.v.Close() })

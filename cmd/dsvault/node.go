@@ -35,6 +35,8 @@ type nodeConfig struct {
 	Passphrase keys.Passphrase
 	Logger     *slog.Logger
 	Counts     *metrics.Metrics // nil: nobody counts
+
+	CheckEvery, CheckDataEvery time.Duration // see vault.Config
 }
 
 func (c nodeConfig) keyFolder() string { return filepath.Join(c.Data, "keys") }
@@ -220,6 +222,7 @@ func (n *node) open(ctx context.Context, cfg nodeConfig, policy *rbac.Policy) er
 	n.Vault, err = vault.Open(ctx, vault.Config{
 		Catalog: n.db, Objects: count(cfg.Counts, objects), Keys: ring, Policy: policy, Logger: cfg.Logger,
 		Now: time.Now, Random: rand.Reader, Exclusive: cfg.embedded(), Meter: cfg.meter(),
+		CheckEvery: cfg.CheckEvery, CheckDataEvery: cfg.CheckDataEvery,
 	})
 	if err == nil && cfg.Counts != nil {
 		cfg.Counts.Watch(metrics.Gauges{Waiting: n.Waiting, CheckpointLag: n.CheckpointLag})

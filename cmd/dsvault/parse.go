@@ -89,6 +89,19 @@ func parseBefore(s string, now time.Time) (time.Time, error) {
 	return t, err
 }
 
+// parseEvery reads a span of time such as 24h or 30d; "never" is 0.
+func parseEvery(flag, s string) (time.Duration, error) {
+	if s == "never" {
+		return 0, nil
+	}
+	from := time.Unix(0, 0).UTC()
+	to, ok := shift(from, s, +1)
+	if !ok {
+		return 0, usage("bad --"+flag+" "+strconv.QuoteToASCII(clip(s)), "give 24h, 30d or never")
+	}
+	return to.Sub(from), nil
+}
+
 // parseSize reads a size in bytes, such as 256MiB; the empty text is 0.
 func parseSize(s string) (int64, error) {
 	if s == "" {

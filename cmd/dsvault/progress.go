@@ -16,15 +16,18 @@ type progress struct {
 	done  int64
 }
 
-func (a *app) progress(what string) *progress {
+func (a *app) progress(what string) *progress { return a.progressOf(what, true) }
+
+// progressOf counts bytes, or else things.
+func (a *app) progressOf(what string, bytes bool) *progress {
 	if a.json || !isTerminal(a.err) {
 		return &progress{}
 	}
 	return &progress{bar: progressbar.NewOptions64(1,
 		progressbar.OptionSetWriter(a.err),
 		progressbar.OptionSetDescription(what),
-		progressbar.OptionShowBytes(true),
-		progressbar.OptionShowTotalBytes(true),
+		progressbar.OptionShowBytes(bytes),
+		progressbar.OptionShowTotalBytes(bytes),
 		progressbar.OptionSetPredictTime(true),
 		progressbar.OptionFullWidth(),
 		progressbar.OptionThrottle(100*time.Millisecond),

@@ -38,7 +38,7 @@ type serveConfig struct {
 
 func (a *app) serveCmd() *cobra.Command {
 	var cfg serveConfig
-	var passphraseFile string
+	var passphraseFile, checkEvery, checkDataEvery string
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Serve the vault over HTTP",
@@ -63,12 +63,20 @@ breaks its truth table is refused, and the old one stays in force.`,
 	f.StringVar(&cfg.Key, "tls-key", "", "PEM file with its key")
 	f.BoolVar(&cfg.BehindTLSProxy, "behind-tls-proxy", false, "a proxy in front ends TLS and sets X-Forwarded-For")
 	f.StringVar(&cfg.Policies, "policies", "", "folder with model.conf, policy.csv and truth.csv (default: the built-in policy)")
+	f.StringVar(&checkEvery, "check-every", "24h", "how often storage is compared with the catalog; or never")
+	f.StringVar(&checkDataEvery, "check-data-every", "never", "how often every object is read for it as well, such as 30d; or never")
 	f.StringVar(&passphraseFile, "passphrase-file", "", "file whose first line is the root key's passphrase")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
 		if cfg.Data, err = a.dataDir(); err != nil {
 			return err
 		}
 		if err := cfg.check(); err != nil {
+			return err
+		}
+		if cfg.CheckEvery, err = parseEvery("check-every", checkEvery); err != nil {
+			return err
+		}
+		if cfg.CheckDataEvery, err = parseEvery("check-data-every", checkDataEvery); err != nil {
 			return err
 		}
 		cfg.Logger = a.logger()

@@ -105,6 +105,7 @@ var suite = []struct {
 	{"Shards", testShards},
 	{"Checks", testChecks},
 	{"StoredObjects", testStoredObjects},
+	{"MissingShards", testMissingShards},
 	{"Versions", testVersions},
 	{"NoncesAreUniqueForEver", testNonces},
 	{"Principals", testPrincipals},

@@ -3,6 +3,7 @@ package catalog
 import (
 	"context"
 	"database/sql"
+	"iter"
 	"time"
 
 	"dsvault/storage"
@@ -10,17 +11,17 @@ import (
 )
 
 var checks = table[storage.Check]{
-	name: "checks", columns: "id, slot, path, data, repair, rate, scheduled, state, problem, node, lease, started_at, started_by, moved_at, ended_at, " +
+	name: "checks", columns: "id, slot, path, data, repair, rate, scheduled, state, problem, node, started_at, started_by, moved_at, ended_at, " +
 		"objects, bytes, cursor_scope, cursor_key, checked, bytes_read, missing, changed, extra, leftovers, repaired, findings, ahead",
 	into: func(c *storage.Check) []any {
 		return []any{fixed(c.ID[:]), &c.Slot, text{&c.Scope}, flag{&c.Data}, flag{&c.Repair}, &c.Rate, flag{&c.Scheduled},
-			&c.State, &c.Problem, &c.Node, moment{&c.Lease}, moment{&c.StartedAt}, fixed(c.StartedBy[:]), moment{&c.MovedAt}, moment{&c.EndedAt},
+			&c.State, &c.Problem, &c.Node, moment{&c.StartedAt}, fixed(c.StartedBy[:]), moment{&c.MovedAt}, moment{&c.EndedAt},
 			&c.Objects, &c.Bytes, &c.CursorScope, &c.CursorKey, &c.Checked, &c.Read, &c.Missing, &c.Changed, &c.Extra,
 			&c.Leftovers, &c.Repaired, &c.Findings, &c.Ahead}
 	},
 	values: func(c *storage.Check) []any {
 		return []any{c.ID[:], int64(c.Slot), c.Scope.String(), bit(c.Data), bit(c.Repair), c.Rate, bit(c.Scheduled),
-			string(c.State), c.Problem, c.Node, micros(c.Lease), micros(c.StartedAt), c.StartedBy[:], micros(c.MovedAt), micros(c.EndedAt),
+			string(c.State), c.Problem, c.Node, micros(c.StartedAt), c.StartedBy[:], micros(c.MovedAt), micros(c.EndedAt),
 			c.Objects, c.Bytes, c.CursorScope, c.CursorKey, c.Checked, c.Read, c.Missing, c.Changed, c.Extra,
 			c.Leftovers, c.Repaired, c.Findings, c.Ahead}
 	},
@@ -58,22 +59,21 @@ func (tx *Tx) LastScheduled(ctx context.Context, data bool) (storage.Check, erro
 	return checks.one(ctx, tx, "catalog.LastScheduled", "WHERE scheduled = 1 AND data = $1 ORDER BY started_at DESC LIMIT 1", bit(data))
 }
 
-// ClaimCheck gives a running check to a node until a time, unless another node
-// has it until after now: storage.ErrNoRow then, or if it has ended.
-func (tx *Tx) ClaimCheck(ctx context.Context, id dataset.CheckID, node string, now, until time.Time) error {
-	return tx.change(ctx, "catalog.ClaimCheck",
-		"UPDATE checks SET node = $2, lease = $3 WHERE id = $1 AND state = $4 AND (node = $2 OR lease <= $5)",
-		id[:], node, micros(until), string(storage.CheckRunning), micros(now))
+// ClaimCheck gives a running check to a node, from which time on no other node
+// can save it: storage.ErrNoRow if it has ended.
+func (tx *Tx) ClaimCheck(ctx context.Context, id dataset.CheckID, node string) error {
+	return tx.change(ctx, "catalog.ClaimCheck", "UPDATE checks SET node = $2 WHERE id = $1 AND state = $3",
+		id[:], node, string(storage.CheckRunning))
 }
 
 // SaveCheck writes how far a check is, and its state, for the node that has it:
 // storage.ErrNoRow if it is another's by now, or has ended.
 func (tx *Tx) SaveCheck(ctx context.Context, c storage.Check) error {
 	return tx.change(ctx, "catalog.SaveCheck",
-		"UPDATE checks SET state = $3, problem = $4, lease = $5, moved_at = $6, ended_at = $7, cursor_scope = $8, cursor_key = $9,"+
-			" checked = $10, bytes_read = $11, missing = $12, changed = $13, extra = $14, leftovers = $15, repaired = $16, findings = $17, ahead = $18"+
-			" WHERE id = $1 AND node = $2 AND state = $19",
-		c.ID[:], c.Node, string(c.State), c.Problem, micros(c.Lease), micros(c.MovedAt), micros(c.EndedAt), c.CursorScope, c.CursorKey,
+		"UPDATE checks SET state = $3, problem = $4, moved_at = $5, ended_at = $6, cursor_scope = $7, cursor_key = $8,"+
+			" checked = $9, bytes_read = $10, missing = $11, changed = $12, extra = $13, leftovers = $14, repaired = $15, findings = $16, ahead = $17"+
+			" WHERE id = $1 AND node = $2 AND state = $18",
+		c.ID[:], c.Node, string(c.State), c.Problem, micros(c.MovedAt), micros(c.EndedAt), c.CursorScope, c.CursorKey,
 		c.Checked, c.Read, c.Missing, c.Changed, c.Extra, c.Leftovers, c.Repaired, c.Findings, c.Ahead, string(storage.CheckRunning))
 }
 
@@ -129,18 +129,22 @@ func (tx *Tx) Findings(ctx context.Context, id dataset.CheckID, after, limit int
 	return rows, err
 }
 
-const storedColumns = "object, dataset, number, etag, sealed_size, sha256, plain_size, length(header), length(manifest)"
-
-// StoredObjects lists the objects that shards name whose key is greater than
-// after, by key.
+// StoredObjects lists the objects that shards name, by key, from the first shard
+// whose own object's key is greater than after; limit counts shards.
 func (tx *Tx) StoredObjects(ctx context.Context, after string, limit int) ([]storage.StoredObject, error) {
 	const op = "catalog.StoredObjects"
 	var list []storage.StoredObject
-	err := tx.each(ctx, op, false, "SELECT "+storedColumns+" FROM shards WHERE object > $1 ORDER BY object LIMIT $2", []any{after, page(limit)},
+	err := tx.each(ctx, op, false, "SELECT object, dataset, number, etag, sealed_size, sha256, plain_size, length(header), length(manifest),"+
+		" index_etag, index_size, index_sha256, length(index_header) FROM shards WHERE object > $1 ORDER BY object LIMIT $2", []any{after, page(limit)},
 		func(rows *sql.Rows) error {
-			var o storage.StoredObject
-			err := scan(rows, op, &o.Key, fixed(o.Dataset[:]), &o.Number, &o.ETag, &o.Size, fixed(o.SHA256[:]), &o.PlainSize, &o.HeaderSize, &o.ManifestSize)
+			var o, x storage.StoredObject
+			err := scan(rows, op, &o.Key, fixed(o.Dataset[:]), &o.Number, &o.ETag, &o.Size, raw{&o.SHA256}, &o.PlainSize, &o.HeaderSize, &o.ManifestSize,
+				&x.ETag, &x.Size, raw{&x.SHA256}, &x.HeaderSize)
 			list = append(list, o)
+			if x.Size > 0 { // its key comes right behind the shard's
+				x.Key, x.Dataset, x.Number, x.Index = storage.IndexKey(o.Key), o.Dataset, o.Number, true
+				list = append(list, x)
+			}
 			return err
 		})
 	return list, err
@@ -162,7 +166,8 @@ func (tx *Tx) AttemptByKey(ctx context.Context, objectKey string) (storage.Attem
 func (tx *Tx) StoredTotals(ctx context.Context, under dataset.Scope) (objects, bytes int64, err error) {
 	var w filter
 	w.under(under)
-	err = tx.row(ctx, "catalog.StoredTotals", "SELECT COUNT(*), CAST(COALESCE(SUM(sealed_size), 0) AS bigint) FROM shards"+
+	err = tx.row(ctx, "catalog.StoredTotals", "SELECT COUNT(*) + CAST(COALESCE(SUM(CASE WHEN index_size > 0 THEN 1 ELSE 0 END), 0) AS bigint),"+
+		" CAST(COALESCE(SUM(sealed_size + index_size), 0) AS bigint) FROM shards"+
 		" WHERE dataset IN (SELECT id FROM datasets "+w.where()+")", w.args, &objects, &bytes)
 	return objects, bytes, err
 }
@@ -176,34 +181,45 @@ func (tx *Tx) DatasetsUnder(ctx context.Context, under dataset.Scope, after stri
 	return datasets.list(ctx, tx, "catalog.DatasetsUnder", w.where()+"ORDER BY path LIMIT "+w.arg(page(limit)), w.args...)
 }
 
-// MissingShards lists numbers below n for which a dataset has no shard, at most
+// MissingShards lists those of want for which a dataset has no shard, at most
 // limit of them, and counts them all.
-func (tx *Tx) MissingShards(ctx context.Context, id dataset.DatasetID, n, limit int) (list []int, count int, err error) {
-	next := 0
-	err = tx.each(ctx, "catalog.MissingShards", false, "SELECT number FROM shards WHERE dataset = $1 AND number < $2 ORDER BY number", []any{id[:], int64(n)},
-		func(rows *sql.Rows) error {
-			var number int
-			if err := scan(rows, "catalog.MissingShards", &number); err != nil {
-				return err
-			}
-			for ; next < number; next++ {
-				if count++; len(list) < limit {
-					list = append(list, next)
-				}
-			}
-			next++
-			return nil
-		})
-	for ; err == nil && next < n; next++ {
+func (tx *Tx) MissingShards(ctx context.Context, id dataset.DatasetID, want dataset.ShardSet, limit int) (list []int, count int, err error) {
+	const op = "catalog.MissingShards"
+	next, stop := iter.Pull(want.All())
+	defer stop()
+	wanted, more := next()
+	missing := func() {
 		if count++; len(list) < limit {
-			list = append(list, next)
+			list = append(list, wanted)
 		}
+		wanted, more = next()
+	}
+	err = tx.each(ctx, op, false, "SELECT number FROM shards WHERE dataset = $1 ORDER BY number", []any{id[:]}, func(rows *sql.Rows) error {
+		var number int
+		if err := scan(rows, op, &number); err != nil {
+			return err
+		}
+		for more && wanted < number {
+			missing()
+		}
+		if more && wanted == number {
+			wanted, more = next()
+		}
+		return nil
+	})
+	for err == nil && more {
+		missing()
 	}
 	return list, count, err
 }
 
-// SetShardETag pins a shard to its object anew: storage.ErrNoRow if the shard
-// has another object or another ETag by now.
-func (tx *Tx) SetShardETag(ctx context.Context, objectKey, was, is string) error {
-	return tx.change(ctx, "catalog.SetShardETag", "UPDATE shards SET etag = $3 WHERE object = $1 AND etag = $2", objectKey, was, is)
+// SetETag pins a shard, or its index, to the object at a key anew:
+// storage.ErrNoRow if no shard has that object, pinned as it was, by now.
+func (tx *Tx) SetETag(ctx context.Context, objectKey, was, is string) error {
+	column := "etag"
+	shard, index := storage.ShardKey(objectKey)
+	if index {
+		column = "index_etag"
+	}
+	return tx.change(ctx, "catalog.SetETag", "UPDATE shards SET "+column+" = $3 WHERE object = $1 AND "+column+" = $2", shard, was, is)
 }

@@ -55,21 +55,12 @@ func testChecks(s *fixture) {
 	failsWith(s, "none scheduled without data", err, storage.ErrNoRow)
 
 	// Claims.
-	claim := func(node string, now, until int) error {
-		return s.try(func(ctx context.Context, tx *Tx) error { return tx.ClaimCheck(ctx, a.ID, node, day(now), day(until)) })
+	claim := func(node string) error {
+		return s.try(func(ctx context.Context, tx *Tx) error { return tx.ClaimCheck(ctx, a.ID, node) })
 	}
-	for _, step := range []struct {
-		node       string
-		now, until int
-		want       error
-	}{{"one", 1, 5, nil}, {"two", 4, 9, storage.ErrNoRow}, {"one", 4, 6, nil}, {"two", 5, 9, storage.ErrNoRow}, {"two", 6, 9, nil}, {"one", 7, 9, storage.ErrNoRow}} {
-		if err := claim(step.node, step.now, step.until); step.want == nil {
-			same(s, "claimed", err, nil)
-		} else {
-			failsWith(s, "claimed by another", err, step.want)
-		}
-	}
-	a.Node, a.Lease, a.MovedAt, a.CursorScope, a.CursorKey, a.Ahead, a.Problem = "one", day(10), day(7), "acme/signs/b", "v1/x", 5, "waits"
+	same(s, "claimed", claim("one"), nil)
+	same(s, "claimed by another", claim("two"), nil)
+	a.Node, a.MovedAt, a.CursorScope, a.CursorKey, a.Ahead, a.Problem = "one", day(7), "acme/signs/b", "v1/x", 5, "waits"
 	a.Tally = storage.Tally{Checked: 1, Read: 1 << 41, Missing: 2, Changed: 3, Extra: 4, Leftovers: 5, Repaired: 6, Findings: 7}
 	save := func(row storage.Check) error {
 		return s.try(func(ctx context.Context, tx *Tx) error { return tx.SaveCheck(ctx, row) })
@@ -80,7 +71,7 @@ func testChecks(s *fixture) {
 	same(s, "saved row", one(a.ID), a)
 	s.write(func(ctx context.Context, tx *Tx) error { return tx.EndCheck(ctx, a.ID, storage.CheckCanceled, day(8)) })
 	failsWith(s, "saved after its end", save(a), storage.ErrNoRow)
-	failsWith(s, "claimed after its end", claim("two", 50, 60), storage.ErrNoRow)
+	failsWith(s, "claimed after its end", claim("two"), storage.ErrNoRow)
 	failsWith(s, "ended twice", s.try(func(ctx context.Context, tx *Tx) error { return tx.EndCheck(ctx, a.ID, storage.CheckFailed, day(9)) }), storage.ErrNoRow)
 	if got := one(a.ID); got.State != storage.CheckCanceled || !got.EndedAt.Equal(day(8)) {
 		s.Errorf("ended: %+v", got)
@@ -90,16 +81,27 @@ func testChecks(s *fixture) {
 		s.Errorf("%d run", len(running))
 	}
 
-	// Findings.
+	s.findings(a.ID)
+	s.write(func(ctx context.Context, tx *Tx) error { return tx.DropChecks(ctx, day(8)) })
+	same(s, "kept", len(list("/", dataset.CheckID{}, 0)), 3)
+	s.write(func(ctx context.Context, tx *Tx) error { return tx.DropChecks(ctx, day(9)) })
+	same(s, "dropped", list("/", dataset.CheckID{}, 0), newest)
+	left := get(s, func(ctx context.Context, tx *Tx) ([]storage.Finding, error) { return tx.Findings(ctx, a.ID, -1, 0) })
+	same(s, "dropped findings", len(left), 0)
+}
+
+// findings adds some to a check.
+func (s *fixture) findings(id dataset.CheckID) {
+	s.Helper()
 	var want []storage.Finding
 	for i := range 5 {
 		want = append(want, storage.Finding{Number: i, Kind: storage.FoundMissing, Key: "v1/k", Scope: scope("acme/signs/b"), Shard: i, Repaired: i == 1, Detail: "gone"})
 	}
 	want[4].Scope, want[4].Shard, want[4].Kind = dataset.Scope{}, -1, storage.FoundExtra
-	s.write(func(ctx context.Context, tx *Tx) error { return tx.AddFindings(ctx, a.ID, want) })
+	s.write(func(ctx context.Context, tx *Tx) error { return tx.AddFindings(ctx, id, want) })
 	found := func(after, limit int) []storage.Finding {
 		return get(s, func(ctx context.Context, tx *Tx) ([]storage.Finding, error) {
-			return tx.Findings(ctx, a.ID, after, limit)
+			return tx.Findings(ctx, id, after, limit)
 		})
 	}
 	same(s, "findings", found(-1, 0), want)
@@ -107,12 +109,6 @@ func testChecks(s *fixture) {
 	failsWith(s, "of no check", s.try(func(ctx context.Context, tx *Tx) error {
 		return tx.AddFindings(ctx, newID[dataset.CheckID](), want)
 	}), storage.ErrNoRow)
-
-	s.write(func(ctx context.Context, tx *Tx) error { return tx.DropChecks(ctx, day(8)) })
-	same(s, "kept", len(list("/", dataset.CheckID{}, 0)), 3)
-	s.write(func(ctx context.Context, tx *Tx) error { return tx.DropChecks(ctx, day(9)) })
-	same(s, "dropped", list("/", dataset.CheckID{}, 0), newest)
-	same(s, "dropped findings", len(found(-1, 0)), 0)
 }
 
 func testStoredObjects(s *fixture) {
@@ -122,11 +118,16 @@ func testStoredObjects(s *fixture) {
 	for i, id := range []dataset.DatasetID{d.ID, d.ID, e.ID} {
 		n := 2 * i
 		sh := newShard(id, n)
-		sh.Key = "k" + string(rune('c'-i))
+		sh.Key, sh.Index = string(rune('c'-i))+".age", storage.Index{}
+		if i == 1 {
+			hash := fresh()
+			sh.Index = storage.Index{ETag: "x", Size: 100, SHA256: hash[:], Header: []byte("head")}
+			want = append([]storage.StoredObject{{Key: "b.index.age", Dataset: id, Number: n, Index: true, ETag: "x", Size: 100, SHA256: hash[:], HeaderSize: 4}}, want...)
+		}
 		s.put(sh)
-		want = append([]storage.StoredObject{{Key: sh.Key, Dataset: id, Number: n, ETag: sh.ETag, Size: sh.SealedSize, SHA256: sh.SHA256,
+		want = append([]storage.StoredObject{{Key: sh.Key, Dataset: id, Number: n, ETag: sh.ETag, Size: sh.SealedSize, SHA256: sh.SHA256[:],
 			PlainSize: sh.PlainSize, HeaderSize: int64(len(sh.Header)), ManifestSize: int64(len(sh.Manifest))}}, want...)
-		bytes += sh.SealedSize
+		bytes += sh.SealedSize + sh.Index.Size
 	}
 	stored := func(after string, limit int) []storage.StoredObject {
 		return get(s, func(ctx context.Context, tx *Tx) ([]storage.StoredObject, error) {
@@ -134,7 +135,7 @@ func testStoredObjects(s *fixture) {
 		})
 	}
 	same(s, "objects", stored("", 0), want)
-	same(s, "objects, page", stored("ka", 1), want[1:2])
+	same(s, "objects, page", stored("a.age", 1), want[1:3])
 	total := func(under string) [2]int64 {
 		var t [2]int64
 		s.read(func(ctx context.Context, tx *Tx) (err error) {
@@ -143,7 +144,7 @@ func testStoredObjects(s *fixture) {
 		})
 		return t
 	}
-	same(s, "totals", total("/"), [2]int64{3, bytes})
+	same(s, "totals", total("/"), [2]int64{4, bytes})
 	same(s, "totals of a project", total("acme/lamps"), [2]int64{1, want[0].Size})
 	same(s, "totals of nothing", total("other"), [2]int64{})
 
@@ -156,28 +157,14 @@ func testStoredObjects(s *fixture) {
 	same(s, "datasets, page", under("acme", e.Scope.String(), 1), []storage.Dataset{d})
 	same(s, "one dataset", under(d.Scope.String(), "", 0), []storage.Dataset{d})
 
-	missing := func(n, limit int) (list []int, count int) {
-		s.read(func(ctx context.Context, tx *Tx) (err error) {
-			list, count, err = tx.MissingShards(ctx, d.ID, n, limit)
-			return err
-		})
-		return list, count
-	}
-	for _, c := range []struct {
-		n, limit, count int
-		want            []int
-	}{{0, 9, 0, nil}, {1, 9, 0, nil}, {3, 9, 1, []int{1}}, {6, 9, 4, []int{1, 3, 4, 5}}, {6, 2, 4, []int{1, 3}}} {
-		if list, count := missing(c.n, c.limit); count != c.count || !slices.Equal(list, c.want) {
-			s.Errorf("missing of %d: %v, %d; want %v, %d", c.n, list, count, c.want, c.count)
+	for i, o := range want {
+		repin := func() error {
+			return s.try(func(ctx context.Context, tx *Tx) error { return tx.SetETag(ctx, o.Key, o.ETag, "new") })
 		}
+		same(s, "pinned anew", repin(), nil)
+		failsWith(s, "pinned anew twice", repin(), storage.ErrNoRow)
+		same(s, "the new pin", stored("", 0)[i].ETag, "new")
 	}
-
-	repin := func(was string) error {
-		return s.try(func(ctx context.Context, tx *Tx) error { return tx.SetShardETag(ctx, "kc", was, "new") })
-	}
-	same(s, "pinned anew", repin(want[2].ETag), nil)
-	failsWith(s, "pinned anew twice", repin(want[2].ETag), storage.ErrNoRow)
-	same(s, "the new pin", stored("kb", 0)[0].ETag, "new")
 
 	at := storage.Attempt{ID: newID[dataset.AttemptID](), Dataset: d.ID, Key: "kx", StartedAt: day(1), StartedBy: newID[dataset.PrincipalID]()}
 	s.write(func(ctx context.Context, tx *Tx) error { return tx.AddAttempt(ctx, at) })
@@ -187,4 +174,31 @@ func testStoredObjects(s *fixture) {
 	same(s, "attempts", after("kw"), []storage.Attempt{at})
 	same(s, "no attempts", len(after("kx")), 0)
 	same(s, "attempt by key", get(s, func(ctx context.Context, tx *Tx) (storage.Attempt, error) { return tx.AttemptByKey(ctx, "kx") }), at)
+}
+
+func testMissingShards(s *fixture) {
+	d := s.dataset(1, "acme/signs/batch-1", 1)
+	for _, n := range []int{0, 2} {
+		s.put(newShard(d.ID, n))
+	}
+	missing := func(of string, limit int) (list []int, count int) {
+		set, err := dataset.ParseShardSet(of)
+		if err != nil {
+			s.Fatal(err)
+		}
+		s.read(func(ctx context.Context, tx *Tx) (err error) {
+			list, count, err = tx.MissingShards(ctx, d.ID, set, limit)
+			return err
+		})
+		return list, count
+	}
+	for _, c := range []struct {
+		of           string
+		limit, count int
+		want         []int
+	}{{"0", 9, 0, nil}, {"0,2", 9, 0, nil}, {"0-2", 9, 1, []int{1}}, {"0-5", 9, 4, []int{1, 3, 4, 5}}, {"0-5", 2, 4, []int{1, 3}}, {"7-8", 9, 2, []int{7, 8}}} {
+		if list, count := missing(c.of, c.limit); count != c.count || !slices.Equal(list, c.want) {
+			s.Errorf("missing of %s: %v, %d; want %v, %d", c.of, list, count, c.want, c.count)
+		}
+	}
 }

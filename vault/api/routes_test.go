@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -34,6 +35,7 @@ func TestEveryRoute(t *testing.T) {
 	w.testAccess(t)
 	w.testLogTiles(t)
 	w.testLog(t)
+	w.testChecks(t)
 
 	served := map[string]bool{}
 	for _, line := range w.logs.all() {
@@ -203,6 +205,35 @@ func (w *world) testAccess(t *testing.T) {
 	}
 	if out := call[wire.Revoked](w, "root", "DELETE", "/v1/grants?role=labeler&person=lena&scope=acme/signs", nil); out.Ended != 1 {
 		t.Errorf("%+v", out)
+	}
+}
+
+func (w *world) testChecks(t *testing.T) {
+	c := call[wire.Check](w, "root", "POST", "/v1/checks", wire.NewCheck{Scope: w.scope("acme/signs"), Data: true})
+	for c.State == "running" {
+		c = call[wire.Check](w, "root", "GET", "/v1/checks/"+c.ID.String(), nil)
+	}
+	if c.State != "finished" || c.Checked == 0 || c.Checked != c.Objects || c.Read != c.Bytes || c.Damaged() || c.By != "root" {
+		t.Errorf("%+v", c)
+	}
+	if page := call[wire.Page[wire.Finding]](w, "root", "GET", "/v1/checks/"+c.ID.String()+"/findings?limit=5", nil); len(page.Items) != 0 {
+		t.Errorf("%+v", page)
+	}
+	if page := call[wire.Page[wire.Check]](w, "carol", "GET", "/v1/checks?scope=acme&limit=1", nil); len(page.Items) != 1 || page.Items[0].ID != c.ID {
+		t.Errorf("%+v", page)
+	}
+	if a := w.send("root", "DELETE", "/v1/checks/"+c.ID.String(), nil); a.status != http.StatusConflict {
+		t.Errorf("the end of a check that has ended: %d", a.status)
+	}
+	w.canceledCheck(t)
+}
+
+// canceledCheck cancels a check that is slow enough to be there.
+func (w *world) canceledCheck(t *testing.T) {
+	call[wire.Dataset](w, "carol", "PUT", "/v1/datasets/acme/signs/large/file", io.LimitReader(zeros{}, 4<<20))
+	c := call[wire.Check](w, "root", "POST", "/v1/checks", wire.NewCheck{Scope: w.scope("acme"), Data: true, Rate: wire.MinCheckRate})
+	if got := call[wire.Check](w, "root", "DELETE", "/v1/checks/"+c.ID.String(), nil); got.State != "canceled" {
+		t.Errorf("%+v", got)
 	}
 }
 

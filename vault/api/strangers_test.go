@@ -86,6 +86,8 @@ func TestStrangers(t *testing.T) {
 				probe{"GET", "/v1/log/head?under=" + at, nil},
 				probe{"GET", "/v1/log/hashes?from=0&to=1&under=" + at, nil},
 				probe{"GET", "/v1/can?action=read&object=" + at, nil},
+				probe{"POST", "/v1/checks", wire.NewCheck{Scope: w.scope(at), Data: true}},
+				probe{"GET", "/v1/checks?scope=" + at, nil},
 				probe{"GET", "/v1/can?action=upload&object=dataset:" + at, nil},
 				probe{"POST", "/v1/grants", wire.Grant{Role: dataset.Labeler, Person: "me", Scope: w.scope(at)}},
 				probe{"DELETE", "/v1/grants?role=labeler&person=me&scope=" + at, nil},
@@ -104,7 +106,15 @@ func TestStrangers(t *testing.T) {
 		}
 		return a.neutral(t)
 	}
+	check := call[wire.Check](w, "root", "POST", "/v1/checks", wire.NewCheck{Scope: w.scope("acme/signs")})
 	for _, who := range []string{"sam", "oscar", "gone"} {
+		for _, p := range []probe{{"GET", "/v1/checks/%s", nil}, {"GET", "/v1/checks/%s/findings", nil}, {"DELETE", "/v1/checks/%s", nil}} {
+			known, unknown := p, p
+			known.path, unknown.path = fmt.Sprintf(p.path, check.ID), fmt.Sprintf(p.path, dataset.CheckID{1})
+			if got, want := ask(who, known), ask(who, unknown); got != want {
+				t.Errorf("%s can tell a check from one that does not exist, %s:\n%s\n%s", who, p.path, got, want)
+			}
+		}
 		for _, other := range absent {
 			there, away := probes(hidden), probes(other)
 			for i := range there {

@@ -10,7 +10,6 @@ CREATE TABLE checks (
 	state        {{.Text}} NOT NULL,
 	problem      {{.Text}} NOT NULL,
 	node         {{.Text}} NOT NULL,
-	lease        {{.Int}} NOT NULL,
 	started_at   {{.Int}} NOT NULL,
 	started_by   {{.Blob}} NOT NULL,
 	moved_at     {{.Int}} NOT NULL,
