@@ -91,6 +91,7 @@ DSVAULT_TOKEN a token to use instead of the stored one.`,
 		a.grantCmd(), a.revokeCmd(), a.rolesCmd(),
 		a.pushCmd(), a.assignCmd(), a.unassignCmd(), a.assignmentsCmd(), a.lsCmd(), a.pullCmd(),
 		a.canCmd(), a.logCmd(), a.checkCmd(), a.healthcheckCmd(), a.versionCmd(),
+		a.verifyCmd(), a.receiptCmd(),
 	)
 	return root
 }

@@ -90,7 +90,7 @@ func (s *server) sendOpened(c *call, a *opened, err error) error {
 	h := c.Response().Header()
 	h.Set("ETag", quoted(a.Content))
 	h.Set("Accept-Ranges", "bytes")
-	h.Set(wire.HeaderLeaf, fmt.Sprintf("%d:%x", a.Index, a.Hash))
+	admitted(h, a.Index, a.Hash, a.Receipt)
 	if a.status != http.StatusOK && a.status != http.StatusPartialContent {
 		return a.decline(c)
 	}

@@ -91,8 +91,8 @@ func (s *server) routes() []route {
 
 		{method: get, path: "/v1/can", do: s.can, query: []string{"person", "action", "object", "purpose", "delivery"}},
 		{method: get, path: "/v1/log", do: s.log, query: page("under", "actor", "kind", "decision", "since", "until", "follow")},
-		{method: get, path: "/v1/log/head", do: s.logHead, query: []string{"under"}},
-		{method: get, path: "/v1/log/hashes", do: s.logHashes, query: []string{"under", "from", "to"}},
+		{method: get, path: wire.PathBundle, do: s.logBundle, query: []string{"under", "known", "nonce"}},
+		{method: get, path: wire.PathInclusion, do: s.inclusion, query: []string{"index", "leaf"}},
 	}...)
 }
 
@@ -280,15 +280,6 @@ func (s *server) can(c *call) (any, error) {
 		return nil, p.err
 	}
 	return s.vault.Can(c.ctx(), c.caller, person, rbac.Action(action), object, purpose, dataset.Delivery(delivery))
-}
-
-func (s *server) logHead(c *call) (any, error) {
-	p := params{call: c}
-	under := p.scope("under")
-	if p.err != nil {
-		return nil, p.err
-	}
-	return s.vault.LogHead(c.ctx(), c.caller, under)
 }
 
 // healthz says that the process is alive, and nothing else.

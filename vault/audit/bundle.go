@@ -167,6 +167,20 @@ func bundleError(format string, args ...any) error {
 // any version.
 func IsBundle(begin []byte) bool { return bytes.HasPrefix(begin, []byte(bundleMagic[:15])) }
 
+// PeekBundle reads the header of a bundle without taking anything from r, whose
+// buffer must hold 32 KiB.
+func PeekBundle(r *bufio.Reader) (BundleHeader, error) {
+	begin, err := r.Peek(len(bundleMagic) + 5 + maxBundleHeader)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return BundleHeader{}, err
+	}
+	b, err := newBundleReader(bytes.NewReader(begin))
+	if err != nil {
+		return BundleHeader{}, err
+	}
+	return b.header, nil
+}
+
 func newBundleReader(r io.Reader) (*bundleReader, error) {
 	b := &bundleReader{r: bufio.NewReaderSize(r, 256<<10)}
 	magic := make([]byte, len(bundleMagic))

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"testing/iotest"
 
+	cosignature "github.com/transparency-dev/formats/note"
 	"golang.org/x/mod/sumdb/note"
 	"pgregory.net/rapid"
 
@@ -209,18 +210,25 @@ func TestBundleWitnesses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	signer, err := note.NewSigner(skey)
+	signer, err := cosignature.NewSignerForCosignatureV1(skey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	witness, err := audit.WitnessKey(vkey)
 	if err != nil {
 		t.Fatal(err)
 	}
 	opts := b.options(t)
-	opts.Witnesses = []note.Verifier{mustVerifier(t, vkey)}
+	opts.Witnesses = []note.Verifier{witness}
 	for want, signers := range [][]note.Signer{b.signers, append(slices.Clone(b.signers), signer)} {
 		b.signers = signers
 		got, err := verifyBundle(b.write(t, nil), opts)
 		if err != nil || len(got.Witnesses) != want {
 			t.Errorf("%d witnesses: %v, %v", want, got.Witnesses, err)
 		}
+	}
+	if _, err := audit.WitnessKey("nonsense"); err == nil {
+		t.Error("nonsense was taken for a key")
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"io"
 	"slices"
 
+	cosignature "github.com/transparency-dev/formats/note"
 	"golang.org/x/mod/sumdb/note"
 )
 
@@ -165,6 +166,16 @@ func (c *bundleCheck) checkpoint(data []byte) error {
 		return c.continues(nil)
 	}
 	return nil
+}
+
+// WitnessKey reads the verifier key of a witness: its signatures are those of
+// C2SP tlog-cosignature.
+func WitnessKey(vkey string) (note.Verifier, error) {
+	v, err := cosignature.NewVerifierForCosignatureV1(vkey)
+	if err != nil {
+		return nil, fmt.Errorf("audit: not the key of a witness: %w", err)
+	}
+	return v, nil
 }
 
 // cosigned gives the names of the witnesses whose signatures the note has.
