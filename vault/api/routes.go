@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -44,7 +45,7 @@ func (s *server) routes() []route {
 	)
 	v := s.vault
 	page := func(more ...string) []string { return append(more, "after", "limit") }
-	return append(append(s.logRoutes(), s.checkRoutes()...), []route{
+	return slices.Concat(s.logRoutes(), s.checkRoutes(), s.openedRoutes(data), s.linkRoutes(), []route{
 		{method: get, path: "/healthz", do: s.healthz, open: true},
 		{method: get, path: "/readyz", do: s.readyz, open: true},
 
@@ -83,8 +84,6 @@ func (s *server) routes() []route {
 		{method: put, path: data + "/file", do: s.putFile, body: streamBody},
 		{method: get, path: data + "/shards", do: s.shards, query: page()},
 		{method: get, path: data + "/shards/:n/sealed", do: s.sealed},
-		{method: get, path: data + "/shards/:n/open", do: s.openShard},
-		{method: http.MethodHead, path: data + "/shards/:n/open", do: s.openShard},
 		{method: post, path: data + "/shards/:n/uploads", do: s.startUpload, body: jsonBody},
 		{method: put, path: data + "/uploads/:attempt", do: s.storeUpload, body: streamBody},
 		{method: post, path: data + "/uploads/:attempt/commit", do: s.commitUpload, body: jsonBody},
@@ -93,7 +92,7 @@ func (s *server) routes() []route {
 		{method: get, path: "/v1/log", do: s.log, query: page("under", "actor", "kind", "decision", "since", "until", "follow")},
 		{method: get, path: wire.PathBundle, do: s.logBundle, query: []string{"under", "known", "nonce"}},
 		{method: get, path: wire.PathInclusion, do: s.inclusion, query: []string{"index", "leaf"}},
-	}...)
+	})
 }
 
 // serve is what all routes have in common: credential, query and body are

@@ -167,6 +167,16 @@ func (w *world) testRead(t *testing.T) {
 			t.Errorf("%s, opened: %d %v", method, a.status, a.header)
 		}
 	}
+	l := w.link("lena", "acme/signs/one/0")
+	for _, method := range []string{"GET", "HEAD"} {
+		if a := w.send("", method, wire.LinkPath+l.Secret, nil); a.status != 200 {
+			t.Errorf("%s, by a link: %d", method, a.status)
+		}
+	}
+	if page := call[wire.Page[wire.Link]](w, "lena", "GET", "/v1/links", nil); len(page.Items) != 1 {
+		t.Errorf("%+v", page)
+	}
+	call[wire.Revoked](w, "lena", "DELETE", "/v1/links/"+l.ID.String(), nil)
 	a = w.send("lena", "GET", onePath, nil, wire.HeaderDevice, w.devices["lena"].String())
 	index, hash, _ := strings.Cut(a.header.Get(wire.HeaderLeaf), ":")
 	page := call[wire.Page[wire.Record]](w, "carol", "GET", "/v1/log?under=acme/signs/one&actor=lena", nil)

@@ -72,6 +72,7 @@ func TestStrangers(t *testing.T) {
 			{"DELETE", "/v1/assignments?person=me&dataset=" + ds, nil},
 			{"GET", "/v1/can?person=me&action=read&object=" + ds + "/0", nil},
 			{"GET", "/v1/can?person=lena&action=read&object=" + ds + "/0", nil},
+			{"POST", "/v1/links", wire.NewLink{Shard: ds + "/0"}}, {"POST", "/v1/links", wire.NewLink{Shard: ds + "/7"}},
 			{"POST", "/v1/projects", wire.NewProject{Scope: w.scope(project)}},
 			{"PATCH", "/v1/projects/" + project, wire.ProjectUpdate{Delivery: &[]dataset.Delivery{dataset.Opened}}},
 			{"GET", "/v1/can?person=me&action=read&delivery=opened&object=" + ds + "/0", nil},
