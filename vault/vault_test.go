@@ -58,6 +58,7 @@ type world struct {
 	tokens  map[string]string
 	devices map[string]*seal.Identity
 	ids     map[string]dataset.DeviceID
+	made    int // datasets, by newDataset
 
 	checkEvery, checkDataEvery time.Duration // for open
 	shared                     bool          // likewise: other nodes have the catalog open
@@ -65,12 +66,17 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
+	return newWorldOn(t, "sqlite:"+filepath.Join(t.TempDir(), "catalog.db"), catalog.Options{})
+}
+
+func newWorldOn(t *testing.T, url string, opts catalog.Options) *world {
+	t.Helper()
 	ctx := context.Background()
 	w := &world{t: t, clock: &clock{t: time.Date(2027, 2, 28, 12, 0, 0, 0, time.UTC)},
 		tokens: map[string]string{}, devices: map[string]*seal.Identity{}, ids: map[string]dataset.DeviceID{}}
 	data := t.TempDir()
 	var err error
-	if w.db, err = catalog.Open(ctx, "sqlite:"+filepath.Join(data, "catalog.db"), catalog.Options{}); err != nil {
+	if w.db, err = catalog.Open(ctx, url, opts); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { w.db.Close() })

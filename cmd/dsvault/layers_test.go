@@ -74,7 +74,7 @@ var homes = map[string][]string{
 	"github.com/casbin/":           {"rbac"},
 	"github.com/minio/":            {"storage/s3", "storage/storagetest"},
 	"github.com/labstack/echo":     {"vault/api", "vault/console"},
-	"database/sql":                 {"storage/catalog"},
+	"database/sql":                 {"storage/catalog", "storage/storagetest"},
 	"modernc.org/":                 {"storage/catalog"},
 	"github.com/jackc/":            {"storage/catalog", "storage/storagetest"},
 	"github.com/pressly/goose":     {"storage/catalog"},

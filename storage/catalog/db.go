@@ -9,6 +9,7 @@ package catalog
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"strings"
 
@@ -25,6 +26,16 @@ type Options struct {
 	// Failed, unless it is nil, hears of each thing that the database could not
 	// do, as Cause names it. It is called by many goroutines.
 	Failed func(cause string)
+	// Wrap, unless it is nil, stands between the catalog and the database's
+	// driver: tests break it there.
+	Wrap func(driver.Connector) driver.Connector
+}
+
+func (o *Options) open(c driver.Connector) *sql.DB {
+	if o.Wrap != nil {
+		c = o.Wrap(c)
+	}
+	return sql.OpenDB(c)
 }
 
 // DB is an open catalog, safe for concurrent use.

@@ -20,5 +20,5 @@ func openPostgres(op, url string, opts Options) (*DB, error) {
 	writers.RuntimeParams["synchronous_commit"] = "on"
 	// A node that hangs must not hold the head's lock for ever. Milliseconds.
 	writers.RuntimeParams["idle_in_transaction_session_timeout"] = "60000"
-	return pools(&postgresDialect, stdlib.OpenDB(*writers), stdlib.OpenDB(*readers), opts.Writers, opts.Readers), nil
+	return pools(&postgresDialect, opts.open(stdlib.GetConnector(*writers)), opts.open(stdlib.GetConnector(*readers)), opts.Writers, opts.Readers), nil
 }

@@ -3,6 +3,7 @@ package catalog
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"encoding/binary"
 	"errors"
 	"io/fs"
@@ -11,7 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 
-	_ "modernc.org/sqlite" // registers the driver "sqlite"
+	"modernc.org/sqlite" // registers the driver "sqlite", too
 
 	"dsvault/vault/fault"
 )
@@ -39,17 +40,20 @@ func openSQLite(ctx context.Context, op, path string, opts Options) (*DB, error)
 	if err := inspect(ctx, op, path); err != nil {
 		return nil, err
 	}
-	writers, err := sql.Open("sqlite", sqliteDSN(path, "journal_mode(WAL)", "synchronous(FULL)",
+	writers := opts.open(sqliteConnector(sqliteDSN(path, "journal_mode(WAL)", "synchronous(FULL)",
 		// Pages. Busy index pages are then copied back less often.
-		"wal_autocheckpoint(4000)"))
-	if err != nil {
-		return nil, err
-	}
-	readers, err := sql.Open("sqlite", sqliteDSN(path, "query_only(1)"))
-	if err != nil {
-		return nil, err
-	}
+		"wal_autocheckpoint(4000)")))
+	readers := opts.open(sqliteConnector(sqliteDSN(path, "query_only(1)")))
 	return pools(&sqliteDialect, writers, readers, 1, opts.Readers), nil
+}
+
+// sqliteConnector connects to what a DSN names.
+type sqliteConnector string
+
+func (c sqliteConnector) Driver() driver.Driver { return new(sqlite.Driver) }
+
+func (c sqliteConnector) Connect(context.Context) (driver.Conn, error) {
+	return c.Driver().Open(string(c))
 }
 
 func sqliteDSN(path string, pragmas ...string) string {
