@@ -75,6 +75,9 @@ func (v *Vault) PutFile(ctx context.Context, c identity.Caller, scope dataset.Sc
 	if err != nil {
 		return wire.Dataset{}, err
 	}
+	if err := v.indexFile(ctx, &a, m, recipient); err != nil {
+		return wire.Dataset{}, err
+	}
 	if _, err := v.commitShard(ctx, c, d, a, manifest); err != nil {
 		return wire.Dataset{}, err
 	}

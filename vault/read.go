@@ -22,60 +22,139 @@ import (
 type ShardStream struct {
 	*reading
 	Size     int64  // bytes that Send writes
-	Manifest []byte // the shard's manifest, sealed to the reader's device key
+	Manifest []byte // the shard's manifest, sealed to the reader's device key; of a whole shard only
 
 	header []byte
+	part   part
+}
+
+// part is what a sealed read is of: an object's header and some of its payload.
+type part struct {
+	object storage.Object
+	header []byte // the object's own
+	nonce  []byte // what comes before the bytes from storage
+	from   int64  // of the object, bytes
+	size   int64
+	fields []audit.Field
+}
+
+func wholeShard(s storage.Shard) (part, error) {
+	from := int64(len(s.Header))
+	return part{object: storage.Object{Key: s.Key, ETag: s.ETag}, header: s.Header, from: from, size: s.SealedSize - from}, nil
+}
+
+// wholeIndex is the list of a shard's members.
+func wholeIndex(s storage.Shard) (part, error) {
+	if s.Index.Size == 0 {
+		return part{}, fault.New(fault.Conflict, "vault.ReadIndex", "the members of this shard are not listed").
+			WithHint("pull the shard; one that was pushed by an older dsvault has no list")
+	}
+	from := int64(len(s.Index.Header))
+	return part{object: storage.Object{Key: storage.IndexKey(s.Key), ETag: s.Index.ETag}, header: s.Index.Header, from: from, size: s.Index.Size - from,
+		fields: []audit.Field{audit.StringField(audit.FieldContent, "index")}}, nil
+}
+
+// shardRange is the chunks that hold size bytes of a shard from offset.
+func shardRange(offset, size int64) func(storage.Shard) (part, error) {
+	return func(s storage.Shard) (part, error) {
+		if size < 1 {
+			return part{}, fault.New(fault.Invalid, "vault.ReadRange", "a range has at least one byte")
+		}
+		start := int64(len(s.Header))
+		from, n, err := seal.ChunkRange(s.SealedSize-start, offset, size)
+		return part{object: storage.Object{Key: s.Key, ETag: s.ETag}, header: s.Header, nonce: s.Nonce[:], from: start + from, size: n,
+			fields: []audit.Field{
+				audit.Uint64Field(audit.FieldRangeStart, uint64(offset)),
+				audit.Uint64Field(audit.FieldRangeLength, uint64(size)),
+			}}, err
+	}
 }
 
 // ReadShard admits a read of one shard, sealed to the caller's device key. When
 // it returns, the read is in the log; no byte has left storage yet.
 func (v *Vault) ReadShard(ctx context.Context, c identity.Caller, ref dataset.ShardRef, device dataset.DeviceID, purpose string) (*ShardStream, error) {
-	if err := checkText("purpose", purpose, 63); err != nil {
+	s, to, err := v.readSealed(ctx, c, ref, device, purpose, wholeShard)
+	if err != nil {
 		return nil, err
+	}
+	if err := s.prepareManifest(ctx, to); err != nil {
+		s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// ReadIndex is ReadShard for the list of the shard's members. It is a read of
+// the shard, and recorded as one.
+func (v *Vault) ReadIndex(ctx context.Context, c identity.Caller, ref dataset.ShardRef, device dataset.DeviceID, purpose string) (*ShardStream, error) {
+	s, _, err := v.readSealed(ctx, c, ref, device, purpose, wholeIndex)
+	return s, err
+}
+
+// ReadRange is ReadShard for the chunks that hold size bytes of the plaintext
+// from offset: the stream is a header, the nonce, and these chunks.
+func (v *Vault) ReadRange(ctx context.Context, c identity.Caller, ref dataset.ShardRef, device dataset.DeviceID, purpose string, offset, size int64) (*ShardStream, error) {
+	s, _, err := v.readSealed(ctx, c, ref, device, purpose, shardRange(offset, size))
+	return s, err
+}
+
+func (v *Vault) readSealed(ctx context.Context, c identity.Caller, ref dataset.ShardRef, device dataset.DeviceID, purpose string,
+	what func(storage.Shard) (part, error)) (*ShardStream, seal.Recipient, error) {
+	none := seal.Recipient{}
+	if err := checkText("purpose", purpose, 63); err != nil {
+		return nil, none, err
 	}
 	t, err := v.target(ctx, ref.Dataset)
 	if err != nil {
-		return nil, err
+		return nil, none, err
 	}
 	in := v.intent(c, audit.KindRead, t, rbac.Read, rbac.Shard)
 	in.Query.Object.Shard = ref.Number
 	in.Note = map[string]string{"object": ref.String()}
 	found, err := v.findShard(ctx, c, t, ref.Number, device)
 	if err != nil {
-		return nil, err
+		return nil, none, err
 	}
 	stateTerms(&in, found.project, purpose)
 	if !found.known {
-		return nil, v.absent(ctx, t, in)
+		return nil, none, v.absent(ctx, t, in)
 	}
 	in.Object = shardObject(found.shard.Dataset, ref.Number)
-	if !found.device {
-		if _, err := v.ledger.Check(ctx, in); err != nil {
-			return nil, err
-		}
-		return nil, fault.New(fault.Invalid, "vault.ReadShard", "that is not a device key of yours").
+	part, err := what(found.shard)
+	if err == nil && !found.device {
+		err = fault.New(fault.Invalid, "vault.ReadShard", "that is not a device key of yours").
 			WithHint("register this machine's key with `dsvault login`")
+	}
+	if err != nil { // but nobody learns of it who may not read
+		if _, refused := v.ledger.Check(ctx, in); refused != nil {
+			err = refused
+		}
+		return nil, none, err
 	}
 	to, err := seal.ParseRecipient(found.recipient)
 	if err != nil {
-		return nil, fault.Wrap(fault.Corrupt, "vault.ReadShard", "a device key is damaged", err)
+		return nil, none, fault.Wrap(fault.Corrupt, "vault.ReadShard", "a device key is damaged", err)
 	}
-	size := int64(seal.HeaderSize()) + found.shard.SealedSize - int64(len(found.shard.Header))
+	size := int64(seal.HeaderSize()+len(part.nonce)) + part.size
 	in.Access = &ledger.Access{Dataset: found.shard.Dataset, Shard: ref.Number, MaxBytes: size}
 	in.Fields = append(in.Fields,
 		audit.StringField(audit.FieldDelivery, string(dataset.Sealed)),
 		audit.BytesField(audit.FieldDeviceID, device[:]),
 		audit.Uint64Field(audit.FieldMaxBytes, uint64(size)))
+	in.Fields = append(in.Fields, part.fields...)
 	r, err := v.admit(ctx, c, in, found.shard)
 	if err != nil {
-		return nil, err
+		return nil, none, err
 	}
-	s := &ShardStream{reading: r}
-	if err := s.prepare(ctx, to); err != nil {
+	s := &ShardStream{reading: r, Size: size, part: part}
+	if s.header, err = s.rewrap(ctx, part.header, to); err == nil && len(s.header) != seal.HeaderSize() {
+		err = fault.New(fault.Internal, "vault.readSealed", "a header of unexpected size")
+	}
+	if err != nil {
 		s.Close()
-		return nil, err
+		return nil, none, err
 	}
-	return s, nil
+	return s, to, nil
 }
 
 // found is what a read needs to know of the catalog, in one snapshot.
@@ -120,20 +199,11 @@ func none(err error) error {
 	return err
 }
 
-// prepare makes the headers for the reader: the shard's and its manifest's,
-// each with its file key wrapped anew for the device key.
-func (s *ShardStream) prepare(ctx context.Context, to seal.Recipient) error {
-	var err error
-	if s.header, err = s.rewrap(ctx, s.shard.Header, to); err != nil {
-		return err
-	}
-	if got, want := len(s.header), seal.HeaderSize(); got != want {
-		return fault.New(fault.Internal, "vault.prepare", "a header of unexpected size")
-	}
-	s.Size = int64(len(s.header)) + s.shard.SealedSize - int64(len(s.shard.Header))
+// prepareManifest wraps the file key of the shard's manifest anew.
+func (s *ShardStream) prepareManifest(ctx context.Context, to seal.Recipient) error {
 	old, rest, err := seal.ReadHeader(bytes.NewReader(s.shard.Manifest))
 	if err != nil {
-		return fault.Wrap(fault.Corrupt, "vault.prepare", "the shard's manifest is damaged", err)
+		return fault.Wrap(fault.Corrupt, "vault.prepareManifest", "the shard's manifest is damaged", err)
 	}
 	header, err := s.rewrap(ctx, old, to)
 	if err != nil {
@@ -144,6 +214,7 @@ func (s *ShardStream) prepare(ctx context.Context, to seal.Recipient) error {
 	return err
 }
 
+// rewrap wraps the file key in header anew for the reader's device key.
 func (s *ShardStream) rewrap(ctx context.Context, header []byte, to seal.Recipient) ([]byte, error) {
 	key, err := s.v.keys.FileKey(ctx, s.permit, s.shard.Number, header)
 	if err != nil {
@@ -160,14 +231,16 @@ func (s *ShardStream) rewrap(ctx context.Context, header []byte, to seal.Recipie
 func (s *ShardStream) Send(w io.Writer, cut func()) error { return s.deliver(w, cut, s.send) }
 
 func (s *ShardStream) send(w *meter) error {
-	offset := int64(len(s.shard.Header))
-	body, err := s.v.objects.Open(s.ctx, s.shard.Key, offset, -1, s.shard.ETag)
+	o := s.part.object
+	body, err := s.v.objects.Open(s.ctx, o.Key, s.part.from, s.part.size, o.ETag)
 	if err != nil {
 		return lost(err)
 	}
 	defer body.Close()
-	if _, err := w.Write(s.header); err != nil {
-		return err
+	for _, b := range [][]byte{s.header, s.part.nonce} {
+		if _, err := w.Write(b); err != nil {
+			return err
+		}
 	}
 	buf := copyBuffers.Get().(*[]byte)
 	defer copyBuffers.Put(buf)
@@ -175,7 +248,7 @@ func (s *ShardStream) send(w *meter) error {
 	if err != nil {
 		return lost(err)
 	}
-	if want := s.Size - int64(len(s.header)); n != want {
+	if n != s.part.size {
 		return fault.New(fault.Corrupt, "vault.Send", "storage sent another number of bytes than it holds")
 	}
 	return nil

@@ -116,16 +116,16 @@ func (v *Vault) sweepAttempts(ctx context.Context, cutoff time.Time) (int, error
 	}
 }
 
-// leftover is the row that keeps the object of a shard which is no shard any
-// more in mind until it is gone.
+// leftover is the row that keeps the objects of a shard which is no shard any
+// more in mind until they are gone.
 func (v *Vault) leftover(s storage.Shard) storage.Attempt {
 	return storage.Attempt{
-		ID: dataset.NewID[dataset.AttemptID](v.random), Dataset: s.Dataset, Number: s.Number, Key: s.Key, StartedAt: s.CommittedAt,
+		ID: dataset.NewID[dataset.AttemptID](v.random), Dataset: s.Dataset, Number: s.Number, Key: s.Key, Index: s.Index, StartedAt: s.CommittedAt,
 	}
 }
 
 // doom takes an attempt away from whoever may still be about to commit it, in
-// one transaction: its object keeps a row, under another ID.
+// one transaction: its objects keep a row, under another ID.
 func (v *Vault) doom(ctx context.Context, a storage.Attempt) (storage.Attempt, error) {
 	if a.StartedBy.IsZero() {
 		return a, nil // it is nobody's already
@@ -133,16 +133,27 @@ func (v *Vault) doom(ctx context.Context, a storage.Attempt) (storage.Attempt, e
 	doomed := storage.Attempt{
 		ID: dataset.NewID[dataset.AttemptID](v.random), Dataset: a.Dataset, Number: a.Number, Key: a.Key, StartedAt: a.StartedAt,
 	}
-	return doomed, v.update(ctx, func(tx *catalog.Tx) error {
+	err := v.update(ctx, func(tx *catalog.Tx) error {
+		now, err := tx.Attempt(ctx, a.ID) // it may have had an index since
+		if err != nil {
+			return err
+		}
+		doomed.Index = now.Index
 		if err := tx.DropAttempt(ctx, a.ID); err != nil {
 			return err
 		}
 		return tx.AddAttempt(ctx, doomed)
 	})
+	return doomed, err
 }
 
-// delete removes a doomed attempt's object, then its row.
+// delete removes a doomed attempt's objects, then its row.
 func (v *Vault) delete(ctx context.Context, doomed storage.Attempt) error {
+	if doomed.Index.Size != 0 {
+		if err := v.objects.Delete(ctx, storage.IndexKey(doomed.Key)); err != nil {
+			return err
+		}
+	}
 	if err := v.objects.Delete(ctx, doomed.Key); err != nil {
 		return err
 	}

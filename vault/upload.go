@@ -294,7 +294,8 @@ func (v *Vault) StoreUpload(ctx context.Context, c identity.Caller, scope datase
 // CommitUpload checks what is stored and makes the attempt the shard: its
 // header opens with this dataset's identity and no other stanza, its size fits
 // the formula, its payload nonce is new, its last chunk authenticates, and its
-// manifest describes it. Only then is it acknowledged.
+// manifest describes it. Its index, if it has one, has to be sealed as the shard
+// is. Only then is it acknowledged.
 func (v *Vault) CommitUpload(ctx context.Context, c identity.Caller, scope dataset.Scope, id dataset.AttemptID, req wire.Commit) (wire.Shard, error) {
 	const op = "vault.CommitUpload"
 	d, a, err := v.attempt(ctx, c, scope, id)
@@ -306,6 +307,8 @@ func (v *Vault) CommitUpload(ctx context.Context, c identity.Caller, scope datas
 		return wire.Shard{}, fault.New(fault.Conflict, op, "the attempt has no bytes yet").WithHint("send them first, or start the shard again")
 	case !bytes.Equal(req.SHA256, a.SHA256[:]):
 		return wire.Shard{}, fault.New(fault.Invalid, op, "what has arrived is not what was sent").WithHint("start the shard again")
+	case a.Index.Size < 0 || !bytes.Equal(req.Index, a.Index.SHA256):
+		return wire.Shard{}, fault.New(fault.Invalid, op, "the index that has arrived is not the one that was sent").WithHint("start the shard again")
 	case len(req.Manifest) > 2*dataset.MaxManifest:
 		return wire.Shard{}, fault.New(fault.TooLarge, op, "the manifest is too large")
 	}
@@ -326,21 +329,30 @@ func (v *Vault) commitShard(ctx context.Context, c identity.Caller, d storage.Da
 		audit.Uint64Field(audit.FieldSealedSize, uint64(a.SealedSize)),
 		audit.BytesField(audit.FieldSealedSHA256, a.SHA256[:]),
 	}
+	if a.Index.Size > 0 {
+		in.Fields = append(in.Fields, audit.BytesField(audit.FieldIndexSHA256, a.Index.SHA256))
+	}
 	permit, err := v.ledger.Admit(ctx, in)
 	if err != nil {
 		return wire.Shard{}, err
 	}
 	s := storage.Shard{
 		Dataset: d.ID, Number: a.Number, Attempt: a.ID, Key: a.Key, ETag: a.ETag, SealedSize: a.SealedSize, PlainSize: a.PlainSize,
-		SHA256: a.SHA256, Fingerprint: a.Fingerprint, Manifest: manifest, Start: a.Start, CommittedBy: c.Principal,
+		SHA256: a.SHA256, Fingerprint: a.Fingerprint, Manifest: manifest, Start: a.Start, Index: a.Index, CommittedBy: c.Principal,
 	}
-	if s.Header, s.Nonce, err = v.inspect(ctx, permit, a); err == nil {
+	var nonces [][16]byte // of the index
+	if s.Header, s.Nonce, err = v.inspectShard(ctx, permit, a); err == nil {
 		err = v.inspectManifest(ctx, permit, a, manifest)
+	}
+	if err == nil && a.Index.Size > 0 {
+		var nonce [16]byte
+		s.Index.Header, nonce, err = v.inspectIndex(ctx, permit, a)
+		nonces = append(nonces, nonce)
 	}
 	var old *storage.Attempt
 	if err == nil {
 		in.Kind, in.Access = audit.KindUploadEnd, nil
-		old, err = v.recordShard(ctx, in, a, &s)
+		old, err = v.recordShard(ctx, in, a, &s, nonces)
 	}
 	if fault.Is(err, fault.Invalid) || fault.Is(err, fault.Conflict) {
 		v.giveUp(ctx, a) // it will never be a shard
@@ -356,7 +368,7 @@ func (v *Vault) commitShard(ctx context.Context, c identity.Caller, d storage.Da
 
 // recordShard switches the catalog to the attempt, in one transaction with the
 // record of it. What the shard replaces is left to be cleared away.
-func (v *Vault) recordShard(ctx context.Context, in ledger.Intent, a storage.Attempt, s *storage.Shard) (*storage.Attempt, error) {
+func (v *Vault) recordShard(ctx context.Context, in ledger.Intent, a storage.Attempt, s *storage.Shard, nonces [][16]byte) (*storage.Attempt, error) {
 	const op = "vault.recordShard"
 	var old *storage.Attempt
 	in.Apply = func(ctx context.Context, tx *ledger.Tx, _ *ledger.Intent) error {
@@ -374,7 +386,7 @@ func (v *Vault) recordShard(ctx context.Context, in ledger.Intent, a storage.Att
 			return err
 		}
 		s.CommittedAt = tx.Now
-		replaced, err := tx.PutShard(ctx, *s)
+		replaced, err := tx.PutShard(ctx, *s, nonces...)
 		if errors.Is(err, storage.ErrExists) {
 			return fault.Wrap(fault.Conflict, op, "this payload was uploaded before", err).
 				WithHint("seal the shard anew, so that it has a nonce of its own")
@@ -390,10 +402,19 @@ func (v *Vault) recordShard(ctx context.Context, in ledger.Intent, a storage.Att
 	return old, err
 }
 
-// inspect reads the beginning and the end of a stored attempt and checks them.
-// The middle is authenticated chunk by chunk when it is read.
-func (v *Vault) inspect(ctx context.Context, p *ledger.Permit, a storage.Attempt) (header []byte, nonce [16]byte, err error) {
-	head, err := v.objects.Open(ctx, a.Key, 0, min(a.SealedSize, 2*int64(seal.HeaderSize())), a.ETag)
+// inspectShard checks a stored attempt, as inspect does, and its size.
+func (v *Vault) inspectShard(ctx context.Context, p *ledger.Permit, a storage.Attempt) (header []byte, nonce [16]byte, err error) {
+	header, nonce, err = v.inspect(ctx, p, a.Number, storage.Object{Key: a.Key, Size: a.SealedSize, ETag: a.ETag})
+	if err == nil && a.SealedSize-int64(len(header)) != seal.PayloadSize(a.PlainSize) {
+		err = fault.New(fault.Invalid, "vault.inspect", "the sealed size does not fit the plaintext's").WithHint("seal the shard anew")
+	}
+	return header, nonce, err
+}
+
+// inspect reads the beginning and the end of an object of shard n and checks
+// them. The middle is authenticated chunk by chunk when it is read.
+func (v *Vault) inspect(ctx context.Context, p *ledger.Permit, n int, o storage.Object) (header []byte, nonce [16]byte, err error) {
+	head, err := v.objects.Open(ctx, o.Key, 0, min(o.Size, 2*int64(seal.HeaderSize())), o.ETag)
 	if err != nil {
 		return nil, nonce, lost(err)
 	}
@@ -402,24 +423,20 @@ func (v *Vault) inspect(ctx context.Context, p *ledger.Permit, a storage.Attempt
 	if err != nil {
 		return nil, nonce, err
 	}
-	payload := a.SealedSize - int64(len(header))
-	if payload != seal.PayloadSize(a.PlainSize) {
-		return nil, nonce, fault.New(fault.Invalid, "vault.inspect", "the sealed size does not fit the plaintext's").
-			WithHint("seal the shard anew")
-	}
-	if _, err := io.ReadFull(rest, nonce[:]); err != nil {
-		return nil, nonce, lost(err)
-	}
-	key, err := v.keys.FileKey(ctx, p, a.Number, header)
-	if err != nil {
-		return nil, nonce, err
-	}
-	defer key.Destroy()
+	payload := o.Size - int64(len(header))
 	size, err := seal.TailSize(payload)
 	if err != nil {
 		return nil, nonce, err
 	}
-	end, err := v.objects.Open(ctx, a.Key, a.SealedSize-size, size, a.ETag)
+	if _, err := io.ReadFull(rest, nonce[:]); err != nil {
+		return nil, nonce, lost(err)
+	}
+	key, err := v.keys.FileKey(ctx, p, n, header)
+	if err != nil {
+		return nil, nonce, err
+	}
+	defer key.Destroy()
+	end, err := v.objects.Open(ctx, o.Key, o.Size-size, size, o.ETag)
 	if err != nil {
 		return nil, nonce, lost(err)
 	}

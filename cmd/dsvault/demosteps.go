@@ -209,7 +209,7 @@ func (d *demo) storage(ctx context.Context) error {
 	if err != nil {
 		return fault.Wrap(fault.Internal, "dsvault.demo", "cannot read the objects", err)
 	}
-	if err := d.expect(len(objects) == d.rules.shards, "there are %d objects for %d shards", len(objects), d.rules.shards); err != nil {
+	if err := d.expect(len(objects) == 2*d.rules.shards, "there are %d objects for %d shards and their lists", len(objects), d.rules.shards); err != nil {
 		return err
 	}
 	samples, err := snippets(d.source)

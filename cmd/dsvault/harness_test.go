@@ -369,14 +369,15 @@ func tree(t *testing.T, dir string) []string {
 	return names
 }
 
-// swept waits until storage holds the catalog's shards and nothing else.
+// swept waits until storage holds the catalog's shards, with their indexes, and
+// nothing else.
 func (s *site) swept() {
 	s.t.Helper()
 	objects := filepath.Join(s.data, "objects")
 	var stored, temporary, shards, attempts int
 	defer func() {
 		if s.t.Failed() {
-			s.t.Logf("%d objects for %d shards, %d temporary files, %d attempts", stored, shards, temporary, attempts)
+			s.t.Logf("%d objects for %d shards and indexes, %d temporary files, %d attempts", stored, shards, temporary, attempts)
 		}
 	}()
 	await(s.t, "what was interrupted is swept", func() bool {
@@ -388,7 +389,7 @@ func (s *site) swept() {
 				temporary++
 			}
 		}
-		shards, attempts = s.count("SELECT count(*) FROM shards"), s.count("SELECT count(*) FROM attempts")
+		shards, attempts = s.count("SELECT count(*) + count(CASE WHEN index_size > 0 THEN 1 END) FROM shards"), s.count("SELECT count(*) FROM attempts")
 		return stored == shards && temporary == 0 && attempts == 0
 	})
 }

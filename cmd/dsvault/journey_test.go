@@ -193,7 +193,7 @@ func (s *site) journey(objects func() map[string][]byte) {
 	s.start()
 	s.ok("ann", "log", "--verify")
 	s.stop()
-	s.checkStorage(objects(), sent.Shards+4)
+	s.checkStorage(objects(), 2*(sent.Shards+4)) // each with its index
 	s.checkNames()
 }
 

@@ -111,7 +111,6 @@ var suite = []struct {
 	{"Principals", testPrincipals},
 	{"Tokens", testTokens},
 	{"OneTimeTokenRace", testTokenRace},
-	{"Links", testLinks},
 	{"Devices", testDevices},
 	{"Agreements", testAgreements},
 	{"Signatures", testSignatures},

@@ -1,20 +1,47 @@
 package api
 
 import (
+	"bytes"
+	"context"
 	"encoding/base64"
 	"fmt"
+	"io"
 	"mime"
+	"net/http"
 	"strconv"
 
+	"dsvault/vault"
+	"dsvault/vault/dataset"
 	"dsvault/vault/fault"
+	"dsvault/vault/identity"
 	"dsvault/vault/wire"
 )
 
 const octets = "application/octet-stream"
 
-// sealed sends one shard, sealed to the caller's device key. By the time that
-// the answer begins the read is in the log.
+// sealed sends one shard, or the chunks of it that hold a range of its
+// plaintext, sealed to the caller's device key. By the time that the answer
+// begins the read is in the log.
 func (s *server) sealed(c *call) (any, error) {
+	if !c.query.Has("offset") && !c.query.Has("size") {
+		return s.sendSealed(c, s.vault.ReadShard, "")
+	}
+	p := params{call: c}
+	p.require("offset", "size")
+	offset, size := p.integer("offset", 0, wire.MaxShard), p.integer("size", 0, wire.MaxShard)
+	if p.err != nil {
+		return nil, p.err
+	}
+	return s.sendSealed(c, func(ctx context.Context, c identity.Caller, ref dataset.ShardRef, device dataset.DeviceID, purpose string) (*vault.ShardStream, error) {
+		return s.vault.ReadRange(ctx, c, ref, device, purpose, offset, size)
+	}, ".part")
+}
+
+// index sends the list of a shard's members, sealed as the shard is.
+func (s *server) index(c *call) (any, error) { return s.sendSealed(c, s.vault.ReadIndex, ".index") }
+
+func (s *server) sendSealed(c *call, read func(context.Context, identity.Caller, dataset.ShardRef, dataset.DeviceID, string) (*vault.ShardStream, error),
+	suffix string) (any, error) {
 	p := params{call: c}
 	ref, device, purpose := p.shard(), p.device(), p.purpose()
 	if p.err != nil {
@@ -25,7 +52,7 @@ func (s *server) sealed(c *call) (any, error) {
 		return nil, err
 	}
 	defer release()
-	stream, err := s.vault.ReadShard(c.ctx(), c.caller, ref, device, purpose)
+	stream, err := read(c.ctx(), c.caller, ref, device, purpose)
 	if err != nil {
 		return nil, err
 	}
@@ -33,9 +60,11 @@ func (s *server) sealed(c *call) (any, error) {
 	h := c.Response().Header()
 	h.Set("Content-Type", octets)
 	h.Set("Content-Length", strconv.FormatInt(stream.Size, 10))
-	h.Set("Content-Disposition", fmt.Sprintf(`attachment; filename="%s-%04d.age"`, ref.Dataset.Base(), ref.Number))
-	h.Set(wire.HeaderManifest, base64.StdEncoding.EncodeToString(stream.Manifest))
-	admitted(h, stream.Index, stream.Hash, stream.Receipt)
+	h.Set("Content-Disposition", fmt.Sprintf(`attachment; filename="%s-%04d%s.age"`, ref.Dataset.Base(), ref.Number, suffix))
+	if stream.Manifest != nil {
+		h.Set(wire.HeaderManifest, base64.StdEncoding.EncodeToString(stream.Manifest))
+	}
+	h.Set(wire.HeaderLeaf, fmt.Sprintf("%d:%x", stream.Index, stream.Hash))
 	// The first byte sends the head: what fails before it can still be told.
 	return nil, stream.Send(c.Response(), c.out.cut)
 }
@@ -43,6 +72,16 @@ func (s *server) sealed(c *call) (any, error) {
 // storeUpload takes an attempt's sealed bytes. The vault looks at who asks for
 // what before it reads the first of them.
 func (s *server) storeUpload(c *call) (any, error) {
+	return s.store(c, s.vault.StoreUpload, wire.MaxShard)
+}
+
+// storeIndex takes the sealed index of an attempt's shard.
+func (s *server) storeIndex(c *call) (any, error) {
+	return s.store(c, s.vault.StoreIndex, 2*dataset.MaxIndex)
+}
+
+func (s *server) store(c *call, do func(context.Context, identity.Caller, dataset.Scope, dataset.AttemptID, io.Reader, int64) (wire.Stored, error),
+	most int64) (any, error) {
 	p := params{call: c}
 	scope, attempt := p.dataset(), p.attempt()
 	if p.err != nil {
@@ -51,9 +90,9 @@ func (s *server) storeUpload(c *call) (any, error) {
 	size := c.Request().ContentLength
 	if size < 0 {
 		return nil, fault.New(fault.Invalid, "api.storeUpload", "the size of the body is not announced").
-			WithHint("send Content-Length: the size of a sealed shard is known ahead")
+			WithHint("send Content-Length: the size of what is sealed is known ahead")
 	}
-	if err := c.whole(size, wire.MaxShard); err != nil {
+	if err := c.whole(size, most); err != nil {
 		return nil, err
 	}
 	release, err := s.slots.take(c.caller.Principal)
@@ -61,7 +100,7 @@ func (s *server) storeUpload(c *call) (any, error) {
 		return nil, err
 	}
 	defer release()
-	out, err := s.vault.StoreUpload(c.ctx(), c.caller, scope, attempt, c.body, size)
+	out, err := do(c.ctx(), c.caller, scope, attempt, c.body, size)
 	return out, c.body.fault(err)
 }
 
@@ -108,4 +147,30 @@ func (c *call) whole(size, most int64) error {
 			WithHint("start again from the beginning")
 	}
 	return c.body.limit(size, most)
+}
+
+// logHashes sends leaf hashes. They are gathered first: a slow reader must not
+// hold a snapshot of the catalog.
+func (s *server) logHashes(c *call) (any, error) {
+	p := params{call: c}
+	p.require("from", "to")
+	under, from, to := p.scope("under"), p.integer("from", 0, maxIndex), p.integer("to", 0, maxIndex)
+	if p.err != nil {
+		return nil, p.err
+	}
+	release, err := s.slots.take(c.caller.Principal)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	var hashes bytes.Buffer
+	if err := s.vault.LogHashes(c.ctx(), c.caller, under, uint64(from), uint64(to), &hashes); err != nil {
+		return nil, err
+	}
+	h := c.Response().Header()
+	h.Set("Content-Type", octets)
+	h.Set("Content-Length", strconv.Itoa(hashes.Len()))
+	c.Response().WriteHeader(http.StatusOK)
+	_, err = c.Response().Write(hashes.Bytes())
+	return nil, err
 }

@@ -327,4 +327,12 @@ func sealedShard(t *testing.T, recipient string, number int, plain []byte) (seal
 	return must(seal.SealBytes(plain, to))(t), must(seal.SealBytes(m, to))(t)
 }
 
+// sealedIndex lists one member, of that shard.
+func sealedIndex(t *testing.T, recipient string, number int, plain []byte) []byte {
+	t.Helper()
+	sum := sha256.Sum256(plain)
+	x := dataset.Index{Number: number, Size: int64(len(plain)), Members: []dataset.Member{{Name: "a.jsonl", Size: int64(len(plain)), SHA256: sum[:]}}}
+	return must(seal.SealBytes(must(x.Encode())(t), must(seal.ParseRecipient(recipient))(t)))(t)
+}
+
 type server = httptest.Server

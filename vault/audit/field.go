@@ -52,6 +52,7 @@ const (
 	FieldKeyHash       FieldID = 30 // 32 bytes: of a public key
 	FieldVersion       FieldID = 40 // number: of a dataset
 	FieldContent       FieldID = 41 // text: "index" for the list of a shard's members; absent: its data
+	FieldIndexSHA256   FieldID = 42 // 32 bytes: of the sealed index
 
 	FieldRanges FieldID = 45 // text: for example "0-99,500-599", bytes of the plaintext, where a read is of several
 	FieldLinkID FieldID = 46 // 16 bytes: the link that was used, made or ended
@@ -62,10 +63,6 @@ const (
 	FieldExtra    FieldID = 57 // number: objects that no row names
 	FieldRepaired FieldID = 58 // number: what was repaired
 	FieldExtent   FieldID = 59 // text: "objects", or "data" if they were read whole; with "repair" if asked for
-
-	FieldArrayRoot   FieldID = 65 // 32 bytes: root of a statement's Array
-	FieldArrayLength FieldID = 66 // number: slots in a statement's Array
-	FieldNonce       FieldID = 67 // 16 bytes: drawn by who asks, so that an old answer is told from a new one
 )
 
 // FieldType is what an extension field's value holds.
@@ -97,12 +94,10 @@ var fields = map[FieldID]fieldInfo{
 	FieldMaxBytes: {"max-bytes", TypeNumber}, FieldApproverTag: {"approver-tag", TypeID},
 	FieldRangeStart: {"range-start", TypeNumber}, FieldRangeLength: {"range-length", TypeNumber},
 	FieldEpoch: {"epoch", TypeNumber}, FieldKeyHash: {"key-hash", TypeHash},
-	FieldVersion: {"version", TypeNumber}, FieldContent: {"content", TypeText},
+	FieldVersion: {"version", TypeNumber}, FieldContent: {"content", TypeText}, FieldIndexSHA256: {"index-sha256", TypeHash},
 	FieldRanges: {"ranges", TypeText}, FieldLinkID: {"link-id", TypeID},
 	FieldMissing: {"missing", TypeNumber}, FieldChanged: {"changed", TypeNumber}, FieldExtra: {"extra", TypeNumber},
 	FieldRepaired: {"repaired", TypeNumber}, FieldExtent: {"extent", TypeText},
-
-	FieldArrayRoot: {"array-root", TypeHash}, FieldArrayLength: {"array-length", TypeNumber}, FieldNonce: {"nonce", TypeID},
 }
 
 // String gives the field's name, or "field-123" for a number that this version

@@ -152,7 +152,7 @@ func (p *pusher) attempt(ctx context.Context, n int) error {
 	var stored wire.Stored
 	err = p.c.call(ctx, request{op: "client.Push", method: http.MethodPut, path: path,
 		body: body, size: seal.SealedSize(p.plan.Size(n))}, &stored)
-	manifest, sum, sealErr := body.finish()
+	sum, sealErr := body.finish()
 	switch {
 	case sealErr != nil && !errors.Is(sealErr, errStopped): // the cause, not what the connection made of it
 		err = sealErr
@@ -162,7 +162,7 @@ func (p *pusher) attempt(ctx context.Context, n int) error {
 		err = fault.New(fault.Unavailable, "client.Push", "the server has other bytes than were sent").WithHint("try again")
 	}
 	if err == nil {
-		err = p.commit(ctx, path, p.plan.Numbered(manifest, p.numbers[n]), sum)
+		err = p.commit(ctx, path, p.plan.Numbered(body.manifest, p.numbers[n]), body.members, sum)
 	}
 	if err == nil {
 		p.sums[n] = sum
@@ -173,17 +173,37 @@ func (p *pusher) attempt(ctx context.Context, n int) error {
 	return err
 }
 
-func (p *pusher) commit(ctx context.Context, path string, manifest dataset.Manifest, sum []byte) error {
+// commit sends the shard's index and commits it with its manifest.
+func (p *pusher) commit(ctx context.Context, path string, manifest dataset.Manifest, members []dataset.Member, sum []byte) error {
+	const op = "client.Push"
 	plain, err := manifest.Encode()
 	if err != nil {
 		return err
 	}
-	sealed, err := seal.SealBytes(plain, p.to)
+	req := wire.Commit{SHA256: sum}
+	if req.Manifest, err = seal.SealBytes(plain, p.to); err != nil {
+		return err
+	}
+	if plain, err = pack.EncodeIndex(manifest, members); err != nil {
+		return err
+	}
+	index, err := seal.SealBytes(plain, p.to)
 	if err != nil {
 		return err
 	}
+	indexSum := sha256.Sum256(index)
+	req.Index = indexSum[:]
+	var stored wire.Stored
+	err = p.c.call(ctx, request{op: op, method: http.MethodPut, path: path + "/index",
+		body: io.NopCloser(bytes.NewReader(index)), size: int64(len(index))}, &stored)
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(stored.SHA256, req.Index) {
+		return fault.New(fault.Unavailable, op, "the server has another index than was sent").WithHint("try again")
+	}
 	var shard wire.Shard
-	return p.c.post(ctx, "client.Push", path+"/commit", wire.Commit{SHA256: sum, Manifest: sealed}, &shard)
+	return p.c.post(ctx, op, path+"/commit", req, &shard)
 }
 
 // errStopped ends the sealing of a shard whose request has failed.
@@ -199,6 +219,7 @@ type sealedBody struct {
 
 	// Owned by the writing goroutine until done is closed.
 	manifest dataset.Manifest
+	members  []dataset.Member
 	err      error
 	reported int64
 }
@@ -219,7 +240,7 @@ func (b *sealedBody) run(ctx context.Context, p *pusher, n int, pw *io.PipeWrite
 	if err != nil {
 		return err
 	}
-	if b.manifest, err = p.plan.Write(ctx, n, reportingWriter{w, b}); err != nil {
+	if b.manifest, b.members, err = p.plan.Write(ctx, n, reportingWriter{w, b}); err != nil {
 		return err
 	}
 	return w.Close()
@@ -229,10 +250,11 @@ func (b *sealedBody) run(ctx context.Context, p *pusher, n int, pw *io.PipeWrite
 func (b *sealedBody) Close() error { return b.CloseWithError(errStopped) }
 
 // finish ends the sealing, also of a body that was not read to its end.
-func (b *sealedBody) finish() (dataset.Manifest, []byte, error) {
+// Then its fields are the caller's.
+func (b *sealedBody) finish() (sum []byte, err error) {
 	b.Close()
 	<-b.done
-	return b.manifest, b.hash.Sum(nil), b.err
+	return b.hash.Sum(nil), b.err
 }
 
 // reportingWriter counts the plaintext for the progress.

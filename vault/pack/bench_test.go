@@ -76,7 +76,7 @@ func BenchmarkWrite(b *testing.B) {
 				floor += plainRead(b, p, path)
 				start = time.Now()
 				for n := range p.Shards() {
-					if _, err := p.Write(b.Context(), n, io.Discard); err != nil {
+					if _, _, err := p.Write(b.Context(), n, io.Discard); err != nil {
 						b.Fatal(err)
 					}
 				}

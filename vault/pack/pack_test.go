@@ -94,7 +94,7 @@ func plan(t testing.TB, path string, opts Options) *Plan {
 func write(t testing.TB, p *Plan, n int) ([]byte, dataset.Manifest) {
 	t.Helper()
 	var buf bytes.Buffer
-	m, err := p.Write(t.Context(), n, &buf)
+	m, _, err := p.Write(t.Context(), n, &buf)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -292,7 +292,7 @@ func TestFilesThatChangeWhilePushed(t *testing.T) {
 					} else {
 						w.hook = func() { change(t, name) }
 					}
-					_, err := p.Write(t.Context(), 0, w)
+					_, _, err := p.Write(t.Context(), 0, w)
 					wantCode(t, err, fault.Conflict)
 					if fault.HintOf(err) == "" {
 						t.Fatal("no hint")
@@ -309,7 +309,7 @@ func TestWriteGivesTheWritersError(t *testing.T) {
 	r, w := io.Pipe()
 	mine := errors.New("the line is cut")
 	r.CloseWithError(mine)
-	if _, err := plan(t, dir, Options{}).Write(t.Context(), 0, w); !errors.Is(err, mine) {
+	if _, _, err := plan(t, dir, Options{}).Write(t.Context(), 0, w); !errors.Is(err, mine) {
 		t.Fatal(err)
 	}
 }
@@ -320,7 +320,7 @@ func TestCanceled(t *testing.T) {
 	p := plan(t, dir, Options{})
 	raw, m := write(t, p, 0)
 	ctx, cancel := context.WithCancel(t.Context())
-	_, err := p.Write(ctx, 0, &hooked{w: io.Discard, hook: cancel})
+	_, _, err := p.Write(ctx, 0, &hooked{w: io.Discard, hook: cancel})
 	wantCode(t, err, fault.Canceled)
 	_, err = NewPlan(ctx, dir, Options{})
 	wantCode(t, err, fault.Canceled)

@@ -88,7 +88,8 @@ func (p *Plan) hash(ctx context.Context) ([]byte, error) {
 	if err := out.flush(); err != nil {
 		return nil, err
 	}
-	return out.sum(), nil
+	sum := out.sums().sum
+	return sum[:], nil
 }
 
 // cutGroups fills slices with row groups. A row group's entry does not grow when

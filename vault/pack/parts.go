@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -74,7 +73,7 @@ func (j *join) partName(n int) string {
 	if j.Whole != nil {
 		return SliceName(j.Name, n)
 	}
-	return fmt.Sprintf("%s.part-%04d", j.Name, n)
+	return partName(j.Name, n)
 }
 
 // hidden gives a name of ours for the file; a hash, so that it is never too long.

@@ -32,7 +32,7 @@ func TestUnreadableFile(t *testing.T) {
 			}
 			syscall.RawSyscall(syscall.SYS_SETFSUID, 65534, 0, 0)
 		}
-		_, err := p.Write(t.Context(), 0, io.Discard)
+		_, _, err := p.Write(t.Context(), 0, io.Discard)
 		done <- err
 	}()
 	err := <-done
@@ -81,7 +81,7 @@ func TestReadOnlyFolders(t *testing.T) {
 		var failed error
 		for n := range p.Shards() {
 			var buf bytes.Buffer
-			m, err := p.Write(t.Context(), n, &buf)
+			m, _, err := p.Write(t.Context(), n, &buf)
 			if err == nil {
 				_, err = Unpack(t.Context(), dst, &buf, m, quick)
 			}

@@ -111,11 +111,3 @@ func (p *Plan) cutShards() error {
 	}
 	return p.checkCount()
 }
-
-// mediaTypeOf knows the kinds of existing shards; "" for anything else.
-func mediaTypeOf(name string) string {
-	if kind := shardEnding(name); kind >= 0 {
-		return shardKinds[kind].mediaType
-	}
-	return ""
-}

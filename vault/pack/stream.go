@@ -20,20 +20,34 @@ type readError struct{ err error }
 func (e *readError) Error() string { return e.err.Error() }
 func (e *readError) Unwrap() error { return e.err }
 
-// hasher computes SHA-256 beside a stream, in a goroutine that close ends. The
-// stream passes a chunk on, may still read it, and takes its next one from free:
-// so a chunk comes back only when both are done with it.
+// chunk is bytes on their way to the hasher, with the places in them where members
+// begin or end, by turns.
+type chunk struct {
+	b     []byte
+	marks []int
+}
+
+// hasher computes SHA-256 of a stream, and of the members in it, beside it, in a
+// goroutine that close ends. The stream passes a chunk on, may still read it, and
+// takes its next one from free: so a chunk comes back only when both are done
+// with it.
 type hasher struct {
-	full chan []byte
+	full chan chunk
 	free chan *[chunkSize]byte
-	done chan [sha256.Size]byte
+	done chan hashes
+}
+
+// hashes are of a stream, and of its members in order.
+type hashes struct {
+	sum     [sha256.Size]byte
+	members [][sha256.Size]byte
 }
 
 func newHasher() *hasher {
 	h := &hasher{
-		full: make(chan []byte, chunks),
+		full: make(chan chunk, chunks),
 		free: make(chan *[chunkSize]byte, chunks),
-		done: make(chan [sha256.Size]byte, 1),
+		done: make(chan hashes, 1),
 	}
 	for range chunks {
 		h.free <- chunkPool.Get().(*[chunkSize]byte)
@@ -43,19 +57,34 @@ func newHasher() *hasher {
 }
 
 func (h *hasher) run() {
-	sum := sha256.New()
-	for b := range h.full {
-		sum.Write(b)
-		h.free <- (*[chunkSize]byte)(b[:chunkSize])
+	sum, member := sha256.New(), sha256.New()
+	var out hashes
+	inside := false
+	for p := range h.full {
+		sum.Write(p.b)
+		from := 0
+		for _, at := range p.marks {
+			if inside {
+				member.Write(p.b[from:at])
+				out.members = append(out.members, [sha256.Size]byte(member.Sum(nil)))
+				member.Reset()
+			}
+			inside, from = !inside, at
+		}
+		if inside {
+			member.Write(p.b[from:])
+		}
+		h.free <- (*[chunkSize]byte)(p.b[:chunkSize])
 	}
 	for range len(h.free) {
 		chunkPool.Put(<-h.free)
 	}
-	h.done <- [sha256.Size]byte(sum.Sum(nil))
+	out.sum = [sha256.Size]byte(sum.Sum(nil))
+	h.done <- out
 }
 
-// close ends the goroutine and gives the hash of all chunks passed on.
-func (h *hasher) close() [sha256.Size]byte {
+// close ends the goroutine and gives the hashes of all chunks passed on.
+func (h *hasher) close() hashes {
 	close(h.full)
 	return <-h.done
 }
@@ -69,6 +98,7 @@ type hashWriter struct {
 	buf     *[chunkSize]byte
 	used    int
 	written int64
+	marks   []int // in buf
 }
 
 func newHashWriter(ctx context.Context, w io.Writer) *hashWriter {
@@ -106,6 +136,13 @@ func (s *hashWriter) fill(r io.Reader, size int64) error {
 	return nil
 }
 
+// mark says that a member begins here, or that the one that has begun ends. It
+// gives the place in the stream.
+func (s *hashWriter) mark() int64 {
+	s.marks = append(s.marks, s.used)
+	return s.written + int64(s.used)
+}
+
 func (s *hashWriter) advance(n int) error {
 	s.used += n
 	if s.used < chunkSize {
@@ -118,12 +155,17 @@ func (s *hashWriter) flush() error {
 	if err := s.ctx.Err(); err != nil {
 		return canceled("pack.Write", err)
 	}
-	if s.used == 0 {
+	if s.used == 0 && len(s.marks) == 0 {
 		return nil
 	}
 	b := s.buf[:s.used]
-	s.h.full <- b
-	n, err := s.w.Write(b)
+	s.h.full <- chunk{b, s.marks}
+	s.marks = nil // the hasher's now
+	n := 0
+	var err error
+	if len(b) > 0 {
+		n, err = s.w.Write(b)
+	}
 	s.written += int64(n)
 	s.buf, s.used = <-s.h.free, 0
 	if err == nil && n < len(b) {
@@ -132,14 +174,14 @@ func (s *hashWriter) flush() error {
 	return err
 }
 
-// sum ends the stream and gives its hash.
-func (s *hashWriter) sum() []byte {
-	sum := s.h.close()
+// sums ends the stream and gives its hashes.
+func (s *hashWriter) sums() hashes {
+	sums := s.h.close()
 	s.h = nil
-	return sum[:]
+	return sums
 }
 
-// release ends the hasher if sum did not.
+// release ends the hasher if sums did not.
 func (s *hashWriter) release() {
 	if s.h != nil {
 		s.h.close()
@@ -181,7 +223,7 @@ func (s *hashReader) next() error {
 	}
 	s.limit -= int64(n)
 	s.rest = buf[:n]
-	s.h.full <- s.rest
+	s.h.full <- chunk{b: s.rest}
 	if n == 0 {
 		return s.err
 	}
@@ -231,7 +273,7 @@ func (s *hashReader) close() []byte {
 	if s.h == nil {
 		return nil
 	}
-	sum := s.h.close()
+	sum := s.h.close().sum
 	s.h = nil
 	return sum[:]
 }

@@ -17,23 +17,25 @@ import (
 
 var zeros [tarEnd]byte
 
-// Write streams shard n to w, exactly Size(n) bytes, and gives its manifest.
-// Several shards may be written at once.
+// Write streams shard n to w, exactly Size(n) bytes, and gives its manifest and
+// the files in it: those of a tar, also of one that was taken as it is, if it is
+// plain and safe. Several shards may be written at once.
 //
 // Errors: Conflict when a file is no longer as NewPlan saw it; Invalid when one
 // cannot be read; an error of w as w gave it; Canceled. After an error the bytes
 // that w got are worthless.
-func (p *Plan) Write(ctx context.Context, n int, w io.Writer) (dataset.Manifest, error) {
+func (p *Plan) Write(ctx context.Context, n int, w io.Writer) (dataset.Manifest, []dataset.Member, error) {
 	const op = "pack.Write"
 	if n < 0 || n >= len(p.shards) {
-		return dataset.Manifest{}, fault.New(fault.Invalid, op, fmt.Sprintf("there is no shard %d", n))
+		return dataset.Manifest{}, nil, fault.New(fault.Invalid, op, fmt.Sprintf("there is no shard %d", n))
 	}
 	out := newHashWriter(ctx, w)
 	defer out.release()
+	var members []dataset.Member
 	var err error
 	switch p.packing {
 	case dataset.PackTar:
-		err = p.writeTar(out, n)
+		members, err = p.writeTar(out, n)
 	case dataset.PackSlice:
 		if p.isOrder(n) {
 			_, err = out.Write(p.sliced.order)
@@ -41,68 +43,83 @@ func (p *Plan) Write(ctx context.Context, n int, w io.Writer) (dataset.Manifest,
 		}
 		err = p.writeSlice(out, p.shards[n])
 	default:
-		err = p.writePiece(out, n)
+		members, err = p.writePiece(ctx, out, n)
 	}
 	if err == nil {
 		err = out.flush()
 	}
 	if err != nil {
-		return dataset.Manifest{}, err
+		return dataset.Manifest{}, nil, err
 	}
 	m := p.Manifest(n)
 	if out.written != m.Size {
-		return dataset.Manifest{}, fault.New(fault.Internal, op,
+		return dataset.Manifest{}, nil, fault.New(fault.Internal, op,
 			fmt.Sprintf("shard %d has %d bytes and was planned with %d", n, out.written, m.Size))
 	}
-	m.SHA256 = out.sum()
-	return m, nil
+	sums := out.sums()
+	m.SHA256 = sums.sum[:]
+	for i := range members {
+		members[i].SHA256 = sums.members[i][:]
+	}
+	return m, members, nil
 }
 
-func (p *Plan) writeTar(out *hashWriter, n int) error {
+func (p *Plan) writeTar(out *hashWriter, n int) ([]dataset.Member, error) {
 	root, err := os.OpenRoot(p.path)
 	if err != nil {
-		return readFault(p.path, err)
+		return nil, readFault(p.path, err)
 	}
 	defer root.Close()
 	folder := subfolder{root: root}
 	defer folder.close()
 	var header bytes.Buffer
+	members := make([]dataset.Member, 0, p.shards[n].files)
 	for m := range p.entries(p.shards[n]) {
 		if err := tarHeader(&header, m); err != nil {
-			return fault.Wrap(fault.Internal, "pack.Write", "cannot make a tar header", err)
+			return nil, fault.Wrap(fault.Internal, "pack.Write", "cannot make a tar header", err)
 		}
 		if _, err := out.Write(header.Bytes()); err != nil {
-			return err
+			return nil, err
 		}
 		if m.dir {
 			continue
 		}
+		members = append(members, dataset.Member{Name: m.name, Offset: out.mark(), Size: m.size, Type: mediaTypeOf(m.name)})
 		dir, err := folder.open(path.Dir(m.name))
 		if err != nil {
-			return readFault(m.name, err)
+			return nil, readFault(m.name, err)
 		}
 		f, err := openBelow(dir, path.Base(m.name), m.name)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if err := copyMember(out, f, m, 0, m.size); err != nil {
-			return err
+			return nil, err
 		}
+		out.mark()
 		if _, err := out.Write(zeros[:tarPadding(m.size)]); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	_, err = out.Write(zeros[:])
-	return err
+	return members, err
 }
 
-func (p *Plan) writePiece(out *hashWriter, n int) error {
+func (p *Plan) writePiece(ctx context.Context, out *hashWriter, n int) ([]dataset.Member, error) {
 	s := p.shards[n]
-	f, err := p.openMember(&p.members[s.first])
+	m := &p.members[s.first]
+	f, err := p.openMember(m)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return copyMember(out, f, &p.members[s.first], s.offset, s.size)
+	var members []dataset.Member
+	if p.packing == dataset.PackFile && isTar(m.name) {
+		if members, err = tarMembers(ctx, f, m.size); err != nil {
+			f.Close()
+			return nil, err
+		}
+	}
+	return members, copyMember(out, f, m, s.offset, s.size, members...)
 }
 
 // openMember opens a file of a plan that is not packed as tar.
@@ -135,8 +152,8 @@ func openBelow(dir *os.Root, base, name string) (*os.File, error) {
 }
 
 // copyMember copies size bytes of f from offset and closes f. It checks that f
-// is what planning saw, before and after.
-func copyMember(out *hashWriter, f *os.File, m *member, offset, size int64) error {
+// is what planning saw, before and after. inside are members of what is copied.
+func copyMember(out *hashWriter, f *os.File, m *member, offset, size int64, inside ...dataset.Member) error {
 	defer f.Close()
 	if err := unchanged(f, m); err != nil {
 		return err
@@ -146,7 +163,7 @@ func copyMember(out *hashWriter, f *os.File, m *member, offset, size int64) erro
 			return readFault(m.name, err)
 		}
 	}
-	if err := out.fill(f, size); err != nil {
+	if err := copyMarked(out, f, size, inside); err != nil {
 		var bad *readError
 		if !errors.As(err, &bad) {
 			return err
@@ -154,6 +171,23 @@ func copyMember(out *hashWriter, f *os.File, m *member, offset, size int64) erro
 		return readFault(m.name, bad.err)
 	}
 	return unchanged(f, m)
+}
+
+// copyMarked copies size bytes and marks the members in them.
+func copyMarked(out *hashWriter, r io.Reader, size int64, inside []dataset.Member) error {
+	at := int64(0)
+	for _, m := range inside {
+		if err := out.fill(r, m.Offset-at); err != nil {
+			return err
+		}
+		out.mark()
+		if err := out.fill(r, m.Size); err != nil {
+			return err
+		}
+		out.mark()
+		at = m.Offset + m.Size
+	}
+	return out.fill(r, size-at)
 }
 
 func unchanged(f *os.File, m *member) error {

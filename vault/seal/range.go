@@ -73,6 +73,31 @@ func (f sparseFile) ReadAt(p []byte, off int64) (int, error) {
 	return n, nil
 }
 
+// ChunkRange says which bytes of a payload of payloadSize bytes hold the chunks
+// with the plaintext bytes [off, off+n): size bytes at from, which OpenRange
+// fetches. An empty range has none; one outside the plaintext is Invalid.
+func ChunkRange(payloadSize, off, n int64) (from, size int64, err error) {
+	const op = "seal.OpenRange"
+	chunks, err := chunkCount(op, payloadSize)
+	if err != nil {
+		return 0, 0, err
+	}
+	plain := payloadSize - NonceSize - chunks*Overhead
+	if off < 0 || n < 0 || off > plain || n > plain-off {
+		return 0, 0, fault.New(fault.Invalid, op, "the range is outside the file").
+			WithHint("ask for bytes inside the file")
+	}
+	if n == 0 {
+		return 0, 0, nil
+	}
+	first, last := off/ChunkSize, (off+n-1)/ChunkSize
+	from = NonceSize + first*sealedChunk
+	if last == chunks-1 {
+		return from, payloadSize - from, nil
+	}
+	return from, (last - first + 1) * sealedChunk, nil
+}
+
 // OpenRange gives the plaintext bytes [off, off+n) of a payload of payloadSize
 // bytes. It calls fetch once, for the chunks that hold the range, with an
 // offset and a count in bytes of the payload (the nonce included, which is the
@@ -88,14 +113,9 @@ func OpenRange(key FileKey, nonce [NonceSize]byte, payloadSize, off, n int64,
 	if err != nil {
 		return nil, err
 	}
-	chunks, err := chunkCount(op, payloadSize)
+	from, size, err := ChunkRange(payloadSize, off, n)
 	if err != nil {
 		return nil, err
-	}
-	plain := payloadSize - NonceSize - chunks*Overhead
-	if off < 0 || n < 0 || off > plain || n > plain-off {
-		return nil, fault.New(fault.Invalid, op, "the range is outside the file").
-			WithHint("ask for bytes inside the file")
 	}
 	if n == 0 {
 		return io.NopCloser(bytes.NewReader(nil)), nil
@@ -109,11 +129,9 @@ func OpenRange(key FileKey, nonce [NonceSize]byte, payloadSize, off, n int64,
 	if err != nil {
 		return nil, fault.Wrap(fault.Internal, op, "deriving the stream key failed", err)
 	}
-	first, last := off/ChunkSize, (off+n-1)/ChunkSize
-	from := NonceSize + first*sealedChunk
-	size := (last - first + 1) * sealedChunk
-	if last == chunks-1 {
-		size = payloadSize - from
+	chunks, err := chunkCount(op, payloadSize)
+	if err != nil {
+		return nil, err
 	}
 	body, err := fetch(from, size)
 	if err != nil {
@@ -121,7 +139,7 @@ func OpenRange(key FileKey, nonce [NonceSize]byte, payloadSize, off, n int64,
 	}
 	return &rangeReader{
 		op: op, aead: aead, body: body,
-		chunk: first, final: chunks - 1, sealed: size,
+		chunk: off / ChunkSize, final: chunks - 1, sealed: size,
 		skip: int(off % ChunkSize), left: n,
 	}, nil
 }

@@ -6,6 +6,14 @@ import (
 	"dsvault/vault/dataset"
 )
 
+// Reads of a shard are sealed to the caller's device key (HeaderDevice), each a
+// record of its own (HeaderLeaf):
+//
+//	GET /v1/datasets/…/shards/{n}/sealed                    the shard, with HeaderManifest
+//	GET /v1/datasets/…/shards/{n}/sealed?offset=N&size=N    a range of its plaintext: a header, the
+//	                                                        nonce, and the chunks that hold the range
+//	GET /v1/datasets/…/shards/{n}/index                     its dataset.Index
+
 // Push begins a push to a dataset, which ends every other one: their uploads
 // are refused from then on. Uploads and Complete name it.
 // POST /v1/datasets/…/pushes gives Push.

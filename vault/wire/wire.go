@@ -253,7 +253,9 @@ type NewUpload struct {
 
 // Upload is an attempt. Its sealed bytes go to PUT
 // /v1/datasets/…/uploads/{attempt} as the body, with Content-Length, and the
-// sealed manifest follows in Commit. PUT answers Stored.
+// sealed manifest follows in Commit. The sealed index goes to PUT …/index below
+// that, before Commit; a shard without one has members that cannot be listed.
+// Both PUTs answer Stored.
 type Upload struct {
 	Attempt dataset.AttemptID `json:"attempt"`
 	Number  int               `json:"number"`
@@ -270,7 +272,8 @@ type Stored struct {
 // client sent them. POST /v1/datasets/…/uploads/{attempt}/commit gives Shard.
 type Commit struct {
 	SHA256   dataset.HexBytes `json:"sha256"`
-	Manifest []byte           `json:"manifest"` // sealed to the dataset's recipient
+	Manifest []byte           `json:"manifest"`        // sealed to the dataset's recipient
+	Index    dataset.HexBytes `json:"index,omitempty"` // SHA-256 of the sealed index, if one was sent
 }
 
 // Decision answers GET /v1/can?person=&action=&object=&purpose=&delivery=
@@ -301,4 +304,20 @@ type Record struct {
 	Leaf     []byte            `json:"leaf"`               // the encoded leaf
 	Salt     []byte            `json:"salt,omitempty"`     // of the commitment
 	Personal []byte            `json:"personal,omitempty"` // what was committed to, JSON
+}
+
+// LogHead answers GET /v1/log/head?under=SCOPE: a signed checkpoint, and the
+// slots below that scope, which the caller may see whole (All: every slot).
+// GET /v1/log/hashes?under=SCOPE&from=N&to=N gives the hashes of leaves from
+// (included) to (not included), 32 bytes each, whatever scope they belong to.
+type LogHead struct {
+	Checkpoint []byte `json:"checkpoint"`
+	Slots      []Slot `json:"slots"`
+	All        bool   `json:"all"`
+}
+
+// Slot says how many records a scope's own chain has at the checkpoint.
+type Slot struct {
+	Slot    uint64 `json:"slot"`
+	Records uint64 `json:"records"`
 }
