@@ -10,33 +10,34 @@ import (
 type Action string
 
 const (
-	Create   Action = "create"
-	Read     Action = "read"
-	Update   Action = "update"
-	Suspend  Action = "suspend"
-	Grant    Action = "grant"
-	Assign   Action = "assign"
-	Revoke   Action = "revoke"
-	Approve  Action = "approve"
-	Publish  Action = "publish"
-	Upload   Action = "upload"
-	Export   Action = "export"
-	Submit   Action = "submit"
-	Review   Action = "review"
-	Delete   Action = "delete"
-	Expire   Action = "expire"
-	Rotate   Action = "rotate"
-	Destroy  Action = "destroy"
-	Hold     Action = "hold"
-	Release  Action = "release"
-	Restrict Action = "restrict"
-	Test     Action = "test"
-	Check    Action = "check" // compare the catalog with storage
+	Create    Action = "create"
+	Read      Action = "read"
+	Update    Action = "update"
+	Suspend   Action = "suspend"
+	Anonymize Action = "anonymize"
+	Grant     Action = "grant"
+	Assign    Action = "assign"
+	Revoke    Action = "revoke"
+	Approve   Action = "approve"
+	Publish   Action = "publish"
+	Upload    Action = "upload"
+	Export    Action = "export"
+	Submit    Action = "submit"
+	Review    Action = "review"
+	Delete    Action = "delete"
+	Expire    Action = "expire"
+	Rotate    Action = "rotate"
+	Destroy   Action = "destroy"
+	Hold      Action = "hold"
+	Release   Action = "release"
+	Restrict  Action = "restrict"
+	Test      Action = "test"
+	Check     Action = "check" // compare the catalog with storage
 )
 
 // Actions lists every action.
 var Actions = [...]Action{
-	Create, Read, Update, Suspend, Grant, Assign, Revoke, Approve, Publish, Upload, Export,
+	Create, Read, Update, Suspend, Anonymize, Grant, Assign, Revoke, Approve, Publish, Upload, Export,
 	Submit, Review, Delete, Expire, Rotate, Destroy, Hold, Release, Restrict, Test, Check,
 }
 

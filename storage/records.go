@@ -256,3 +256,12 @@ type AssignmentQuery struct {
 	After        dataset.AssignmentID // continue after this one
 	Limit        int                  // 0: as many as a page has
 }
+
+// Forgotten is a person who was anonymised. Their key is gone from that moment;
+// rows and free pages are cleared away afterwards, until Done.
+type Forgotten struct {
+	Principal dataset.PrincipalID
+	At        time.Time
+	About     []uint64 // records of others about them, whose details go too
+	Done      bool
+}

@@ -7,3 +7,6 @@ func SetMaxScan(n uint64) func() {
 	maxScan = n
 	return func() { maxScan = was }
 }
+
+// Mentions is mentions.
+var Mentions = mentions

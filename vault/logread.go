@@ -15,6 +15,7 @@ import (
 	"dsvault/vault/dataset"
 	"dsvault/vault/fault"
 	"dsvault/vault/identity"
+	"dsvault/vault/ledger"
 	"dsvault/vault/wire"
 )
 
@@ -53,14 +54,17 @@ func (r *reader) record(l storage.Leaf) (wire.Record, error) {
 		rec.Actor = "~" + hex.EncodeToString(leaf.Actor[:])
 	}
 	if !l.Principal.IsZero() && l.Details != nil {
-		if name := r.names(l.Principal); name != "" {
-			rec.Actor = name
-		}
 		salt, personal, err := r.v.keys.OpenDetails(r.ctx, l.Principal, l.Details)
-		if err != nil {
+		switch {
+		case errors.Is(err, ledger.ErrForgotten): // the pseudonym stays
+		case err != nil:
 			return rec, err
+		default:
+			rec.Salt, rec.Personal = salt[:], personal
+			if name := r.names(l.Principal); name != "" {
+				rec.Actor = name
+			}
 		}
-		rec.Salt, rec.Personal = salt[:], personal
 	}
 	rec.Object, err = r.object(leaf)
 	return rec, err

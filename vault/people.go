@@ -36,6 +36,9 @@ func sealProfile(ctx context.Context, ring *keys.Ring, id dataset.PrincipalID, p
 
 func (v *Vault) profile(ctx context.Context, p storage.Principal) (Profile, error) {
 	var profile Profile
+	if len(p.Key.Sealed) == 0 { // anonymised
+		return profile, nil
+	}
 	data, err := v.keys.OpenProfile(ctx, p.ID, p.Profile)
 	if err == nil {
 		err = json.Unmarshal(data, &profile)

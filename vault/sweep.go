@@ -57,6 +57,7 @@ func (v *Vault) sweepForever(ctx context.Context, exclusive bool) {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	for {
+		v.clearForgotten(ctx, false)
 		if n, err := v.Sweep(ctx, cutoff); err != nil && ctx.Err() == nil {
 			v.log.Warn("the sweep was cut short", "removed", n, "err", err)
 		} else if n > 0 {

@@ -134,6 +134,9 @@ func Open(ctx context.Context, cfg Config) (*Vault, error) {
 		v.ledger.Close()
 		return nil, err
 	}
+	if cfg.Exclusive {
+		v.clearForgotten(ctx, true) // nobody waits yet
+	}
 	running, stop := context.WithCancel(context.Background())
 	v.stop = stop
 	v.workers.Go(func() { v.notary.Run(running) })

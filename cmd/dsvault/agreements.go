@@ -139,7 +139,7 @@ func (a *app) confirm(question string) error {
 		return fault.Wrap(fault.Invalid, "dsvault.confirm", "cannot read the answer", err)
 	}
 	if strings.TrimSpace(answer) != "yes" {
-		return fault.New(fault.Canceled, "dsvault.confirm", "not signed")
+		return fault.New(fault.Canceled, "dsvault.confirm", "not done: the answer was not yes")
 	}
 	return nil
 }

@@ -10,8 +10,8 @@ import (
 )
 
 func (a *app) personCmd() *cobra.Command {
-	return group("person", "Invite, list and disable people and services",
-		a.personInviteCmd(), a.personDisableCmd(), a.personListCmd())
+	return group("person", "Invite, list, disable and anonymize people and services",
+		a.personInviteCmd(), a.personDisableCmd(), a.personAnonymizeCmd(), a.personListCmd())
 }
 
 func (a *app) personInviteCmd() *cobra.Command {

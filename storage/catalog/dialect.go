@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"context"
 	"strconv"
 	"strings"
 
@@ -19,6 +20,7 @@ type dialect struct {
 	lockRow    string // appended to a SELECT whose row is to be locked
 	remote     bool   // a server, whose connection may break
 	unnumbered bool   // reads ? too, and binds it faster: used for bulk inserts
+	scrub      func(ctx context.Context, c *conn, wait bool) (clean bool, err error)
 	now        string // the database's own clock, Unix microseconds
 
 	// Words of the schema.
@@ -37,12 +39,22 @@ func (d *dialect) Uncompressed(table, column string) string {
 	return "ALTER TABLE " + table + " ALTER COLUMN " + column + " SET STORAGE EXTERNAL;"
 }
 
+// Unsampled gives the statement that keeps values of a column out of the
+// engine's statistics, where a copy would outlive its row.
+func (d *dialect) Unsampled(table, column string) string {
+	if d.goose != goose.DialectPostgres {
+		return ""
+	}
+	return "ALTER TABLE " + table + " ALTER COLUMN " + column + " SET STATISTICS 0;"
+}
+
 var sqliteDialect = dialect{
 	name: "sqlite", goose: goose.DialectSQLite3,
 	// IMMEDIATE takes the write lock at once: a transaction that reads first
 	// could not be upgraded without the risk of SQLITE_BUSY.
 	beginWrite: "BEGIN IMMEDIATE",
 	beginRead:  "BEGIN",
+	scrub:      scrubSQLite,
 	unnumbered: true,
 	now:        "CAST(unixepoch('subsec') * 1000000 AS INTEGER)",
 	Int:        "INTEGER", Text: "TEXT", Blob: "BLOB",
@@ -59,6 +71,7 @@ var postgresDialect = dialect{
 	lockRow:    " FOR UPDATE",
 	now:        "CAST(extract(epoch from clock_timestamp()) * 1000000 AS bigint)",
 	remote:     true,
+	scrub:      scrubPostgres,
 	Int:        "bigint", Text: `text COLLATE "C"`, Blob: "bytea",
 	NoBytes: "''",
 }

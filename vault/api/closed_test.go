@@ -56,7 +56,7 @@ func newNode(t *testing.T, url, served string, queue int) *node {
 		Logger: logger, Now: time.Now, Random: rand.Reader, Exclusive: true, Queue: queue, Meter: n.metrics}))(t)
 	t.Cleanup(func() { n.vault.Close() })
 	n.metrics.Watch(metrics.Gauges{Waiting: n.vault.Waiting, CheckpointLag: n.vault.CheckpointLag})
-	h := api.New(n.vault, api.Options{Logger: logger, Now: time.Now, Random: rand.Reader, Meter: n.metrics})
+	h := api.New(n.vault, api.Options{Logger: logger, Now: time.Now, Random: rand.Reader, Meter: n.metrics, TrustProxy: true})
 	n.server = httptest.NewServer(h)
 	t.Cleanup(n.server.Close)
 	n.client = n.server.Client()

@@ -59,6 +59,7 @@ func (s *server) routes() []route {
 		{method: post, path: "/v1/people", do: take(v.Invite), body: jsonBody},
 		{method: get, path: "/v1/people", do: s.people, query: page()},
 		{method: del, path: "/v1/people/:handle", do: named("handle", v.Disable)},
+		{method: post, path: "/v1/people/:handle/anonymize", do: named("handle", v.Anonymize)},
 		{method: post, path: "/v1/people/:handle/token", do: named("handle", v.RotateToken)},
 
 		{method: post, path: "/v1/agreements", do: take(v.Publish), body: jsonBody},

@@ -223,7 +223,7 @@ func TestNothingIsPrinted(t *testing.T) {
 	r := newRing(t, db)
 	who := dataset.NewID[dataset.PrincipalID](rand.Reader)
 	must[storage.WrappedKey](t)(r.NewPerson(who))
-	person, _ := r.people.get(who)
+	person, _, _ := r.people.get(who)
 	pass := NewPassphrase("correct horse")
 	type hidden struct {
 		pass Passphrase
@@ -414,11 +414,17 @@ func TestCacheLimit(t *testing.T) {
 	c := newCache[int, int](3)
 	for i := range 100 {
 		c.put(i, i)
-		if v, ok := c.get(i); !ok || v != i {
+		if v, ok, _ := c.get(i); !ok || v != i {
 			t.Fatalf("%d was not kept", i)
 		}
 		if len(c.items) > 3 {
 			t.Fatalf("%d items are kept", len(c.items))
 		}
+	}
+	// What was forgotten does not come back, even from who has just read it.
+	c.forget(99)
+	c.put(99, 99)
+	if _, ok, gone := c.get(99); ok || !gone {
+		t.Error("what was forgotten is kept")
 	}
 }

@@ -75,8 +75,12 @@ func (r *Ring) NewPerson(id dataset.PrincipalID) (storage.WrappedKey, error) {
 }
 
 func (r *Ring) person(ctx context.Context, id dataset.PrincipalID) (personKey, error) {
-	if k, ok := r.people.get(id); ok {
+	k, ok, gone := r.people.get(id)
+	switch {
+	case ok:
 		return k, nil
+	case gone:
+		return personKey{}, forgotten()
 	}
 	var p storage.Principal
 	err := r.db.View(ctx, func(tx *catalog.Tx) (err error) {
@@ -89,16 +93,27 @@ func (r *Ring) person(ctx context.Context, id dataset.PrincipalID) (personKey, e
 	if err != nil {
 		return personKey{}, err
 	}
+	if len(p.Key.Sealed) == 0 {
+		r.Forget(id)
+		return personKey{}, forgotten()
+	}
 	secret, err := r.unwrap(p.Key)
 	if err != nil {
 		return personKey{}, err
 	}
-	k, err := newPersonKey(secret)
-	if err == nil {
+	if k, err = newPersonKey(secret); err == nil {
 		r.people.put(id, k)
 	}
 	return k, err
 }
+
+func forgotten() error {
+	return fault.Wrap(fault.Conflict, "keys.person", "this person was anonymised", ledger.ErrForgotten)
+}
+
+// Forget implements ledger.Sealer: the key of somebody whose wrapped key was
+// destroyed is not kept any longer.
+func (r *Ring) Forget(who dataset.PrincipalID) { r.people.forget(who) }
 
 // Tag is a person's pseudonym at a slot's tag.
 func (r *Ring) Tag(ctx context.Context, who dataset.PrincipalID, tag [16]byte) ([16]byte, error) {

@@ -390,7 +390,7 @@ func (r *Ring) FileKey(ctx context.Context, p *ledger.Permit, shard int, header 
 }
 
 func (r *Ring) datasetIdentity(ctx context.Context, id dataset.DatasetID) (*seal.Identity, error) {
-	if identity, ok := r.datasets.get(id); ok {
+	if identity, ok, _ := r.datasets.get(id); ok {
 		return identity, nil
 	}
 	var wrapped storage.WrappedKey

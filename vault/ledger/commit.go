@@ -69,6 +69,9 @@ func (l *Ledger) describe(ctx context.Context, e *entry) error {
 		return fault.Wrap(fault.Internal, "ledger.describe", "cannot encode details", err)
 	}
 	e.sealed, err = l.sealer.Seal(ctx, e.in.Actor.Principal, e.in.Place.Tag, details)
+	if errors.Is(err, ErrForgotten) { // what they began may still end, and what they are refused is recorded
+		e.in.Actor, err = Actor{Request: e.in.Actor.Request}, nil
+	}
 	return err
 }
 

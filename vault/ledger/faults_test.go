@@ -151,6 +151,8 @@ func (s sealerThatFails) Seal(context.Context, dataset.PrincipalID, [16]byte, []
 	return ledger.Sealed{}, s.err
 }
 
+func (sealerThatFails) Forget(dataset.PrincipalID) {}
+
 func TestDetailsCannotBeSealed(t *testing.T) {
 	v, n := newVault(t, engines[0].url(t))
 	cause := errors.New("no keys")

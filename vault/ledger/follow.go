@@ -41,7 +41,7 @@ func (l *Ledger) CatchUp(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := collect(ctx, tx, l.world.Revision(), add); err != nil {
+		if err := collect(ctx, tx, l.world.Revision(), l.sealer, add); err != nil {
 			return err
 		}
 		l.world.Apply(head.Revision, changes...)
@@ -74,10 +74,13 @@ func clients(ctx context.Context, tx *txView, next uint64, add func(rbac.Change)
 }
 
 // collect turns every row that changed after a revision into a change.
-func collect(ctx context.Context, tx *txView, after uint64, add func(rbac.Change) error) error {
+func collect(ctx context.Context, tx *txView, after uint64, sealer Sealer, add func(rbac.Change) error) error {
 	steps := []func() error{
 		func() error {
 			return tx.PrincipalsSince(ctx, after, func(p storage.Principal, _ uint64) error {
+				if len(p.Key.Sealed) == 0 {
+					sealer.Forget(p.ID)
+				}
 				return add(rbac.PrincipalChange{ID: p.ID, Service: p.Service, Disabled: !p.Disabled.IsZero(), Region: p.Region})
 			})
 		},

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -304,6 +305,10 @@ func (v *vault) log(n *node) ([]entry, audit.Report) {
 		leaf := must[audit.Leaf](t)(audit.ParseLeaf(l.Data))
 		if len(l.Details) > 0 {
 			salt, details, err := n.ring.OpenDetails(ctx, l.Principal, l.Details)
+			if errors.Is(err, ledger.ErrForgotten) {
+				log = append(log, entry{leaf, l.Index, l.Data, l.Principal, l.Details})
+				continue
+			}
 			check(t, err)
 			check(t, verifier.CheckDetails(l.Index, salt, details))
 		} else if leaf.Commitment != [32]byte{} {
@@ -324,7 +329,7 @@ func (v *vault) checkRevisions(log []entry, head storage.Head) {
 	revision := uint64(0)
 	for _, e := range log {
 		switch e.Kind {
-		case audit.KindVaultInit, audit.KindGrant, audit.KindRevoke, audit.KindAssign, audit.KindUnassign:
+		case audit.KindVaultInit, audit.KindGrant, audit.KindRevoke, audit.KindAssign, audit.KindUnassign, audit.KindAnonymize:
 			revision++
 		}
 		if e.Revision != revision {

@@ -11,6 +11,7 @@ package ledger
 import (
 	"cmp"
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"sync"
@@ -119,8 +120,17 @@ type Receipt struct {
 type Sealer interface {
 	// Seal returns the pseudonym of who at a slot's tag, a salted commitment to
 	// details, and the sealed details.
+	//
+	// ErrForgotten for somebody who was anonymised: then a record names nobody.
 	Seal(ctx context.Context, who dataset.PrincipalID, tag [16]byte, details []byte) (Sealed, error)
+
+	// Forget drops what the node keeps in memory of somebody who was anonymised,
+	// for good.
+	Forget(who dataset.PrincipalID)
 }
+
+// ErrForgotten: this person was anonymised, and the key is gone.
+var ErrForgotten = errors.New("this person was anonymised")
 
 // Sealed is what a leaf and its side row hold of a person.
 type Sealed struct {

@@ -1,0 +1,133 @@
+package catalog
+
+import (
+	"context"
+	"slices"
+	"testing"
+
+	"dsvault/storage"
+	"dsvault/vault/dataset"
+)
+
+func testForget(s *fixture) {
+	d := s.dataset(1, "acme/signs/one", 1)
+	ann, bob := s.person("ann"), s.person("bob")
+	token := storage.Token{ID: newID[dataset.TokenID](), Hash: fresh(), Principal: ann, Kind: storage.AccessToken, CreatedAt: day(1)}
+	old := storage.Token{ID: newID[dataset.TokenID](), Hash: fresh(), Principal: ann, Kind: storage.InviteToken, CreatedAt: day(1), Ended: day(2)}
+	device := storage.Device{ID: newID[dataset.DeviceID](), Principal: ann, Recipient: "age1pq…", Name: "laptop", CreatedAt: day(1)}
+	grant := func(who dataset.PrincipalID) dataset.Grant {
+		return dataset.Grant{ID: newID[dataset.GrantID](), Principal: who, Role: dataset.Labeler, Scope: scope("acme"), Reason: "why", By: bob, At: day(1)}
+	}
+	hers, his := grant(ann), grant(bob)
+	work := dataset.Assignment{ID: newID[dataset.AssignmentID](), Principal: ann, Dataset: d.ID, Scope: d.Scope,
+		Shards: dataset.ShardSet{{First: 0, Last: 3}}, By: bob, At: day(1)}
+	f := storage.Forgotten{Principal: ann, At: day(5), About: []uint64{3, 1 << 40}}
+	var ended Ended
+	s.write(func(ctx context.Context, tx *Tx) (err error) {
+		for _, step := range []func() error{
+			func() error { return tx.AddToken(ctx, token) }, func() error { return tx.AddToken(ctx, old) },
+			func() error { return tx.AddDevice(ctx, device) },
+			func() error { return tx.AddGrant(ctx, hers, 2) }, func() error { return tx.AddGrant(ctx, his, 2) },
+			func() error { return tx.AddAssignment(ctx, work, 2) },
+		} {
+			if err := step(); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	failsWith(s, "somebody's handle", s.try(func(ctx context.Context, tx *Tx) error { _, err := tx.Forget(ctx, f, "bob", 3); return err }), storage.ErrExists)
+	s.write(func(ctx context.Context, tx *Tx) (err error) { ended, err = tx.Forget(ctx, f, "anon-1", 3); return err })
+	same(s, "ended", ended, Ended{Tokens: 1, Grants: 1, Assignments: 1})
+	failsWith(s, "again", s.try(func(ctx context.Context, tx *Tx) error { _, err := tx.Forget(ctx, f, "anon-2", 4); return err }), storage.ErrExists)
+	failsWith(s, "nobody", s.try(func(ctx context.Context, tx *Tx) error {
+		_, err := tx.Forget(ctx, storage.Forgotten{Principal: newID[dataset.PrincipalID](), At: day(1)}, "anon-3", 4)
+		return err
+	}), storage.ErrNoRow)
+
+	same(s, "principal", get(s, func(ctx context.Context, tx *Tx) (storage.Principal, error) { return tx.Principal(ctx, ann) }),
+		storage.Principal{ID: ann, Handle: "anon-1", Disabled: day(5), Revision: 3, CreatedAt: day(1)})
+	failsWith(s, "token", getErr(s, func(ctx context.Context, tx *Tx) (any, error) { return tx.TokenByHash(ctx, token.Hash) }), storage.ErrNoRow)
+	failsWith(s, "device", getErr(s, func(ctx context.Context, tx *Tx) (any, error) { return tx.Device(ctx, device.ID) }), storage.ErrNoRow)
+	hers.Reason, hers.Revoked = "", day(5)
+	same(s, "grants", get(s, func(ctx context.Context, tx *Tx) ([]dataset.Grant, error) {
+		return tx.Grants(ctx, storage.GrantQuery{Principal: ann, IncludeEnded: true})
+	}), []dataset.Grant{hers})
+	grants, _ := caughtUp(s, 2, (*Tx).GrantsSince)
+	same(s, "other nodes hear of", grants, []dataset.Grant{hers})
+	work.Ended = day(5)
+	assignments, _ := caughtUp(s, 2, (*Tx).AssignmentsSince)
+	same(s, "and of", assignments, []dataset.Assignment{work})
+	reasons := map[dataset.GrantID]string{}
+	s.read(func(ctx context.Context, tx *Tx) error {
+		return tx.GrantReasons(ctx, func(id dataset.GrantID, reason string) { reasons[id] = reason })
+	})
+	same(s, "reasons", reasons, map[dataset.GrantID]string{his.ID: "why"})
+	s.write(func(ctx context.Context, tx *Tx) error { return tx.SetGrantReason(ctx, his.ID, "(removed)") })
+
+	todo := func(ctx context.Context, tx *Tx) ([]storage.Forgotten, error) { return tx.ToForget(ctx) }
+	same(s, "to do", get(s, todo), []storage.Forgotten{f})
+	s.write(func(ctx context.Context, tx *Tx) error { return tx.SetForgotten(ctx, ann) })
+	same(s, "done", get(s, todo), nil)
+}
+
+func testDropDetailsOf(s *fixture) {
+	ann, bob := newID[dataset.PrincipalID](), newID[dataset.PrincipalID]()
+	want := manyLeaves(1000, ann, bob)
+	s.write(func(ctx context.Context, tx *Tx) error { return tx.AppendLeaves(ctx, want) })
+	drop := []uint64{want[0].Index, want[7].Index, want[300].Index, want[301].Index, want[999].Index}
+	for range 2 { // the second time there is nothing left
+		s.write(func(ctx context.Context, tx *Tx) error { return tx.DropDetailsOf(ctx, drop) })
+	}
+	for i := range want {
+		if slices.Contains(drop, want[i].Index) {
+			want[i].Principal, want[i].Details = dataset.PrincipalID{}, nil
+		}
+	}
+	if !slices.EqualFunc(leafList(s, storage.LeafQuery{}), want, sameLeaf) {
+		s.Error("other details have changed")
+	}
+	for _, who := range []dataset.PrincipalID{ann, bob} {
+		same(s, "somebody's", indexes(leafList(s, storage.LeafQuery{Principal: who})),
+			selected(want, func(l *storage.Leaf) bool { return l.Principal == who }))
+	}
+	same(s, "of one kind, his or nobody's", indexes(leafList(s, storage.LeafQuery{Principal: bob, Bare: 3})),
+		selected(want, func(l *storage.Leaf) bool { return l.Principal == bob || l.Kind == 3 && l.Principal.IsZero() }))
+	if err := s.try(func(ctx context.Context, tx *Tx) error { return tx.DropDetailsOf(ctx, []uint64{1 << 40}) }); err == nil {
+		s.Error("a leaf that is not there was taken for one")
+	}
+}
+
+func testScrub(s *fixture) {
+	s.person("ann")
+	for _, wait := range []bool{false, true} {
+		clean, err := s.db.Scrub(s.Context(), wait)
+		if err != nil || !clean {
+			s.Errorf("clean %v, %v", clean, err)
+		}
+	}
+	s.person("bob") // the writer goes on
+}
+
+// TestScrubWaitsForReaders: while somebody reads the past on SQLite, it is not
+// gone yet; that is said, and no error.
+func TestScrubWaitsForReaders(t *testing.T) {
+	s := &fixture{T: t, db: open(t, "sqlite:"+t.TempDir()+"/x.db")}
+	err := s.db.View(t.Context(), func(tx *Tx) error {
+		if _, err := tx.Head(t.Context()); err != nil {
+			return err
+		}
+		s.person("ann")
+		clean, err := s.db.Scrub(t.Context(), false)
+		if clean {
+			t.Error("it is clean while the past is read")
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if clean, err := s.db.Scrub(t.Context(), false); err != nil || !clean {
+		t.Errorf("clean %v, %v", clean, err)
+	}
+}
