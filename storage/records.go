@@ -214,6 +214,22 @@ type Token struct {
 	Ended     time.Time // used up, rotated or revoked; zero: good
 }
 
+// ItemLink is a short way to one item, for one person and a short time: what the
+// catalog knows of it, which is not its secret.
+type ItemLink struct {
+	ID        dataset.LinkID
+	Hash      [32]byte // SHA-256 of the secret
+	Principal dataset.PrincipalID
+	Token     dataset.TokenID // with which it was made, and with which it ends
+	Dataset   dataset.Scope
+	Shard     int
+	Delivery  dataset.Delivery
+	Item      []byte // sealed under the person's key: what of the shard, and for what purpose
+	CreatedAt time.Time
+	Expires   time.Time
+	Ended     time.Time // zero: good until it expires
+}
+
 // Device is a registered device key.
 type Device struct {
 	ID        dataset.DeviceID

@@ -4,17 +4,14 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
-	"io"
 	"strconv"
 	"time"
 
-	"dsvault/rbac"
 	"dsvault/storage"
 	"dsvault/storage/catalog"
 	"dsvault/vault/audit"
 	"dsvault/vault/dataset"
 	"dsvault/vault/fault"
-	"dsvault/vault/identity"
 	"dsvault/vault/ledger"
 	"dsvault/vault/wire"
 )
@@ -95,103 +92,4 @@ func (r *reader) object(leaf audit.Leaf) (string, error) {
 	default:
 		return scope.String(), nil
 	}
-}
-
-// LogHead gives the notary's checkpoint, which covers the log as it is now, and
-// the slots below a scope, which the caller may see whole.
-func (v *Vault) LogHead(ctx context.Context, c identity.Caller, under dataset.Scope) (wire.LogHead, error) {
-	var out wire.LogHead
-	t, err := v.target(ctx, under)
-	if err != nil {
-		return out, err
-	}
-	in := v.intent(c, audit.KindLogRead, t, rbac.Read, rbac.Log)
-	if !t.known {
-		return out, v.absent(ctx, t, in)
-	}
-	if _, err := v.ledger.Check(ctx, in); err != nil {
-		return out, err
-	}
-	out.All = t.scope == dataset.Root
-	cp, err := v.signedHead(ctx)
-	if err != nil {
-		return out, err
-	}
-	out.Checkpoint = cp.Note
-	err = v.db.View(ctx, func(tx *catalog.Tx) (err error) {
-		out.Slots, err = chainEnds(ctx, tx, t.scope, cp.Size)
-		return err
-	})
-	return out, err
-}
-
-// chainEnds says how many of the first size records each slot below a scope
-// has, so that the reader notices if the last ones are missing.
-func chainEnds(ctx context.Context, tx *catalog.Tx, under dataset.Scope, size uint64) ([]wire.Slot, error) {
-	head, err := tx.Head(ctx)
-	if err != nil {
-		return nil, err
-	}
-	later := map[uint64]uint64{} // records of each slot behind the first size
-	err = tx.LeafData(ctx, size, head.Size, func(_, slot uint64, _ []byte) error {
-		later[slot]++
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	var out []wire.Slot
-	for after := ""; ; {
-		rows, err := tx.ScopesUnder(ctx, under, after, wire.MaxPage)
-		if err != nil {
-			return nil, err
-		}
-		slots := make([]uint64, 0, len(rows))
-		for _, row := range rows {
-			slots = append(slots, row.Slot)
-			after = row.Scope.String()
-		}
-		chains, err := tx.Chains(ctx, slots)
-		if err != nil {
-			return nil, err
-		}
-		for _, slot := range slots {
-			if n := chains[slot].Seq - later[slot]; n > 0 || later[slot] == 0 {
-				out = append(out, wire.Slot{Slot: slot, Records: n})
-			}
-		}
-		if len(rows) < wire.MaxPage {
-			return out, nil
-		}
-	}
-}
-
-// maxHashes is the most leaf hashes of one answer.
-const maxHashes = 1 << 20
-
-// LogHashes writes the hashes of leaves from (included) to (not included), 32
-// bytes each, to whoever may read the log below some scope. A leaf hash tells
-// nothing about a leaf that one does not know.
-func (v *Vault) LogHashes(ctx context.Context, c identity.Caller, under dataset.Scope, from, to uint64, w io.Writer) error {
-	t, err := v.target(ctx, under)
-	if err != nil {
-		return err
-	}
-	in := v.intent(c, audit.KindLogRead, t, rbac.Read, rbac.Log)
-	if !t.known {
-		return v.absent(ctx, t, in)
-	}
-	if _, err := v.ledger.Check(ctx, in); err != nil {
-		return err
-	}
-	if to < from || to-from > maxHashes {
-		return fault.New(fault.Invalid, "vault.LogHashes", "ask for at most 1,048,576 hashes at a time")
-	}
-	return v.db.View(ctx, func(tx *catalog.Tx) error {
-		return tx.LeafData(ctx, from, to, func(_, _ uint64, data []byte) error {
-			hash := audit.LeafHash(data)
-			_, err := w.Write(hash[:])
-			return err
-		})
-	})
 }

@@ -17,6 +17,9 @@ func (v *Vault) openNotary(ctx context.Context, cfg Config) (err error) {
 	v.notary, err = notary.Open(ctx, notary.Config{
 		Catalog: v.db, Origin: v.origin, Keys: logKeys(v.keys), State: logState(v.keys, cfg.LogState), Logger: v.log,
 		Elect: func(ctx context.Context, f func(context.Context)) { v.elected(ctx, "notary", f) },
+		Tasks: []notary.Task{{Name: "statement", Every: notary.LookEvery, Run: func(ctx context.Context, size uint64) (uint64, error) {
+			return v.statements.Run(ctx, size)
+		}}},
 	})
 	return err
 }
@@ -38,19 +41,6 @@ func logState(ring *keys.Ring, named string) string {
 // again a little later.
 func (v *Vault) elected(ctx context.Context, name string, f func(context.Context)) {
 	v.db.Hold(ctx, catalog.Lease{Name: name, Holder: v.node, Alone: v.alone, Logger: v.log}, f)
-}
-
-// signedHead gives a signed checkpoint that covers the log as it is now.
-func (v *Vault) signedHead(ctx context.Context) (storage.Checkpoint, error) {
-	var head storage.Head
-	err := v.db.View(ctx, func(tx *catalog.Tx) (err error) {
-		head, err = tx.Head(ctx)
-		return err
-	})
-	if err != nil {
-		return storage.Checkpoint{}, err
-	}
-	return v.notary.Await(ctx, head.Size)
 }
 
 // CheckpointLag is how long the oldest record that no signed checkpoint covers

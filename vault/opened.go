@@ -107,6 +107,10 @@ func (v *Vault) openedIntent(ctx context.Context, c identity.Caller, ref dataset
 	in := v.intent(c, audit.KindRead, t, rbac.Read, rbac.Shard)
 	in.Query.Object.Shard, in.Query.Delivery = ref.Number, dataset.Opened
 	in.Note = map[string]string{"object": ref.String()}
+	in.Fields = []audit.Field{audit.StringField(audit.FieldDelivery, string(dataset.Opened))}
+	if !c.Link.IsZero() {
+		in.Fields = append(in.Fields, audit.BytesField(audit.FieldLinkID, c.Link[:]))
+	}
 	f, err := v.findShard(ctx, c, t, ref.Number, dataset.DeviceID{})
 	if err != nil {
 		return in, f, err
@@ -116,7 +120,6 @@ func (v *Vault) openedIntent(ctx context.Context, c identity.Caller, ref dataset
 		return in, f, v.absent(ctx, t, in)
 	}
 	in.Object = shardObject(f.shard.Dataset, ref.Number)
-	in.Fields = append(in.Fields, audit.StringField(audit.FieldDelivery, string(dataset.Opened)))
 	return in, f, nil
 }
 

@@ -205,6 +205,7 @@ func (v *Vault) Invite(ctx context.Context, c identity.Caller, req wire.NewPerso
 	}
 	var created time.Time
 	in.Object = audit.Object{Kind: audit.ObjectPerson, ID: id}
+	in.Note = map[string]string{"person": req.Handle} // who the ID is, for as long as it is not forgotten
 	in.PolicyChange = true
 	in.Apply = func(ctx context.Context, tx *ledger.Tx, _ *ledger.Intent) error {
 		created = tx.Now
@@ -317,6 +318,7 @@ func (v *Vault) Disable(ctx context.Context, c identity.Caller, handle string) (
 	}
 	in.Query.Target = p.ID
 	in.Object = audit.Object{Kind: audit.ObjectPerson, ID: p.ID}
+	in.Note = map[string]string{"person": p.Handle} // who the ID is, for as long as it is not forgotten
 	in.PolicyChange = true
 	in.Apply = func(ctx context.Context, tx *ledger.Tx, _ *ledger.Intent) error {
 		if err := v.keepAdmin(ctx, tx, p.ID); err != nil {
@@ -382,6 +384,7 @@ func (v *Vault) RotateToken(ctx context.Context, c identity.Caller, handle strin
 		return out, err
 	}
 	in.Object = audit.Object{Kind: audit.ObjectPerson, ID: p.ID}
+	in.Note = map[string]string{"person": p.Handle} // who the ID is, for as long as it is not forgotten
 	in.Apply = func(ctx context.Context, tx *ledger.Tx, _ *ledger.Intent) error {
 		if _, err := tx.EndTokens(ctx, p.ID, dataset.TokenID{}, tx.Now); err != nil {
 			return err
@@ -408,6 +411,7 @@ func (v *Vault) rotateOwn(ctx context.Context, c identity.Caller, root target) (
 	}
 	in := v.own(c, audit.KindTokenRotate, root)
 	in.Object = audit.Object{Kind: audit.ObjectPerson, ID: c.Principal}
+	in.Note = map[string]string{"person": c.Actor.Handle} // who the ID is, for as long as it is not forgotten
 	in.Apply = func(ctx context.Context, tx *ledger.Tx, _ *ledger.Intent) error {
 		err := tx.EndToken(ctx, c.Token, tx.Now)
 		if errors.Is(err, storage.ErrNoRow) { // rotated by another request just now

@@ -194,9 +194,9 @@ func TestStrangersCannotProbe(t *testing.T) {
 			_, err := w.v.Log(ctx, w.as("stranger"), vault.LogQuery{Under: w.scope(s)})
 			return err
 		},
-		"head": func(s string) error { _, err := w.v.LogHead(ctx, w.as("stranger"), w.scope(s)); return err },
-		"hashes": func(s string) error {
-			return w.v.LogHashes(ctx, w.as("stranger"), w.scope(s), 0, 1, new(bytes.Buffer))
+		"bundle": func(s string) error {
+			_, err := w.v.LogBundle(ctx, w.as("stranger"), vault.BundleQuery{Under: w.scope(s)})
+			return err
 		},
 		"assign": func(s string) error {
 			_, err := w.v.Assign(ctx, w.as("stranger"), wire.Assignment{Dataset: w.scope(s), Person: "lee", Shards: dataset.ShardSet{{First: 0, Last: 0}}})

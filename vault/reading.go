@@ -20,6 +20,8 @@ import (
 type reading struct {
 	Index uint64     // of the read's leaf in the log
 	Hash  audit.Hash // of that leaf
+	// Receipt is what the reader keeps: an audit.Receipt as JSON.
+	Receipt []byte
 
 	v      *Vault
 	ctx    context.Context
@@ -38,6 +40,10 @@ func (v *Vault) admit(ctx context.Context, c identity.Caller, in ledger.Intent, 
 	r := &reading{v: v, permit: permit, caller: c, shard: shard, Index: permit.Receipt().Index, Hash: permit.Receipt().Hash}
 	r.ctx, r.cancel = context.WithCancelCause(ctx)
 	v.streams.add(r)
+	if r.Receipt, err = v.receipt(permit); err != nil {
+		r.Close()
+		return nil, err
+	}
 	return r, nil
 }
 

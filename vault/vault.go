@@ -57,19 +57,21 @@ const LogStateFile = "log.checkpoint"
 
 // Vault is a running vault. It is safe for concurrent use; Close ends it.
 type Vault struct {
-	db      *catalog.DB
-	objects storage.Objects
-	keys    *keys.Ring
-	world   *rbac.World
-	ledger  *ledger.Ledger
-	notary  *notary.Notary
-	log     *slog.Logger
-	now     func() time.Time
-	random  io.Reader
-	origin  string
-	started time.Time
-	node    string // this process, among those that serve the catalog
-	alone   bool   // there is no other
+	db         *catalog.DB
+	objects    storage.Objects
+	keys       *keys.Ring
+	world      *rbac.World
+	ledger     *ledger.Ledger
+	notary     *notary.Notary
+	statements *notary.Statements
+	bundles    chan struct{} // one for each on its way; holds maxBundles
+	log        *slog.Logger
+	now        func() time.Time
+	random     io.Reader
+	origin     string
+	started    time.Time
+	node       string // this process, among those that serve the catalog
+	alone      bool   // there is no other
 
 	places  sync.Map // dataset.Scope -> storage.ScopeRow; scopes are permanent
 	streams streams
@@ -96,6 +98,7 @@ func Open(ctx context.Context, cfg Config) (*Vault, error) {
 		log: cfg.Logger, now: cfg.Now, random: cfg.Random, started: cfg.Now(),
 		node: dataset.NewID[dataset.RequestID](cfg.Random).String(), alone: cfg.Exclusive,
 		checkEvery: cfg.CheckEvery, checkDataEvery: cfg.CheckDataEvery,
+		bundles: make(chan struct{}, maxBundles),
 	}
 	v.checks.wake, v.checks.running = make(chan struct{}, 1), map[dataset.CheckID]context.CancelFunc{}
 	err := v.db.View(ctx, func(tx *catalog.Tx) error {
@@ -130,7 +133,11 @@ func Open(ctx context.Context, cfg Config) (*Vault, error) {
 		v.ledger.Close()
 		return nil, err
 	}
-	if err := v.recordPolicy(ctx, audit.KindNodeStart, cfg.Policy); err != nil {
+	err = v.recordPolicy(ctx, audit.KindNodeStart, cfg.Policy)
+	if err == nil {
+		err = v.openStatements(ctx)
+	}
+	if err != nil {
 		v.ledger.Close()
 		return nil, err
 	}

@@ -89,8 +89,9 @@ DSVAULT_TOKEN a token to use instead of the stored one.`,
 		a.initCmd(), a.serveCmd(), a.demoCmd(),
 		a.loginCmd(), a.whoamiCmd(), a.clientCmd(), a.projectCmd(), a.personCmd(), a.tokenCmd(), a.agreementCmd(),
 		a.grantCmd(), a.revokeCmd(), a.rolesCmd(),
-		a.pushCmd(), a.assignCmd(), a.unassignCmd(), a.assignmentsCmd(), a.lsCmd(), a.pullCmd(), a.catCmd(),
+		a.pushCmd(), a.assignCmd(), a.unassignCmd(), a.assignmentsCmd(), a.lsCmd(), a.pullCmd(), a.catCmd(), a.linkCmd(),
 		a.canCmd(), a.logCmd(), a.checkCmd(), a.healthcheckCmd(), a.versionCmd(),
+		a.verifyCmd(), a.receiptCmd(),
 	)
 	return root
 }

@@ -1,18 +1,11 @@
 package main
 
-import (
-	"time"
-
-	"github.com/spf13/cobra"
-
-	"dsvault/vault/client"
-	"dsvault/vault/dataset"
-	"dsvault/vault/wire"
-)
+import "github.com/spf13/cobra"
 
 func (a *app) logCmd() *cobra.Command {
 	var flags logFlags
 	var verify, follow bool
+	var proof proofFlags
 	cmd := &cobra.Command{
 		Use:   "log [SCOPE]",
 		Short: "Show who did what when, and verify it",
@@ -30,17 +23,22 @@ name or a pseudonym, as the log shows it: ~ and 32 digits.
 Ctrl-C. Looking is itself recorded: once for each ten minutes of looking, not
 for each page or request.
 
---verify trusts the server with nothing: it recomputes every leaf's hash and
-the root of the whole log, follows the chain of each scope, compares what is
-shown with what the leaf says, and checks the signature with the key that was
-kept from your first login. Records that you may not see take part by their
-hash. What it finds is remembered: a log that is shorter the next time, or that
-begins otherwise, is refused.`,
+--verify trusts the server with nothing. It fetches every record of the scope
+with the proofs that belong to them, and checks on this machine, with the key
+that was kept from your first login: that the checkpoint is signed and continues
+the log as you verified it before; that a statement in the log counts as many
+records of each scope as there are, so that none is left out; each scope's chain
+of hashes; and what is shown of people against what the records commit to. What
+it finds is remembered for the next time.
+
+--export keeps what was verified in one file, which ` + "`dsvault verify`" + ` checks on a
+machine that has never met the server.`,
 		Example: `  dsvault log acme/signs
   dsvault log --actor alice --since 24h
   dsvault log acme --kind read --decision refused --since 2026-11-01 --until 2026-11-30
   dsvault log acme --follow
-  dsvault log acme --verify`,
+  dsvault log acme --verify
+  dsvault log acme --export acme.bundle`,
 		Args: args(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			scope, err := scopeArg(args)
@@ -51,16 +49,20 @@ begins otherwise, is refused.`,
 			if err != nil {
 				return err
 			}
-			if follow && (verify || !filter.Until.IsZero()) {
-				return usage("--follow has no end, and nothing to verify before it", "leave out --until and --verify")
+			if follow && (verify || proof.export != "" || !filter.Until.IsZero()) {
+				return usage("--follow has no end, and nothing to verify before it", "leave out --until, --verify and --export")
 			}
 			s, err := a.connect()
 			if err != nil {
 				return err
 			}
 			switch {
-			case verify:
-				return a.verifyLog(cmd, s, scope, filter)
+			case verify || proof.export != "":
+				view := &logView{app: a, filter: filter}
+				if !verify {
+					view = nil // the file has the records
+				}
+				return a.verifyLog(cmd.Context(), s, scope, view, proof)
 			case follow:
 				return a.followLog(cmd.Context(), s, scope, filter)
 			}
@@ -68,37 +70,9 @@ begins otherwise, is refused.`,
 		},
 	}
 	flags.register(cmd)
-	cmd.Flags().BoolVar(&verify, "verify", false, "recompute and check everything")
+	cmd.Flags().BoolVar(&verify, "verify", false, "check everything on this machine")
+	cmd.Flags().StringVar(&proof.export, "export", "", "verify, and keep what was verified in this new file")
+	proof.register(cmd)
 	cmd.Flags().BoolVar(&follow, "follow", false, "go on with what is written from now on")
 	return cmd
-}
-
-// verification is the last line of JSON of a verified log.
-type verification struct {
-	Verified client.Verified `json:"verified"`
-}
-
-// verifyLog shows the records as they are verified, so that what is on screen
-// is what was checked.
-func (a *app) verifyLog(cmd *cobra.Command, s *session, scope dataset.Scope, filter client.LogFilter) error {
-	show := logView{app: a, filter: filter}
-	each := func(r wire.Record) error { return show.add(r) }
-	pin := client.LogPin{Origin: s.login.LogOrigin, Key: s.login.LogKey}
-	start := now()
-	known, err := s.place.Known()
-	if err != nil {
-		return err
-	}
-	v, err := s.VerifyLog(cmd.Context(), scope, pin, client.VerifyOptions{Each: each, Known: known})
-	if shown := show.end(); err == nil {
-		err = shown
-	}
-	if err != nil {
-		return err
-	}
-	if err := s.place.SaveKnown(client.Known{Origin: v.Origin, Size: v.Size, Root: v.Root}); err != nil {
-		return err
-	}
-	return a.result(verification{v}, "verified: %d records (%d read, %d known by hash), %d chains, root %s, signed by %s, in %s",
-		v.Size, v.Seen, v.Hidden, v.Slots, v.Root, v.Origin, now().Sub(start).Round(time.Millisecond))
 }

@@ -17,7 +17,7 @@ import (
 func (a *app) lsCmd() *cobra.Command {
 	var purpose string
 	cmd := &cobra.Command{
-		Use:   "ls [SCOPE | DATASET/NUMBER]",
+		Use:   "ls [SCOPE]",
 		Short: "List clients, projects and datasets, a dataset's versions, or the files in a shard",
 		Long: `Lists the clients, projects and datasets that you may see. Of a dataset it also
 lists the versions, with the shards of each: their numbers, in the order of what

@@ -89,6 +89,9 @@ may read, sealed to this machine's device key. They are opened here and checked 
 manifests; nothing gets its final name before that. Every shard fetched is a
 read in the log.
 
+The log's receipt for each read is kept too, beside the folder of the data:
+receipts for DIR are in DIR.receipts. ` + "`dsvault verify`" + ` checks them.
+
 --sealed keeps the shards as DATASET-0003.age instead; age -d -i device.key
 opens them.`,
 		Example: `  dsvault pull acme/signs/batch-1
@@ -104,6 +107,7 @@ opens them.`,
 	f.BoolVar(&opts.Overwrite, "overwrite", false, "replace files that differ")
 	f.StringVar(&opts.Purpose, "purpose", "", "what the data is for, where a project has several purposes")
 	f.IntVar(&opts.Parallel, "parallel", 2, "shards at a time")
+	f.StringVar(&opts.Receipts, "receipts", "", `folder to keep the log's receipts in; none keeps none (default: beside the output folder, with ".receipts" to its name)`)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		scope, err := datasetArg(args[0])
 		if err != nil {
@@ -122,6 +126,7 @@ opens them.`,
 		if err != nil {
 			return err
 		}
+		opts.Pin = client.LogPin{Origin: s.login.LogOrigin, Key: s.login.LogKey}
 		bar := a.progress("pull")
 		opts.Progress = bar
 		out, err := s.Pull(cmd.Context(), scope, opts)

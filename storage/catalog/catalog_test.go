@@ -114,6 +114,7 @@ var suite = []struct {
 	{"Principals", testPrincipals},
 	{"Tokens", testTokens},
 	{"OneTimeTokenRace", testTokenRace},
+	{"Links", testLinks},
 	{"Devices", testDevices},
 	{"Agreements", testAgreements},
 	{"Signatures", testSignatures},

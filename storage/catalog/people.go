@@ -80,6 +80,11 @@ func (tx *Tx) TokenByHash(ctx context.Context, hash [32]byte) (storage.Token, er
 	return tokens.one(ctx, tx, "catalog.TokenByHash", "WHERE hash = $1", hash[:])
 }
 
+// Token reads a token by its ID; it may have expired or ended.
+func (tx *Tx) Token(ctx context.Context, id dataset.TokenID) (storage.Token, error) {
+	return tokens.one(ctx, tx, "catalog.Token", "WHERE id = $1", id[:])
+}
+
 // EndToken ends a token: storage.ErrNoRow if it is not there or has ended
 // already, so that of two that use up a one-time token, one succeeds.
 func (tx *Tx) EndToken(ctx context.Context, id dataset.TokenID, at time.Time) error {

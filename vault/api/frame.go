@@ -138,7 +138,7 @@ func (c *call) problem(err error) bool {
 	if c.Response().Committed {
 		return false
 	}
-	for _, name := range []string{"Content-Disposition", "Content-Range", "ETag", "Accept-Ranges", wire.HeaderManifest, wire.HeaderLeaf} {
+	for _, name := range []string{"Content-Disposition", "Content-Range", "ETag", "Accept-Ranges", wire.HeaderManifest, wire.HeaderLeaf, wire.HeaderReceipt} {
 		h.Del(name) // of a stream that did not begin
 	}
 	p := wire.ProblemOf(err, c.actor.Request.String())

@@ -23,14 +23,22 @@ func (s *server) authenticate(c *call, allowInvite bool) error {
 	}
 	c.caller, err = s.vault.Authenticate(c.ctx(), token, allowInvite, c.actor)
 	if fault.Is(err, fault.Unauthenticated) {
-		// A good token is never held up: others may come from its address.
-		from, now := s.address(c.Request()), s.opts.Now()
-		if busy := s.failures.check(from, now); busy != nil {
+		if busy := s.failed(c); busy != nil {
 			return busy
 		}
-		s.failures.add(from, now)
 	}
 	return err
+}
+
+// failed counts a credential that does not hold, and says whether its address
+// is to wait. A good one is never held up: others may come from its address.
+func (s *server) failed(c *call) error {
+	from, now := s.address(c.Request()), s.opts.Now()
+	if busy := s.failures.check(from, now); busy != nil {
+		return busy
+	}
+	s.failures.add(from, now)
+	return nil
 }
 
 const maxToken = 256 // bytes; ours are shorter

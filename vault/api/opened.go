@@ -18,6 +18,14 @@ import (
 // without scripts, forms or an origin.
 const sandboxed = "default-src 'none'; img-src 'self'; media-src 'self'; style-src 'unsafe-inline'; sandbox; frame-ancestors 'none'"
 
+// openedRoutes give data in clear; in data is the path of a dataset.
+func (s *server) openedRoutes(data string) []route {
+	return []route{
+		{method: http.MethodGet, path: data + "/shards/:n/open", do: s.openShard},
+		{method: http.MethodHead, path: data + "/shards/:n/open", do: s.openShard},
+	}
+}
+
 // openShard sends one shard in clear.
 func (s *server) openShard(c *call) (any, error) {
 	p := params{call: c}
@@ -25,9 +33,8 @@ func (s *server) openShard(c *call) (any, error) {
 	if p.err != nil {
 		return nil, p.err
 	}
-	if !c.secure && !local(c.Request()) {
-		return nil, fault.New(fault.Invalid, "api.openShard", "opened data is sent over TLS only").
-			WithHint("use https, or `dsvault pull`, which is sealed below it")
+	if err := s.private(c); err != nil {
+		return nil, err
 	}
 	release, err := s.slots.take(c.caller.Principal)
 	if err != nil {
@@ -37,6 +44,15 @@ func (s *server) openShard(c *call) (any, error) {
 	var a opened
 	a.OpenedStream, err = s.vault.OpenShard(c.ctx(), c.caller, ref, purpose, a.choose(c.Request()))
 	return nil, s.sendOpened(c, &a, err)
+}
+
+// private refuses opened data on a connection that others can read.
+func (s *server) private(c *call) error {
+	if c.secure || local(c.Request()) {
+		return nil
+	}
+	return fault.New(fault.Invalid, "api.private", "opened data is sent over TLS only").
+		WithHint("use https, or `dsvault pull`, which is sealed below it")
 }
 
 // opened is the answer to a request for data in clear.
@@ -90,7 +106,7 @@ func (s *server) sendOpened(c *call, a *opened, err error) error {
 	h := c.Response().Header()
 	h.Set("ETag", quoted(a.Content))
 	h.Set("Accept-Ranges", "bytes")
-	h.Set(wire.HeaderLeaf, fmt.Sprintf("%d:%x", a.Index, a.Hash))
+	admitted(h, a.Index, a.Hash, a.Receipt)
 	if a.status != http.StatusOK && a.status != http.StatusPartialContent {
 		return a.decline(c)
 	}

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -44,7 +45,7 @@ func (s *server) routes() []route {
 	)
 	v := s.vault
 	page := func(more ...string) []string { return append(more, "after", "limit") }
-	return append(append(s.logRoutes(), s.checkRoutes()...), []route{
+	return slices.Concat(s.logRoutes(), s.checkRoutes(), s.openedRoutes(data), s.linkRoutes(), []route{
 		{method: get, path: "/healthz", do: s.healthz, open: true},
 		{method: get, path: "/readyz", do: s.readyz, open: true},
 
@@ -85,8 +86,6 @@ func (s *server) routes() []route {
 		{method: get, path: data + "/shards", do: s.shards, query: page()},
 		{method: get, path: data + "/shards/:n/sealed", do: s.sealed, query: []string{"offset", "size"}},
 		{method: get, path: data + "/shards/:n/index", do: s.index},
-		{method: get, path: data + "/shards/:n/open", do: s.openShard},
-		{method: http.MethodHead, path: data + "/shards/:n/open", do: s.openShard},
 		{method: post, path: data + "/shards/:n/uploads", do: s.startUpload, body: jsonBody},
 		{method: put, path: data + "/uploads/:attempt", do: s.storeUpload, body: streamBody},
 		{method: put, path: data + "/uploads/:attempt/index", do: s.storeIndex, body: streamBody},
@@ -94,9 +93,9 @@ func (s *server) routes() []route {
 
 		{method: get, path: "/v1/can", do: s.can, query: []string{"person", "action", "object", "purpose", "delivery"}},
 		{method: get, path: "/v1/log", do: s.log, query: page("under", "actor", "kind", "decision", "since", "until", "follow")},
-		{method: get, path: "/v1/log/head", do: s.logHead, query: []string{"under"}},
-		{method: get, path: "/v1/log/hashes", do: s.logHashes, query: []string{"under", "from", "to"}},
-	}...)
+		{method: get, path: wire.PathBundle, do: s.logBundle, query: []string{"under", "known", "nonce"}},
+		{method: get, path: wire.PathInclusion, do: s.inclusion, query: []string{"index", "leaf"}},
+	})
 }
 
 // serve is what all routes have in common: credential, query and body are
@@ -283,15 +282,6 @@ func (s *server) can(c *call) (any, error) {
 		return nil, p.err
 	}
 	return s.vault.Can(c.ctx(), c.caller, person, rbac.Action(action), object, purpose, dataset.Delivery(delivery))
-}
-
-func (s *server) logHead(c *call) (any, error) {
-	p := params{call: c}
-	under := p.scope("under")
-	if p.err != nil {
-		return nil, p.err
-	}
-	return s.vault.LogHead(c.ctx(), c.caller, under)
 }
 
 // healthz says that the process is alive, and nothing else.

@@ -32,6 +32,7 @@ func TestEveryRoute(t *testing.T) {
 	w.testProject(t)
 	w.testUpload(t)
 	w.testRead(t)
+	w.testReceipt(t)
 	w.testAccess(t)
 	w.testLogTiles(t)
 	w.testLog(t)
@@ -171,6 +172,16 @@ func (w *world) testRead(t *testing.T) {
 			t.Errorf("%s, opened: %d %v", method, a.status, a.header)
 		}
 	}
+	l := w.link("lena", "acme/signs/one/0")
+	for _, method := range []string{"GET", "HEAD"} {
+		if a := w.send("", method, wire.LinkPath+l.Secret, nil); a.status != 200 {
+			t.Errorf("%s, by a link: %d", method, a.status)
+		}
+	}
+	if page := call[wire.Page[wire.Link]](w, "lena", "GET", "/v1/links", nil); len(page.Items) != 1 {
+		t.Errorf("%+v", page)
+	}
+	call[wire.Revoked](w, "lena", "DELETE", "/v1/links/"+l.ID.String(), nil)
 	a = w.send("lena", "GET", onePath, nil, wire.HeaderDevice, w.devices["lena"].String())
 	w.testMembers(t)
 	index, hash, _ := strings.Cut(a.header.Get(wire.HeaderLeaf), ":")
@@ -272,21 +283,38 @@ func (w *world) canceledCheck(t *testing.T) {
 }
 
 func (w *world) testLog(t *testing.T) {
-	head := call[wire.LogHead](w, "root", "GET", "/v1/log/head", nil)
-	var origin, root string
-	var size int
-	if _, err := fmt.Sscanf(string(head.Checkpoint), "%s\n%d\n%s\n", &origin, &size, &root); err != nil || origin != "dsvault-test" || !head.All {
-		t.Fatalf("%v %+v", err, head)
+	nonce := strings.Repeat("5a", 16)
+	for under, whole := range map[string]bool{"/": true, "acme": false, "acme/signs/one": false} {
+		a := w.send("root", "GET", wire.PathBundle+"?known=1&nonce="+nonce+"&under="+under, nil)
+		if a.status != 200 || a.header.Get("Content-Type") != wire.BundleType {
+			t.Fatalf("%d %v", a.status, a.header)
+		}
+		opts := audit.BundleOptions{Origin: "dsvault-test"}
+		copy(opts.Nonce[:], bytes.Repeat([]byte{0x5a}, 16))
+		got, err := audit.VerifyBundle(bytes.NewReader(a.body), opts)
+		if err != nil || got.Header.Whole != whole || got.Header.Scope != under || got.Leaves == 0 || whole && got.Leaves != got.Checkpoint.Size {
+			t.Errorf("%s: %v, %+v", under, err, got)
+		}
 	}
-	a := w.send("root", "GET", fmt.Sprintf("/v1/log/hashes?from=0&to=%d", size), nil)
-	if a.status != 200 || len(a.body) != 32*size || a.header.Get("Content-Length") != fmt.Sprint(32*size) {
-		t.Fatalf("%d %v, %d bytes", a.status, a.header, len(a.body))
+}
+
+func (w *world) testReceipt(t *testing.T) {
+	a := w.send("lena", "GET", onePath, nil, wire.HeaderDevice, w.devices["lena"].String(), wire.HeaderPurpose, "labeling")
+	r := must(audit.ParseReceipt(must(base64.StdEncoding.DecodeString(a.header.Get(wire.HeaderReceipt)))(t)))(t)
+	hash := audit.LeafHash(r.Leaf)
+	if got := fmt.Sprintf("%d:%x", r.Index, hash); got != a.header.Get(wire.HeaderLeaf) {
+		t.Errorf("the receipt is of %s, the read is %s", got, a.header.Get(wire.HeaderLeaf))
 	}
-	tree := must(audit.NewTree(0, nil))(t)
-	for i := range size {
-		tree.Append(audit.Hash(a.body[32*i : 32*i+32]))
+	if _, err := r.Verify(audit.BundleOptions{Origin: "dsvault-test"}); err != nil {
+		t.Error(err)
 	}
-	if got := tree.Root(); base64.StdEncoding.EncodeToString(got[:]) != root {
-		t.Error("the hashes do not give the checkpoint's root")
+	// Whoever has the receipt may ask for the proof, without any right to the log.
+	proof := call[wire.Inclusion](w, "lena", "GET", fmt.Sprintf("%s?index=%d&leaf=%x", wire.PathInclusion, r.Index, hash), nil)
+	r.Checkpoint = proof.Checkpoint
+	for _, h := range proof.Proof {
+		r.Proof = append(r.Proof, h)
+	}
+	if got, err := r.Verify(audit.BundleOptions{Origin: "dsvault-test"}); err != nil || got.Checkpoint == nil {
+		t.Errorf("%+v, %v", got, err)
 	}
 }

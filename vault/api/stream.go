@@ -1,13 +1,11 @@
 package api
 
 import (
-	"bytes"
 	"context"
 	"encoding/base64"
 	"fmt"
 	"io"
 	"mime"
-	"net/http"
 	"strconv"
 
 	"dsvault/vault"
@@ -64,7 +62,7 @@ func (s *server) sendSealed(c *call, read func(context.Context, identity.Caller,
 	if stream.Manifest != nil {
 		h.Set(wire.HeaderManifest, base64.StdEncoding.EncodeToString(stream.Manifest))
 	}
-	h.Set(wire.HeaderLeaf, fmt.Sprintf("%d:%x", stream.Index, stream.Hash))
+	admitted(h, stream.Index, stream.Hash, stream.Receipt)
 	// The first byte sends the head: what fails before it can still be told.
 	return nil, stream.Send(c.Response(), c.out.cut)
 }
@@ -147,30 +145,4 @@ func (c *call) whole(size, most int64) error {
 			WithHint("start again from the beginning")
 	}
 	return c.body.limit(size, most)
-}
-
-// logHashes sends leaf hashes. They are gathered first: a slow reader must not
-// hold a snapshot of the catalog.
-func (s *server) logHashes(c *call) (any, error) {
-	p := params{call: c}
-	p.require("from", "to")
-	under, from, to := p.scope("under"), p.integer("from", 0, maxIndex), p.integer("to", 0, maxIndex)
-	if p.err != nil {
-		return nil, p.err
-	}
-	release, err := s.slots.take(c.caller.Principal)
-	if err != nil {
-		return nil, err
-	}
-	defer release()
-	var hashes bytes.Buffer
-	if err := s.vault.LogHashes(c.ctx(), c.caller, under, uint64(from), uint64(to), &hashes); err != nil {
-		return nil, err
-	}
-	h := c.Response().Header()
-	h.Set("Content-Type", octets)
-	h.Set("Content-Length", strconv.Itoa(hashes.Len()))
-	c.Response().WriteHeader(http.StatusOK)
-	_, err = c.Response().Write(hashes.Bytes())
-	return nil, err
 }

@@ -70,9 +70,69 @@
 // signature, whose text is three lines: origin; size in decimal; root hash in
 // standard base64. Further lines are extensions, which are passed over.
 //
+// # Statement
+//
+// A statement is a leaf of kind statement in slot 0. It commits to the state of
+// every slot as of just before itself: the leaves of lower index. With n one more
+// than the highest slot that has a leaf, its extension holds n (array-length) and
+// the root (array-root) of an RFC 6962 tree, with the hashes above, whose leaf
+// number i, for i from 0 to n-1, is what is said of slot i:
+//
+//	offset  bytes  what
+//	     0      1  15, the length of the label
+//	     1     15  the label "dsvault/slot/v1" in ASCII
+//	    16     16  tag of the slot
+//	    32      8  number of its leaves
+//	    40      8  index of its last leaf in the log
+//	    48     32  leaf hash of its last leaf
+//
+// Of a slot below n without leaves all but the label is zero. n is at most the
+// statement's index. The label keeps these leaves apart from the log's.
+//
+// The last leaf names the one before it, and so on to the first: who has the
+// entry of a slot, with its proof, and as many leaves as it counts, has all of
+// them.
+//
+// # Promise and receipt
+//
+// A promise that the log holds a leaf is a C2SP signed-note by the log's key,
+// whose text is four lines:
+//
+//	dsvault/receipt/v1
+//	log ORIGIN
+//	leaf INDEX
+//	LEAF HASH in standard base64
+//
+// A Receipt holds it, with the leaf, as JSON. A reader gets one before the first
+// byte of data. Once there is a checkpoint of more than INDEX leaves, the proof of
+// inclusion can be added.
+//
+// # Bundle
+//
+// A bundle is what somebody needs to verify the log without the vault: a file or
+// a stream. It begins with the line "dsvault bundle v1". Parts follow, each of
+// one byte that says which, four bytes of length, and so many bytes:
+//
+//	H  header: BundleHeader as JSON
+//	C  checkpoint: a signed note
+//	K  consistency, at most once: 8 bytes size of the older log; path
+//	S  statement, unless the log is whole: 8 bytes index; 2 bytes length, leaf; path
+//	E  entry of a slot, ascending, none if the log is whole: 8 bytes slot; entry; path
+//	R  record, ascending: 8 bytes index; 2 bytes length, leaf; 1 byte 0 or 32, salt;
+//	   the rest is the details, none without a salt
+//	Z  end: 8 bytes number of records
+//
+// in this order. A path is 2 bytes of length and so many bytes of hashes of 32
+// bytes, as RFC 6962 orders them. Nothing follows the end. A bundle is whole if
+// it holds every leaf of the checkpoint. Otherwise it holds the leaves before the
+// statement of the slots that it has entries of: all of each. The index of the
+// last leaf of each slot is stated, and so is that of each read which ended; the
+// others stand in order, at the index that the vault says.
+//
 // # Rules between leaves
 //
-// A Verifier checks these, and names the one that fails:
+// A Verifier checks these, and names the one that fails. statement is checked
+// where all leaves are there:
 //
 //	leaf-order      leaves come in index order
 //	leaf-format     each is in the encoding above
@@ -88,8 +148,20 @@
 //	                refused, in the same slot
 //	read-end-twice  no read ends twice
 //	details         personal details, where they are shown, are those committed to
+//	statement       a statement says what the leaves before it are
 //	size, root      the leaves are those of the checkpoint
 //
 // Proofs are those of RFC 6962: CheckInclusion checks that a leaf is in the log
 // of a checkpoint, CheckConsistency that one log begins with another.
+//
+// VerifyBundle checks besides:
+//
+//	bundle-format         the bundle is in the form above
+//	checkpoint-signature  the checkpoint is signed by the log's key
+//	checkpoint-origin     and is of this log
+//	known                 it continues the log that was verified earlier
+//	inclusion             the statement is in the log of the checkpoint
+//	statement-slot        what is shown of a slot was stated, and its leaves are so
+//	fresh                 the bundle is not older than the request for it
+//	receipt               no leaf is left out of which there is a receipt
 package audit

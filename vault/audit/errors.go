@@ -23,6 +23,13 @@ const (
 
 	CheckInclusionProof   = "inclusion"   // a proof does not show the leaf in the tree
 	CheckConsistencyProof = "consistency" // a proof does not show that one tree begins with another
+
+	CheckKnown     = "known"          // the log does not continue what was verified earlier
+	CheckStatement = "statement"      // a statement is not what the log holds, or is not in the log
+	CheckSlot      = "statement-slot" // what is shown of a slot is not what was stated of it
+	CheckFresh     = "fresh"          // the answer is older than the question
+	CheckBundle    = "bundle-format"  // not a bundle
+	CheckReceipt   = "receipt"        // not a receipt, or one that the log contradicts
 )
 
 // VerifyError says which check failed, on which leaf, and what is wrong.

@@ -63,6 +63,10 @@ const (
 	FieldExtra    FieldID = 57 // number: objects that no row names
 	FieldRepaired FieldID = 58 // number: what was repaired
 	FieldExtent   FieldID = 59 // text: "objects", or "data" if they were read whole; with "repair" if asked for
+
+	FieldArrayRoot   FieldID = 65 // 32 bytes: root of a statement's Array
+	FieldArrayLength FieldID = 66 // number: slots in a statement's Array
+	FieldNonce       FieldID = 67 // 16 bytes: drawn by who asks, so that an old answer is told from a new one
 )
 
 // FieldType is what an extension field's value holds.
@@ -98,6 +102,8 @@ var fields = map[FieldID]fieldInfo{
 	FieldRanges: {"ranges", TypeText}, FieldLinkID: {"link-id", TypeID},
 	FieldMissing: {"missing", TypeNumber}, FieldChanged: {"changed", TypeNumber}, FieldExtra: {"extra", TypeNumber},
 	FieldRepaired: {"repaired", TypeNumber}, FieldExtent: {"extent", TypeText},
+
+	FieldArrayRoot: {"array-root", TypeHash}, FieldArrayLength: {"array-length", TypeNumber}, FieldNonce: {"nonce", TypeID},
 }
 
 // String gives the field's name, or "field-123" for a number that this version

@@ -9,44 +9,38 @@ import (
 )
 
 // Verifier checks a log offline, leaf by leaf in index order, and then against
-// a checkpoint. It keeps a few words for each slot and each open read and a bit
-// for each leaf, so that logs larger than memory can be verified.
+// a checkpoint. It keeps a few words for each slot and each open read and a bit or
+// a word for each closed one, so that logs larger than memory can be verified. Each
+// statement on the way is compared with the slots as they are then.
 //
-// Somebody who may see only some leaves adds the others by their hash. The root
-// then still covers the whole log, and each slot's chain is checked as far as
-// it is visible: a gap in a slot's sequence must have at least as many hidden
-// leaves in it. WholeSlots says of which slots every leaf must be there.
-// That no later leaf of a slot is hidden behind the last visible one cannot be
-// seen from the leaves: compare Report.Slots with what the log signed.
+// Somebody who may see only some slots has each of these whole: see SomeSlots.
 //
 // The first error is final: every later call returns it too. A Verifier is not
 // safe for use by several goroutines.
 type Verifier struct {
-	whole func(slot uint64) bool
-	err   error
-	tree  Tree
+	some bool // only the leaves of some slots
+	err  error
+	tree Tree // of the whole log
 
 	slots    map[uint64]*slotState
 	tags     map[[16]byte]uint64 // tag -> its slot
 	datasets map[[16]byte]uint64 // dataset -> its slot
 
-	open      map[uint64]uint64 // index of an open read -> its slot
-	closed    bitset            // indices of reads that a read-end closed
-	concealed bitset            // indices added by hash
-	hidden    uint64
+	array   Array               // the slots at the last statement
+	changed map[uint64]struct{} // slots with leaves since then
+	stated  *Statement          // the last one
 
-	seen        bool // there is a last visible leaf
-	last        Leaf // without Ext and Reason
-	lastIndex   uint64
-	first       int64 // time of the first visible leaf
-	lastVisible bool  // the last leaf added is visible, so its details can be checked
+	open   map[uint64]uint64 // index of an open read -> its slot
+	closed bitset            // indices of reads that a read-end closed
+
+	count     uint64 // leaves
+	last      Leaf   // without Ext and Reason
+	lastIndex uint64
+	first     int64 // time of the first leaf
 }
 
 type slotState struct {
-	report  SlotReport
-	hash    Hash   // of its last visible leaf
-	index   uint64 // of its last visible leaf
-	hidden  uint64 // leaves hidden before that leaf, in all slots
+	Entry   // after its last leaf
 	dataset [16]byte
 	bound   bool // dataset is known
 }
@@ -54,18 +48,15 @@ type slotState struct {
 // Option changes what a Verifier asks for.
 type Option func(*Verifier)
 
-// WholeSlots names the slots of which no leaf may be hidden. Without it none is
-// named, and hidden leaves may belong to any slot.
-func WholeSlots(whole func(slot uint64) bool) Option {
-	return func(v *Verifier) { v.whole = whole }
-}
+// SomeSlots says that only the leaves of some slots are given, but all of
+// these. What has to be theirs is what a statement says: see FinishStated.
+func SomeSlots() Option { return func(v *Verifier) { v.some = true } }
 
 // NewVerifier returns a Verifier for a log from its first leaf.
 func NewVerifier(opts ...Option) *Verifier {
 	v := &Verifier{
-		whole: func(uint64) bool { return false },
 		slots: map[uint64]*slotState{}, tags: map[[16]byte]uint64{}, datasets: map[[16]byte]uint64{},
-		open: map[uint64]uint64{},
+		open: map[uint64]uint64{}, closed: bitset{}, changed: map[uint64]struct{}{},
 	}
 	for _, opt := range opts {
 		opt(v)
@@ -73,13 +64,18 @@ func NewVerifier(opts ...Option) *Verifier {
 	return v
 }
 
-// AddLeaf checks and adds the leaf at index, which must be the next one.
-// Errors are *VerifyError.
+// AddLeaf checks and adds the leaf at index, which must be the next one, or
+// with SomeSlots a later one than the last. Errors are *VerifyError.
 func (v *Verifier) AddLeaf(index uint64, data []byte) error {
+	l, err := ParseLeaf(data)
+	return v.add(index, l, LeafHash(data), err)
+}
+
+// add is AddLeaf for a leaf that was parsed before, with the error of that.
+func (v *Verifier) add(index uint64, l Leaf, hash Hash, err error) error {
 	if err := v.next(index); err != nil {
 		return err
 	}
-	l, err := ParseLeaf(data)
 	if err != nil {
 		detail := err.Error()
 		if format, ok := err.(*VerifyError); ok {
@@ -87,8 +83,10 @@ func (v *Verifier) AddLeaf(index uint64, data []byte) error {
 		}
 		return v.fail(CheckFormat, index, "%s", detail)
 	}
-	hash := LeafHash(data)
 	if err := v.checkOrder(index, &l); err != nil {
+		return err
+	}
+	if err := v.checkStatement(index, &l); err != nil {
 		return err
 	}
 	if err := v.checkSlot(index, &l, hash); err != nil {
@@ -100,24 +98,15 @@ func (v *Verifier) AddLeaf(index uint64, data []byte) error {
 	if err := v.checkRead(index, &l); err != nil {
 		return err
 	}
-	if !v.seen {
+	if v.count == 0 {
 		v.first = l.Time
 	}
 	l.Reason, l.Ext = "", nil
-	v.last, v.lastIndex, v.seen, v.lastVisible = l, index, true, true
-	v.tree.Append(hash)
-	return nil
-}
-
-// AddHash adds the leaf at index, which must be the next one, by its LeafHash.
-func (v *Verifier) AddHash(index uint64, h Hash) error {
-	if err := v.next(index); err != nil {
-		return err
+	v.last, v.lastIndex = l, index
+	v.count++
+	if !v.some {
+		v.tree.Append(hash)
 	}
-	v.concealed.set(index)
-	v.hidden++
-	v.lastVisible = false
-	v.tree.Append(h)
 	return nil
 }
 
@@ -126,7 +115,7 @@ func (v *Verifier) CheckDetails(index uint64, salt [32]byte, details []byte) err
 	if v.err != nil {
 		return v.err
 	}
-	if !v.lastVisible || index != v.lastIndex {
+	if v.count == 0 || index != v.lastIndex {
 		return v.fail(CheckOrder, index, "its details were given, but it is not the leaf that was added last")
 	}
 	if want := Commit(salt, details); subtle.ConstantTimeCompare(want[:], v.last.Commitment[:]) != 1 {
@@ -137,10 +126,14 @@ func (v *Verifier) CheckDetails(index uint64, salt [32]byte, details []byte) err
 
 // next refuses any leaf but the next one.
 func (v *Verifier) next(index uint64) error {
-	if v.err != nil {
-		return v.err
+	want := uint64(0)
+	if v.count > 0 {
+		want = v.lastIndex + 1
 	}
-	if want := v.tree.Size(); index != want {
+	switch {
+	case v.err != nil:
+		return v.err
+	case index < want || index > want && !v.some:
 		return v.fail(CheckOrder, index, "it was given where leaf %d comes next", want)
 	}
 	return nil
@@ -149,7 +142,7 @@ func (v *Verifier) next(index uint64) error {
 // checkOrder checks what holds across all slots.
 func (v *Verifier) checkOrder(index uint64, l *Leaf) error {
 	switch {
-	case !v.seen:
+	case v.count == 0:
 		return nil
 	case l.Time < v.last.Time:
 		return v.fail(CheckTime, index, "its time %s lies before that of leaf %d, %s",
@@ -161,6 +154,37 @@ func (v *Verifier) checkOrder(index uint64, l *Leaf) error {
 	return nil
 }
 
+// checkStatement compares a statement with the slots as they are before it.
+// Somebody who sees only some slots cannot.
+func (v *Verifier) checkStatement(index uint64, l *Leaf) error {
+	if v.some || l.Kind != KindStatement || l.Decision == Refused {
+		return nil
+	}
+	s, err := ReadStatement(index, l)
+	if err != nil {
+		v.err = err
+		return err
+	}
+	length := v.array.Len()
+	for slot := range v.changed {
+		length = max(length, slot+1)
+	}
+	if s.Length != length {
+		return v.fail(CheckStatement, index, "it states %d slots where the leaves before it have %d", s.Length, length)
+	}
+	for slot := range v.changed {
+		if err := v.array.Set(slot, v.slots[slot].Entry); err != nil {
+			return v.fail(CheckStatement, index, "%s", err)
+		}
+	}
+	v.changed = map[uint64]struct{}{}
+	if v.array.Root() != s.Root {
+		return v.fail(CheckStatement, index, "what it states of the slots is not what the leaves before it are")
+	}
+	v.stated = &s
+	return nil
+}
+
 // checkSlot checks the chain of the leaf's slot and moves it on.
 func (v *Verifier) checkSlot(index uint64, l *Leaf, hash Hash) error {
 	s, known := v.slots[l.Slot]
@@ -168,27 +192,26 @@ func (v *Verifier) checkSlot(index uint64, l *Leaf, hash Hash) error {
 		if other, taken := v.tags[l.Tag]; taken {
 			return v.fail(CheckTag, index, "its slot %d has the tag of slot %d", l.Slot, other)
 		}
-		s = &slotState{report: SlotReport{Slot: l.Slot, Tag: l.Tag}}
+		s = &slotState{Entry: Entry{Tag: l.Tag}}
 		v.slots[l.Slot], v.tags[l.Tag] = s, l.Slot
 	}
-	want := s.report.Seq + 1
+	want := s.Count + 1
 	switch {
-	case l.Tag != s.report.Tag:
+	case l.Tag != s.Tag:
 		return v.fail(CheckTag, index, "its tag is not that of its slot %d", l.Slot)
 	case l.Seq < want:
 		return v.fail(CheckSeq, index, "its number in slot %d is %d where %d comes next: it is repeated or out of place",
 			l.Slot, l.Seq, want)
-	case l.Seq > want && (v.whole(l.Slot) || l.Seq-want > v.hidden-s.hidden):
+	case l.Seq > want:
 		return v.fail(CheckSeq, index, "its number in slot %d is %d where %d comes next: leaves before it are missing",
 			l.Slot, l.Seq, want)
-	case l.Seq == want && want == 1 && l.Prev != s.hash:
+	case want == 1 && l.Prev != s.Hash:
 		return v.fail(CheckPrev, index, "it is the first leaf of slot %d and yet names a previous one", l.Slot)
-	case l.Seq == want && l.Prev != s.hash:
-		return v.fail(CheckPrev, index, "the previous leaf that it names is not leaf %d, the last of slot %d", s.index, l.Slot)
+	case l.Prev != s.Hash:
+		return v.fail(CheckPrev, index, "the previous leaf that it names is not leaf %d, the last of slot %d", s.Last, l.Slot)
 	}
-	s.hash, s.index, s.hidden = hash, index, v.hidden
-	s.report.Seq = l.Seq
-	s.report.Leaves++
+	s.Count, s.Last, s.Hash = l.Seq, index, hash
+	v.changed[l.Slot] = struct{}{}
 	return nil
 }
 
@@ -237,10 +260,6 @@ func (v *Verifier) checkRead(index uint64, l *Leaf) error {
 		return v.fail(CheckReadEnd, index, "it ends leaf %d, which does not come before it", ref)
 	case v.closed.has(ref):
 		return v.fail(CheckReadEndTwice, index, "it ends the read of leaf %d, which had ended already", ref)
-	case v.concealed.has(ref):
-		if v.whole(l.Slot) {
-			return v.fail(CheckReadEnd, index, "it ends leaf %d, which is hidden although its slot %d is whole", ref, l.Slot)
-		}
 	default:
 		slot, open := v.open[ref]
 		if !open {
@@ -257,46 +276,99 @@ func (v *Verifier) checkRead(index uint64, l *Leaf) error {
 
 // Report is what a verified log holds.
 type Report struct {
-	Size   uint64 // leaves, Seen and Hidden
-	Root   Hash
-	Seen   uint64
-	Hidden uint64
-	Slots  []SlotReport // ascending; those with visible leaves
-	// OpenReads are the visible reads, ascending, that no visible read-end
-	// closed. In a slot with hidden leaves a hidden one may have.
+	Leaves uint64       // that were seen
+	Slots  []SlotReport // ascending
+	// OpenReads are the reads, ascending, that no read-end has closed.
 	OpenReads   []uint64
-	First, Last time.Time // of the visible leaves; zero if there are none
+	First, Last time.Time  // of the leaves; zero if there are none
+	Statement   *Statement // the last one, which says what the leaves before it are; nil if there is none
 }
 
-// SlotReport is what the visible leaves say of one slot.
+// SlotReport is one slot, with what its leaves are.
 type SlotReport struct {
-	Slot   uint64
-	Tag    [16]byte
-	Leaves uint64 // visible ones
-	Seq    uint64 // number of the last visible one; equals Leaves if none is hidden before it
+	Slot uint64
+	Entry
 }
 
 // Finish compares size and root with cp, which OpenCheckpoint has checked. More
-// leaves may be added afterwards, and finished with a later checkpoint.
+// leaves may be added afterwards, and finished with a later checkpoint. It is
+// for the whole log.
 func (v *Verifier) Finish(cp Checkpoint) (Report, error) {
 	if v.err != nil {
 		return Report{}, v.err
 	}
-	r := Report{Size: v.tree.Size(), Root: v.tree.Root(), Hidden: v.hidden, Seen: v.tree.Size() - v.hidden}
-	if cp.Size != r.Size {
-		return Report{}, &VerifyError{CheckSize, -1, fmt.Sprintf("there are %d leaves, but the checkpoint is of %d", r.Size, cp.Size)}
+	size, root := v.tree.Size(), v.tree.Root()
+	if cp.Size != size || v.some {
+		return Report{}, &VerifyError{CheckSize, -1, fmt.Sprintf("there are %d leaves, but the checkpoint is of %d", size, cp.Size)}
 	}
-	if cp.Root != r.Root {
-		return Report{}, &VerifyError{CheckRoot, -1, fmt.Sprintf("the %d leaves have the root %x, but the checkpoint says %x", r.Size, r.Root, cp.Root)}
+	if cp.Root != root {
+		return Report{}, &VerifyError{CheckRoot, -1, fmt.Sprintf("the %d leaves have the root %x, but the checkpoint says %x", size, root, cp.Root)}
+	}
+	return v.report(), nil
+}
+
+// FinishStated compares each slot with what the statement says of it, which
+// VerifyEntry has checked. No other slot may have been given. It is for some
+// slots.
+func (v *Verifier) FinishStated(st Statement, stated map[uint64]Entry) (Report, error) {
+	if v.err != nil {
+		return Report{}, v.err
+	}
+	for _, slot := range slices.Sorted(maps.Keys(stated)) {
+		if err := v.checkStated(slot, stated[slot]); err != nil {
+			return Report{}, err
+		}
 	}
 	for _, slot := range slices.Sorted(maps.Keys(v.slots)) {
-		r.Slots = append(r.Slots, v.slots[slot].report)
+		if _, ok := stated[slot]; !ok {
+			return Report{}, &VerifyError{CheckSlot, -1, fmt.Sprintf("leaves of slot %d are shown, but not what the statement says of it", slot)}
+		}
+	}
+	if v.count > 0 && v.lastIndex >= st.Index {
+		return Report{}, &VerifyError{CheckSlot, int64(v.lastIndex), fmt.Sprintf("it does not come before the statement, leaf %d", st.Index)}
+	}
+	if v.count > 0 && v.last.Time > st.Time {
+		return Report{}, &VerifyError{CheckTime, int64(st.Index), fmt.Sprintf("its time %s lies before that of leaf %d, %s",
+			stamp(st.Time), v.lastIndex, stamp(v.last.Time))}
+	}
+	r := v.report()
+	r.Statement = &st
+	return r, nil
+}
+
+func (v *Verifier) checkStated(slot uint64, want Entry) error {
+	var got Entry
+	if s, seen := v.slots[slot]; seen {
+		got = s.Entry
+	}
+	fail := func(check, format string, args ...any) error {
+		return &VerifyError{Check: check, Index: -1, Detail: fmt.Sprintf(format, args...)}
+	}
+	switch {
+	case got.Count < want.Count:
+		return fail(CheckSeq, "slot %d ends after %d leaves where the statement counts %d: the last ones are missing", slot, got.Count, want.Count)
+	case got.Count > want.Count:
+		return fail(CheckSlot, "slot %d has %d leaves where the statement counts %d: it leaves some out", slot, got.Count, want.Count)
+	case got.Tag != want.Tag:
+		return fail(CheckTag, "slot %d has another tag than the statement says", slot)
+	case got.Hash != want.Hash:
+		return fail(CheckSlot, "the last leaf of slot %d is not the one that was stated", slot)
+	case got.Last != want.Last:
+		return fail(CheckSlot, "the last leaf of slot %d is shown at %d where the statement says %d", slot, got.Last, want.Last)
+	}
+	return nil
+}
+
+func (v *Verifier) report() Report {
+	r := Report{Leaves: v.count, Statement: v.stated}
+	for _, slot := range slices.Sorted(maps.Keys(v.slots)) {
+		r.Slots = append(r.Slots, SlotReport{slot, v.slots[slot].Entry})
 	}
 	r.OpenReads = slices.Sorted(maps.Keys(v.open))
-	if v.seen {
+	if v.count > 0 {
 		r.First, r.Last = time.UnixMicro(v.first).UTC(), time.UnixMicro(v.last.Time).UTC()
 	}
-	return r, nil
+	return r
 }
 
 func (v *Verifier) fail(check string, index uint64, format string, args ...any) error {
@@ -306,18 +378,10 @@ func (v *Verifier) fail(check string, index uint64, format string, args ...any) 
 
 func stamp(micros int64) string { return time.UnixMicro(micros).UTC().Format(time.RFC3339Nano) }
 
-// bitset is a set of leaf indices.
-type bitset []uint64
+// bitset is a set of leaf indices, 64 of them in a word. Indices are what
+// somebody claims, so words are kept only where there is something.
+type bitset map[uint64]uint64
 
-func (b *bitset) set(i uint64) {
-	word := int(i / 64)
-	if word >= len(*b) {
-		*b = append(*b, make([]uint64, word+1-len(*b))...)
-	}
-	(*b)[word] |= 1 << (i % 64)
-}
+func (b bitset) set(i uint64) { b[i/64] |= 1 << (i % 64) }
 
-func (b bitset) has(i uint64) bool {
-	word := i / 64
-	return word < uint64(len(b)) && b[word]&(1<<(i%64)) != 0
-}
+func (b bitset) has(i uint64) bool { return b[i/64]&(1<<(i%64)) != 0 }

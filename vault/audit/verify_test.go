@@ -19,10 +19,10 @@ import (
 
 // logBuilder writes a correct log, as the vault does.
 type logBuilder struct {
-	data [][]byte
-	tree audit.Tree
-	seq  map[uint64]uint64
-	prev map[uint64]audit.Hash
+	data  [][]byte
+	tree  audit.Tree
+	slots map[uint64]audit.Entry
+	array audit.Array
 }
 
 const startTime = 1_767_225_600_000_000
@@ -35,12 +35,11 @@ func id16(n uint64) (id [16]byte) {
 // add completes l as the next leaf of its slot, whose dataset has the same number.
 func (b *logBuilder) add(t testing.TB, l audit.Leaf) uint64 {
 	t.Helper()
-	if b.seq == nil {
-		b.seq, b.prev = map[uint64]uint64{}, map[uint64]audit.Hash{}
+	if b.slots == nil {
+		b.slots = map[uint64]audit.Entry{}
 	}
 	index := b.tree.Size()
-	b.seq[l.Slot]++
-	l.Seq, l.Prev, l.Tag = b.seq[l.Slot], b.prev[l.Slot], id16(1000+l.Slot)
+	l.Seq, l.Prev, l.Tag = b.slots[l.Slot].Count+1, b.slots[l.Slot].Hash, id16(1000+l.Slot)
 	l.Time, l.Revision = startTime+int64(index/2), index/3
 	if l.Decision == audit.None {
 		l.Decision = audit.Allowed
@@ -50,8 +49,25 @@ func (b *logBuilder) add(t testing.TB, l audit.Leaf) uint64 {
 		t.Fatal(err)
 	}
 	b.push(data)
-	b.prev[l.Slot] = audit.LeafHash(data)
+	b.slots[l.Slot] = audit.Entry{Tag: l.Tag, Count: l.Seq, Last: index, Hash: audit.LeafHash(data)}
+	if err := b.array.Set(l.Slot, b.slots[l.Slot]); err != nil {
+		t.Fatal(err)
+	}
 	return index
+}
+
+// state adds a statement, which edit may falsify.
+func (b *logBuilder) state(t testing.TB, edit func(*audit.Statement)) audit.Statement {
+	t.Helper()
+	s := audit.Statement{Length: b.array.Len(), Root: b.array.Root()}
+	if edit != nil {
+		edit(&s)
+	}
+	l := audit.Leaf{Kind: audit.KindStatement}
+	l.Set(s.Fields()...)
+	s.Index = b.add(t, l)
+	s.Time = startTime + int64(s.Index/2)
+	return s
 }
 
 func (b *logBuilder) push(data []byte) {
@@ -98,18 +114,11 @@ func (b *logBuilder) checkpoint() audit.Checkpoint {
 	return audit.Checkpoint{Origin: origin, Size: b.tree.Size(), Root: b.tree.Root()}
 }
 
-// verify adds the leaves, those of hidden by hash only, and finishes with cp.
-func verify(data [][]byte, cp audit.Checkpoint, hidden []uint64, opts ...audit.Option) (audit.Report, error) {
-	v := audit.NewVerifier(opts...)
+// verify adds the leaves and finishes with cp.
+func verify(data [][]byte, cp audit.Checkpoint) (audit.Report, error) {
+	v := audit.NewVerifier()
 	for i, leaf := range data {
-		index := uint64(i)
-		var err error
-		if slices.Contains(hidden, index) {
-			err = v.AddHash(index, audit.LeafHash(leaf))
-		} else {
-			err = v.AddLeaf(index, leaf)
-		}
-		if err != nil {
+		if err := v.AddLeaf(uint64(i), leaf); err != nil {
 			if _, again := v.Finish(cp); again != err {
 				return audit.Report{}, errors.New("an error was not final")
 			}
@@ -134,51 +143,25 @@ func wantCheck(t *testing.T, err error, check string, index int64) {
 
 func TestVerify(t *testing.T) {
 	b := sampleLog(t)
-	r, err := verify(b.data, b.checkpoint(), nil)
+	r, err := verify(b.data, b.checkpoint())
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []audit.SlotReport{{0, id16(1000), 2, 2}, {1, id16(1001), 5, 5}, {2, id16(1002), 3, 3}}
-	if r.Size != 10 || r.Root != b.tree.Root() || r.Seen != 10 || r.Hidden != 0 || !slices.Equal(r.Slots, want) ||
-		!slices.Equal(r.OpenReads, []uint64{9}) ||
+	var want []audit.SlotReport
+	for slot, count := range []uint64{2, 5, 3} {
+		want = append(want, audit.SlotReport{Slot: uint64(slot), Entry: b.slots[uint64(slot)]})
+		if want[slot].Count != count {
+			t.Fatalf("slot %d of the sample has %d leaves", slot, want[slot].Count)
+		}
+	}
+	if r.Leaves != 10 || !slices.Equal(r.Slots, want) || !slices.Equal(r.OpenReads, []uint64{9}) || r.Statement != nil ||
 		!r.First.Equal(time.UnixMicro(startTime)) || !r.Last.Equal(time.UnixMicro(startTime+4)) {
 		t.Errorf("got %+v", r)
 	}
 	empty := &logBuilder{}
-	if r, err := verify(nil, empty.checkpoint(), nil); err != nil || r.Size != 0 || !r.First.IsZero() {
+	if r, err := verify(nil, empty.checkpoint()); err != nil || r.Leaves != 0 || !r.First.IsZero() {
 		t.Errorf("the empty log: %+v, %v", r, err)
 	}
-}
-
-func TestVerifyHidden(t *testing.T) {
-	b := sampleLog(t)
-	slot1 := audit.WholeSlots(func(slot uint64) bool { return slot == 1 })
-	r, err := verify(b.data, b.checkpoint(), []uint64{0, 2, 4, 5, 8}, slot1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if r.Seen != 5 || r.Hidden != 5 || !slices.Equal(r.Slots, []audit.SlotReport{{1, id16(1001), 5, 5}}) {
-		t.Errorf("got %+v", r)
-	}
-	// A gap in a slot that is not named as whole is fine, as long as the hidden
-	// leaves can fill it; so is a read-end whose read is hidden.
-	if _, err := verify(b.data, b.checkpoint(), []uint64{3}); err != nil {
-		t.Error(err)
-	}
-	_, err = verify(b.data, b.checkpoint(), []uint64{3}, slot1)
-	wantCheck(t, err, audit.CheckSeq, 6)
-	_, err = verify(b.data, b.checkpoint(), []uint64{1}, slot1)
-	wantCheck(t, err, audit.CheckSeq, 3)
-	// One hidden leaf cannot stand for two missing ones.
-	one := &logBuilder{}
-	for range 4 {
-		one.add(t, audit.Leaf{Kind: audit.KindLogin})
-	}
-	_, err = verify([][]byte{one.data[0], one.data[3]}, one.checkpoint(), []uint64{0})
-	wantCheck(t, err, audit.CheckSeq, 1)
-	// Nor can one that lies before the slot's last visible leaf.
-	_, err = verify([][]byte{one.data[0], one.data[1], one.data[3]}, one.checkpoint(), []uint64{0})
-	wantCheck(t, err, audit.CheckSeq, 2)
 }
 
 // A refused read, however it is written, opens nothing and binds no dataset.
@@ -188,12 +171,12 @@ func TestVerifyRefusedRead(t *testing.T) {
 		Kind: audit.KindRead, Decision: audit.Refused, Slot: 1,
 		Object: audit.Object{Kind: audit.ObjectShard, ID: id16(99)},
 	})
-	r, err := verify(b.data, b.checkpoint(), nil)
+	r, err := verify(b.data, b.checkpoint())
 	if err != nil || !slices.Equal(r.OpenReads, []uint64{9}) {
 		t.Errorf("got %+v, %v", r, err)
 	}
 	end := b.readEnd(t, 1, refused)
-	_, err = verify(b.data, b.checkpoint(), nil)
+	_, err = verify(b.data, b.checkpoint())
 	wantCheck(t, err, audit.CheckReadEnd, int64(end))
 }
 
@@ -267,32 +250,15 @@ func TestVerifyTampered(t *testing.T) {
 		{"end twice", extended(func(b *logBuilder) { b.readEnd(t, 1, 3) }), audit.CheckReadEndTwice, 10},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			_, err := verify(c.data, b.checkpoint(), nil)
+			_, err := verify(c.data, b.checkpoint())
 			wantCheck(t, err, c.check, c.index)
 			fmt.Fprintf(&messages, "%s: %v\n", c.name, err)
 		})
 	}
 	golden(t, "testdata/messages.golden", messages.String())
 
-	t.Run("end of a hidden read twice", func(t *testing.T) {
-		more := sampleLog(t)
-		more.readEnd(t, 1, 3)
-		_, err := verify(more.data, more.checkpoint(), []uint64{3})
-		wantCheck(t, err, audit.CheckReadEndTwice, 10)
-	})
-	t.Run("end of another slot's hidden leaf", func(t *testing.T) {
-		data := edit(6, func(l *audit.Leaf) { l.Set(audit.Uint64Field(audit.FieldRefIndex, 2)) })
-		_, err := verify(data, b.checkpoint(), []uint64{2}, audit.WholeSlots(func(slot uint64) bool { return slot == 1 }))
-		wantCheck(t, err, audit.CheckReadEnd, 6)
-	})
-	t.Run("hidden leaf changed", func(t *testing.T) {
-		data := edit(8, func(l *audit.Leaf) { l.Request[0] ^= 1 })
-		_, err := verify(data, b.checkpoint(), []uint64{8})
-		wantCheck(t, err, audit.CheckRoot, -1)
-	})
 	t.Run("given out of order", func(t *testing.T) {
 		wantCheck(t, audit.NewVerifier().AddLeaf(1, b.data[0]), audit.CheckOrder, 1)
-		wantCheck(t, audit.NewVerifier().AddHash(1, audit.Hash{}), audit.CheckOrder, 1)
 	})
 }
 
@@ -317,7 +283,7 @@ func TestVerifyAnyChange(t *testing.T) {
 			data = data[:i]
 		}
 		same := slices.EqualFunc(data, b.data, bytes.Equal)
-		if _, err := verify(data, b.checkpoint(), nil); (err == nil) != same {
+		if _, err := verify(data, b.checkpoint()); (err == nil) != same {
 			t.Fatalf("got %v for a log that is the same: %v", err, same)
 		}
 	})
@@ -346,11 +312,6 @@ func TestCheckDetails(t *testing.T) {
 	wantCheck(t, upTo(8).CheckDetails(7, [32]byte{}, nil), audit.CheckDetails, 7) // a leaf without details
 	wantCheck(t, upTo(10).CheckDetails(8, salt, details), audit.CheckOrder, 8)
 	wantCheck(t, audit.NewVerifier().CheckDetails(0, salt, details), audit.CheckOrder, 0)
-	hidden := upTo(8)
-	if err := hidden.AddHash(8, audit.LeafHash(b.data[8])); err != nil {
-		t.Fatal(err)
-	}
-	wantCheck(t, hidden.CheckDetails(8, salt, details), audit.CheckOrder, 8)
 }
 
 func TestFinishTwice(t *testing.T) {

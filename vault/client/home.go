@@ -25,8 +25,11 @@ const (
 	knownFile  = "log.json"
 )
 
-// maxHomeFile bounds what is read of each.
-const maxHomeFile = 64 << 10
+// What is read of each file at the most.
+const (
+	maxHomeFile  = 64 << 10
+	maxKnownFile = 16 << 20 // the names of many scopes
+)
 
 // Login is what the client remembers of a server. None of it is secret, but
 // the pinned key must not be changed by others.
@@ -85,6 +88,34 @@ func (h *Home) Server(url string) (*Place, error) {
 	return &Place{filepath.Join(h.dir, "servers", name)}, nil
 }
 
+// Pins are the logs of all servers that this user has logged in to, the first
+// server's first.
+func (h *Home) Pins() ([]LogPin, error) {
+	places := []*Place{h.Current()}
+	others, err := os.ReadDir(filepath.Join(h.dir, "servers"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fault.Wrap(fault.Invalid, "client.Pins", "cannot read "+h.dir, err).
+			WithHint("check the folder that DSVAULT_CONFIG names")
+	}
+	for _, e := range others {
+		places = append(places, &Place{filepath.Join(h.dir, "servers", e.Name())})
+	}
+	var pins []LogPin
+	for _, p := range places {
+		login, err := p.Login()
+		if fault.Is(err, fault.NotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if login.LogKey != "" {
+			pins = append(pins, LogPin{Origin: login.LogOrigin, Key: login.LogKey})
+		}
+	}
+	return pins, nil
+}
+
 // Place is the folder of one server's login.
 type Place struct{ dir string }
 
@@ -136,7 +167,7 @@ func (p *Place) SaveToken(s Secret) error {
 // there was none.
 func (p *Place) Known() (Known, error) {
 	var k Known
-	data, err := p.read(knownFile, "client.Known")
+	data, err := p.readMost(knownFile, "client.Known", maxKnownFile)
 	if fault.Is(err, fault.NotFound) {
 		return k, nil
 	}
@@ -190,7 +221,9 @@ func (p *Place) EnsureDevice() (*seal.Identity, error) {
 func (p *Place) path(name string) string { return filepath.Join(p.dir, name) }
 
 // read reads a file that nobody else may read.
-func (p *Place) read(name, op string) ([]byte, error) {
+func (p *Place) read(name, op string) ([]byte, error) { return p.readMost(name, op, maxHomeFile) }
+
+func (p *Place) readMost(name, op string, most int64) ([]byte, error) {
 	f, err := os.Open(p.path(name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fault.Wrap(fault.NotFound, op, "you are not logged in", err).
@@ -209,8 +242,8 @@ func (p *Place) read(name, op string) ([]byte, error) {
 		return nil, fault.New(fault.Invalid, op, "others can read "+p.path(name)).
 			WithHint("run `chmod 600 " + p.path(name) + "`; if somebody may have read it, run `dsvault token rotate` and make a new device key")
 	}
-	data, err := io.ReadAll(io.LimitReader(f, maxHomeFile+1))
-	if err == nil && len(data) > maxHomeFile {
+	data, err := io.ReadAll(io.LimitReader(f, most+1))
+	if err == nil && int64(len(data)) > most {
 		err = fault.New(fault.TooLarge, op, p.path(name)+" is too large")
 	}
 	return data, err

@@ -33,6 +33,12 @@ type PullOptions struct {
 	Overwrite bool     // replace files that differ
 	Parallel  int      // shards at a time; 0 means 2
 	Progress  Progress // may be nil
+
+	// Receipts is the folder that the log's receipt for each read is kept in, as
+	// DATASET-0003.INDEX.json; NoReceipts keeps none. "" is the folder beside
+	// Dir whose name is Dir's with ".receipts", so that Dir holds the data only.
+	Receipts string
+	Pin      LogPin // of the log, to check the receipts with
 }
 
 // Pulled says what a pull brought.
@@ -55,6 +61,7 @@ type PulledShard struct {
 	Bytes   int64           `json:"bytes"`
 	Missing int             `json:"missing,omitempty"` // parts that the file still lacks
 	Leaf    string          `json:"leaf,omitempty"`    // INDEX:HASH of this read in the log
+	Receipt string          `json:"receipt,omitempty"` // file with the log's receipt for it
 }
 
 // Pull fetches shards sealed to this device, opens them here and checks them
@@ -86,6 +93,11 @@ func (c *Client) Pull(ctx context.Context, scope dataset.Scope, opts PullOptions
 	if err := os.MkdirAll(opts.Dir, 0o777); err != nil {
 		return out, pack.DiskFault(op, "cannot make the folder "+opts.Dir, err)
 	}
+	receipts, err := receiptFolder(opts.Dir, opts.Receipts)
+	if err != nil {
+		return out, fault.Wrap(fault.Invalid, op, "cannot make the folder for the receipts", err).
+			WithHint("--receipts names another folder, --receipts none goes without")
+	}
 	out.Shards = make([]PulledShard, len(numbers))
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(parallel(opts.Parallel))
@@ -94,7 +106,7 @@ func (c *Client) Pull(ctx context.Context, scope dataset.Scope, opts PullOptions
 			break
 		}
 		group.Go(func() error {
-			p := puller{c: c, ref: dataset.ShardRef{Dataset: scope, Number: n}, opts: opts, apart: apart}
+			p := puller{c: c, ref: dataset.ShardRef{Dataset: scope, Number: n}, opts: opts, apart: apart, receipts: receipts, pin: opts.Pin}
 			err := c.retry(groupCtx, shardRetries, p.run)
 			out.Shards[i] = p.out
 			return err
@@ -182,7 +194,11 @@ type puller struct {
 	ref   dataset.ShardRef
 	opts  PullOptions
 	apart bool // slices stay files of their own
-	out   PulledShard
+
+	receipts string // folder; "": none are kept
+	pin      LogPin
+
+	out PulledShard
 
 	expected, done int64 // as reported to the progress
 }
@@ -227,13 +243,17 @@ func (p *puller) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer resp.Body.Close()
+	receipt, err := p.keepReceipt(resp) // of the read, whatever becomes of the data
+	if err != nil {
+		return err
+	}
 	manifest, err := p.manifest(resp)
 	if err != nil {
 		return err
 	}
 	p.expected = resp.ContentLength
 	p.opts.Progress.Expect(p.expected)
-	p.out = PulledShard{Number: p.ref.Number, Packing: manifest.Packing, Leaf: resp.Header.Get(wire.HeaderLeaf)}
+	p.out = PulledShard{Number: p.ref.Number, Packing: manifest.Packing, Leaf: resp.Header.Get(wire.HeaderLeaf), Receipt: receipt}
 	if p.opts.Sealed {
 		return p.keep(ctx, p.count(resp.Body), manifest, target)
 	}

@@ -27,6 +27,7 @@ type (
 	requestKind   struct{}
 	tokenKind     struct{}
 	checkKind     struct{}
+	linkKind      struct{}
 )
 
 func (principalKind) prefix() string { return "prn" }
@@ -38,6 +39,7 @@ func (assignKind) prefix() string    { return "asg" }
 func (requestKind) prefix() string   { return "req" }
 func (tokenKind) prefix() string     { return "tok" }
 func (checkKind) prefix() string     { return "chk" }
+func (linkKind) prefix() string      { return "lnk" }
 
 type (
 	PrincipalID  = ID[principalKind] // a person or a service
@@ -49,6 +51,7 @@ type (
 	RequestID    = ID[requestKind] // one HTTP request
 	TokenID      = ID[tokenKind]   // names a token; reveals nothing of its secret
 	CheckID      = ID[checkKind]   // one comparison of catalog and storage
+	LinkID       = ID[linkKind]    // names a link; reveals nothing of its secret
 )
 
 var idEncoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)

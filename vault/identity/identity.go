@@ -34,25 +34,33 @@ var tokenEncoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithP
 type Secret struct{ text *string }
 
 // NewSecret draws a token from random.
-func NewSecret(random io.Reader) (Secret, error) {
+func NewSecret(random io.Reader) (Secret, error) { return newSecret(tokenPrefix, random) }
+
+func newSecret(prefix string, random io.Reader) (Secret, error) {
 	var raw [32]byte
 	if _, err := io.ReadFull(random, raw[:]); err != nil {
 		return Secret{}, fault.Wrap(fault.Internal, "identity.NewSecret", "no randomness", err)
 	}
-	text := tokenPrefix + tokenEncoding.EncodeToString(raw[:])
+	text := prefix + tokenEncoding.EncodeToString(raw[:])
 	return Secret{&text}, nil
 }
 
 // ParseSecret checks the form of a token.
 func ParseSecret(s string) (Secret, error) {
-	rest, ok := strings.CutPrefix(s, tokenPrefix)
-	if ok && len(rest) == 52 {
-		if raw, err := tokenEncoding.DecodeString(rest); err == nil && len(raw) == 32 {
-			return Secret{&s}, nil
-		}
+	if secret, ok := parseSecret(tokenPrefix, s); ok {
+		return secret, nil
 	}
 	return Secret{}, fault.New(fault.Unauthenticated, "identity.ParseSecret", "not a dsvault token").
 		WithHint("a token looks like dsv_… and is printed once by `dsvault init` or `dsvault person invite`")
+}
+
+func parseSecret(prefix, s string) (Secret, bool) {
+	rest, ok := strings.CutPrefix(s, prefix)
+	if !ok || len(rest) != 52 {
+		return Secret{}, false
+	}
+	raw, err := tokenEncoding.DecodeString(rest)
+	return Secret{&s}, err == nil && len(raw) == 32
 }
 
 // Expose gives the token's text, to hand to its owner once; the zero Secret has
@@ -80,6 +88,7 @@ type Caller struct {
 	Service bool
 	Token   dataset.TokenID
 	Kind    storage.TokenKind
+	Link    dataset.LinkID // that was used in place of the token; zero: none
 }
 
 // Authenticate finds whose token it is. actor brings the request's ID and
@@ -101,11 +110,16 @@ func Authenticate(ctx context.Context, db *catalog.DB, token Secret, now time.Ti
 		return Caller{}, rejected()
 	case err != nil:
 		return Caller{}, err
-	case !t.Ended.IsZero(), !t.Expires.IsZero() && !now.Before(t.Expires), !p.Disabled.IsZero():
+	case !holds(t, p, now):
 		return Caller{}, rejected()
 	}
 	actor.Principal, actor.Handle = p.ID, p.Handle
 	return Caller{Actor: actor, Service: p.Service, Token: t.ID, Kind: t.Kind}, nil
+}
+
+// holds reports whether a token is good, and its owner too.
+func holds(t storage.Token, p storage.Principal, now time.Time) bool {
+	return t.Ended.IsZero() && (t.Expires.IsZero() || now.Before(t.Expires)) && p.Disabled.IsZero()
 }
 
 func rejected() error {

@@ -93,7 +93,11 @@ func (l *Ledger) enqueue(e *entry) error {
 		l.mu.Unlock()
 		return unavailable("too many requests are waiting for the audit log", errQueueFull)
 	}
-	l.queue = append(l.queue, e)
+	if e.in.First {
+		l.queue = slices.Insert(l.queue, 0, e)
+	} else {
+		l.queue = append(l.queue, e)
+	}
 	l.mu.Unlock()
 	l.signal()
 	return nil
@@ -277,7 +281,7 @@ func (l *Ledger) build(ctx context.Context, tx *catalog.Tx, b *batch) error {
 			closed = slices.Delete(closed, i, i+1)
 		}
 		now := max(l.now().UnixMicro(), b.head.Time)
-		if e.in.closes == nil && !l.inForce(b, e, now) {
+		if e.in.closes == nil && !l.inForce(b, e, now) || e.in.First && len(b.admitted) > 0 {
 			e.answer(result{stale: true})
 			continue
 		}
@@ -370,7 +374,7 @@ func (l *Ledger) stage(ctx context.Context, tx *catalog.Tx, b *batch, e *entry, 
 		Data: data, Principal: e.in.Actor.Principal, Details: e.sealed.Details,
 	}
 	e.receipt = Receipt{
-		Index: index, Hash: hash, Time: time.UnixMicro(leaf.Time).UTC(), Revision: next.Revision, Decision: e.decision,
+		Index: index, Hash: hash, Leaf: data, Time: time.UnixMicro(leaf.Time).UTC(), Revision: next.Revision, Decision: e.decision,
 		at: l.now().Round(0),
 	}
 	e.opens = e.decision.Allowed && e.in.Access != nil && e.in.Kind == audit.KindRead

@@ -285,7 +285,7 @@ func (v *vault) log(n *node) ([]entry, audit.Report) {
 	v.t.Helper()
 	t := v.t
 	ctx := context.Background()
-	verifier := audit.NewVerifier(audit.WholeSlots(func(uint64) bool { return true }))
+	verifier := audit.NewVerifier()
 	var log []entry
 	var head storage.Head
 	var stored []storage.Leaf

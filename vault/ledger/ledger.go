@@ -79,6 +79,10 @@ type Intent struct {
 	// PolicyChange says that decisions rest on those rows: revision + 1.
 	Apply        func(ctx context.Context, tx *Tx, in *Intent) error
 	PolicyChange bool
+
+	// First says that the record comes first in its transaction: what Apply
+	// reads of the log is all that lies before the record.
+	First bool
 }
 
 // Access is one shard, and how many bytes a read of it may send at the most.
@@ -107,6 +111,7 @@ func (tx *Tx) NewSlot() uint64 {
 type Receipt struct {
 	Index    uint64
 	Hash     audit.Hash
+	Leaf     []byte // as encoded; not to be changed
 	Time     time.Time
 	Revision uint64
 	Decision rbac.Decision

@@ -305,19 +305,3 @@ type Record struct {
 	Salt     []byte            `json:"salt,omitempty"`     // of the commitment
 	Personal []byte            `json:"personal,omitempty"` // what was committed to, JSON
 }
-
-// LogHead answers GET /v1/log/head?under=SCOPE: a signed checkpoint, and the
-// slots below that scope, which the caller may see whole (All: every slot).
-// GET /v1/log/hashes?under=SCOPE&from=N&to=N gives the hashes of leaves from
-// (included) to (not included), 32 bytes each, whatever scope they belong to.
-type LogHead struct {
-	Checkpoint []byte `json:"checkpoint"`
-	Slots      []Slot `json:"slots"`
-	All        bool   `json:"all"`
-}
-
-// Slot says how many records a scope's own chain has at the checkpoint.
-type Slot struct {
-	Slot    uint64 `json:"slot"`
-	Records uint64 `json:"records"`
-}

@@ -1,0 +1,372 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"dsvault/vault/audit"
+	"dsvault/vault/client"
+	"dsvault/vault/dataset"
+	"dsvault/vault/fault"
+	"dsvault/vault/wire"
+)
+
+// proofFlags say what the log is verified against, and what is kept of it.
+type proofFlags struct {
+	export    string
+	witnesses []string
+}
+
+func (f *proofFlags) register(cmd *cobra.Command) {
+	cmd.Flags().StringArrayVar(&f.witnesses, "witness", nil, "key of a witness that has to have cosigned; may be given several times")
+}
+
+// check: whoever names witnesses wants all of them.
+func (f *proofFlags) check(v client.Verified) error {
+	for _, key := range f.witnesses {
+		name, _, _ := strings.Cut(key, "+")
+		found := false
+		for _, w := range v.Witnesses {
+			found = found || w == name
+		}
+		if !found {
+			return fault.New(fault.Corrupt, "dsvault.verify", "the witness "+name+" has not cosigned the checkpoint").
+				WithHint("try again in a minute; if it stays so, ask the witness whether it knows this log")
+		}
+	}
+	return nil
+}
+
+// verification is what is said at the end of a verified log or file.
+type verification struct {
+	File     string           `json:"file,omitempty"`
+	Key      string           `json:"key_from,omitempty"` // "file": nothing else vouches for it
+	Verified *client.Verified `json:"verified,omitempty"`
+	Receipt  *receiptVerdict  `json:"receipt,omitempty"`
+}
+
+// verifyLog shows the records as they are verified, so that what is on screen
+// is what was checked. A nil view shows none.
+func (a *app) verifyLog(ctx context.Context, s *session, scope dataset.Scope, view *logView, proof proofFlags) error {
+	known, err := s.place.Known()
+	if err != nil {
+		return err
+	}
+	opts := client.VerifyOptions{Known: known, Witnesses: proof.witnesses}
+	if view != nil {
+		opts.Each = func(r wire.Record) error { return view.add(r) }
+	}
+	file, err := newExport(proof.export)
+	if err != nil {
+		return err
+	}
+	defer file.discard()
+	if file != nil {
+		opts.Export = file
+	}
+	start := now()
+	v, err := s.VerifyLog(ctx, scope, client.LogPin{Origin: s.login.LogOrigin, Key: s.login.LogKey}, opts)
+	if view != nil {
+		if shown := view.end(); err == nil {
+			err = shown
+		}
+	}
+	if err == nil {
+		err = proof.check(v)
+	}
+	if err == nil {
+		err = file.keep()
+	}
+	if err != nil {
+		return err
+	}
+	if err := s.place.SaveKnown(known.And(v)); err != nil {
+		return err
+	}
+	return a.verdict(verification{File: proof.export, Verified: &v}, now().Sub(start))
+}
+
+// verdict says what was verified.
+func (a *app) verdict(v verification, took time.Duration) error {
+	l := v.Verified
+	covered := "no record"
+	if l.Seen > 0 {
+		covered = fmt.Sprintf("%d records of %s from %s to %s, all that there are until then",
+			l.Seen, plural(len(l.Scopes), "scope", "scopes"), timeText(l.From), timeText(l.Until))
+	}
+	cosigned := "nobody"
+	if len(l.Witnesses) > 0 {
+		cosigned = strings.Join(l.Witnesses, ", ")
+	}
+	if err := a.result(v, "verified: %s, %s; log of %d records, root %s, signed by %s, cosigned by %s, in %s",
+		l.Scope, covered, l.Size, l.Root, l.Origin, cosigned, took.Round(time.Millisecond)); err != nil || a.json {
+		return err
+	}
+	if v.Key == keyFromFile {
+		a.trustNote(l.Key)
+	}
+	return nil
+}
+
+const keyFromFile = "file"
+
+// trustNote: a file that brings its own key proves itself to nobody.
+func (a *app) trustNote(key string) {
+	fmt.Fprintf(a.err, "Verified against the key in the file, which anybody can make. Compare it with the log's key as the operator publishes it:\n  %s\n", clean(key))
+}
+
+func (a *app) verifyCmd() *cobra.Command {
+	var key string
+	var records bool
+	var proof proofFlags
+	cmd := &cobra.Command{
+		Use:   "verify FILE...",
+		Short: "Check exported logs and receipts, without a server",
+		Long: `Checks files that ` + "`dsvault log --export`" + ` and ` + "`dsvault pull`" + ` have written, on
+any machine and without a server. With receipts beside an exported log it also
+checks that the log holds the reads that the receipts are of.
+
+The log's key is the one given with --key, or the one that this machine keeps
+from its logins. Without either it is the key in the file: then compare the key
+that is shown with the one that the operator publishes.`,
+		Example: `  dsvault verify acme.bundle
+  dsvault verify --key dsvault-log-0123456789abcdef+89abcdef+AdK… acme.bundle
+  dsvault verify work.receipts/batch-1-0000.63.json acme.bundle`,
+		Args: args(1, 1000),
+	}
+	cmd.Flags().StringVar(&key, "key", "", "the log's key, as NAME+1234abcd+BASE64")
+	cmd.Flags().BoolVar(&records, "records", false, "show the records of an exported log")
+	proof.register(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		pins, err := a.pins(key)
+		if err != nil {
+			return err
+		}
+		v := fileVerifier{app: a, pins: pins, records: records, proof: proof}
+		return v.run(args)
+	}
+	return cmd
+}
+
+// pins are the logs that are known here: the one of --key, or those of all
+// logins.
+func (a *app) pins(key string) ([]client.LogPin, error) {
+	if key != "" {
+		name, _, _ := strings.Cut(key, "+")
+		return []client.LogPin{{Origin: name, Key: key}}, nil
+	}
+	home, err := client.OpenHome(a.env("DSVAULT_CONFIG"))
+	if err != nil {
+		return nil, nil // a machine without a config folder knows no log
+	}
+	return home.Pins()
+}
+
+// fileVerifier checks files, one after the other; receipts first, since exported
+// logs are checked against them.
+type fileVerifier struct {
+	*app
+	pins    []client.LogPin
+	records bool
+	proof   proofFlags
+
+	receipts []audit.Receipt
+	bundles  []string
+}
+
+func (v *fileVerifier) run(files []string) error {
+	var failed []error
+	try := func(path string, err error) {
+		if err != nil {
+			failed = append(failed, inFile(path, err))
+		}
+	}
+	for _, path := range files {
+		bundle, err := isBundle(path)
+		switch {
+		case err != nil:
+			try(path, err)
+		case bundle:
+			v.bundles = append(v.bundles, path)
+		default:
+			try(path, v.receipt(path))
+		}
+	}
+	for _, path := range v.bundles {
+		try(path, v.bundle(path))
+	}
+	for i, err := range failed {
+		if i < len(failed)-1 {
+			v.printError(err)
+		}
+	}
+	if len(failed) > 0 {
+		return failed[len(failed)-1]
+	}
+	return nil
+}
+
+// inFile names the file that an error is about.
+func inFile(path string, err error) error {
+	var e *fault.Error
+	if errors.As(err, &e) {
+		named := *e
+		named.Message = path + ": " + e.Message
+		return &named
+	}
+	return err
+}
+
+// pin is what a file of the log called origin is checked with.
+func (v *fileVerifier) pin(origin string) client.LogPin {
+	for _, p := range v.pins {
+		if p.Origin == origin {
+			return p
+		}
+	}
+	if len(v.pins) > 0 {
+		return v.pins[0] // which it then is found not to be of
+	}
+	return client.LogPin{}
+}
+
+func openFile(path string) (*os.File, int64, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, 0, fault.Wrap(fault.Invalid, "dsvault.verify", "cannot read it", err).WithHint("name a file that you may read")
+	}
+	info, err := f.Stat()
+	if err != nil || info.IsDir() {
+		f.Close()
+		return nil, 0, fault.Wrap(fault.Invalid, "dsvault.verify", "it is not a file", err).WithHint("name the files one by one")
+	}
+	return f, info.Size(), nil
+}
+
+func isBundle(path string) (bool, error) {
+	f, _, err := openFile(path)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	begin := make([]byte, 64)
+	n, err := io.ReadFull(f, begin)
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return false, fault.Wrap(fault.Invalid, "dsvault.verify", "cannot read it", err)
+	}
+	return audit.IsBundle(begin[:n]), nil
+}
+
+// bundle checks an exported log.
+func (v *fileVerifier) bundle(path string) error {
+	f, size, err := openFile(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	in := bufio.NewReaderSize(f, 1<<20)
+	header, err := audit.PeekBundle(in)
+	if err != nil {
+		return client.Failed(err)
+	}
+	out := verification{File: path}
+	pin := v.pin(header.Origin)
+	if pin.Key == "" {
+		out.Key = keyFromFile
+	}
+	opts := client.VerifyOptions{Witnesses: v.proof.witnesses, Receipts: v.receipts}
+	view := logView{app: v.app}
+	if v.records {
+		opts.Each = func(r wire.Record) error { return view.add(r) }
+	}
+	start := now()
+	bar := v.progress("verify")
+	bar.Expect(size)
+	verified, err := client.VerifyBundle(counting{in, bar}, pin, opts)
+	bar.finish()
+	if shown := view.end(); err == nil && v.records {
+		err = shown
+	}
+	if err == nil {
+		err = v.proof.check(verified)
+	}
+	if err != nil {
+		return err
+	}
+	out.Verified = &verified
+	return v.verdict(out, now().Sub(start))
+}
+
+// counting tells the progress what is read.
+type counting struct {
+	r   io.Reader
+	bar *progress
+}
+
+func (c counting) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.bar.Done(int64(n))
+	return n, err
+}
+
+// export is a file that gets its name once it is whole.
+type export struct {
+	*bufio.Writer
+	tmp  *os.File
+	path string
+}
+
+func newExport(path string) (*export, error) {
+	if path == "" {
+		return nil, nil
+	}
+	if _, err := os.Lstat(path); err == nil {
+		return nil, fault.New(fault.Conflict, "dsvault.export", path+" is there already").WithHint("name a new file, or remove that one")
+	}
+	tmp, err := os.CreateTemp(filepath.Dir(path), ".dsvault-export-*") // 0600: it names people
+	if err != nil {
+		return nil, fault.Wrap(fault.Invalid, "dsvault.export", "cannot write "+path, err).WithHint("name a file in a folder that you may write to")
+	}
+	return &export{Writer: bufio.NewWriterSize(tmp, 1<<20), tmp: tmp, path: path}, nil
+}
+
+// keep gives the file its name.
+func (e *export) keep() error {
+	if e == nil {
+		return nil
+	}
+	err := e.Flush()
+	if err == nil {
+		err = e.tmp.Sync()
+	}
+	if closing := e.tmp.Close(); err == nil {
+		err = closing
+	}
+	if err == nil {
+		err = os.Link(e.tmp.Name(), e.path) // never over another file
+		if err != nil && !errors.Is(err, os.ErrExist) {
+			err = os.Rename(e.tmp.Name(), e.path) // a file system without hard links
+		}
+	}
+	if err != nil {
+		return fault.Wrap(fault.Invalid, "dsvault.export", "cannot write "+e.path, err).WithHint("check the folder and the space on the disk")
+	}
+	return nil
+}
+
+// discard removes what has no name.
+func (e *export) discard() {
+	if e != nil {
+		e.tmp.Close()
+		os.Remove(e.tmp.Name())
+	}
+}

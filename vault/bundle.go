@@ -1,0 +1,238 @@
+package vault
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"slices"
+	"time"
+
+	"dsvault/rbac"
+	"dsvault/storage"
+	"dsvault/storage/catalog"
+	"dsvault/vault/audit"
+	"dsvault/vault/dataset"
+	"dsvault/vault/fault"
+	"dsvault/vault/identity"
+	"dsvault/vault/notary"
+	"dsvault/vault/wire"
+)
+
+// BundleQuery says which part of the log somebody wants to verify.
+type BundleQuery struct {
+	Under dataset.Scope
+	Known uint64   // size of the log that the bundle is to continue; 0: none
+	Nonce [16]byte // goes into the record of this look
+}
+
+// maxBundles is how many bundles may be on their way at once: each keeps the
+// proofs of its slots in memory until they are sent.
+const maxBundles = 8
+
+// Bundle is a bundle of the log on its way.
+type Bundle struct {
+	v         *Vault
+	target    target
+	known     uint64
+	note      []byte
+	cp        audit.Checkpoint
+	statement notary.Stated
+}
+
+// LogBundle prepares everything that is needed to verify the log at and below a
+// scope, for those who may read it there: a statement that covers this very look,
+// which is recorded, and a checkpoint of the statement. End it with Close.
+func (v *Vault) LogBundle(ctx context.Context, c identity.Caller, q BundleQuery) (*Bundle, error) {
+	const op = "vault.LogBundle"
+	t, err := v.target(ctx, q.Under)
+	if err != nil {
+		return nil, err
+	}
+	in := v.intent(c, audit.KindLogRead, t, rbac.Read, rbac.Log)
+	if !t.known {
+		return nil, v.absent(ctx, t, in)
+	}
+	if q.Nonce != [16]byte{} {
+		in.Fields = append(in.Fields, audit.BytesField(audit.FieldNonce, q.Nonce[:]))
+	}
+	select {
+	case v.bundles <- struct{}{}:
+	default:
+		return nil, fault.New(fault.Busy, op, "too many people verify the log at once").WithHint("try again in a moment").WithRetry(2 * time.Second)
+	}
+	b := &Bundle{v: v, target: t, known: q.Known}
+	if err := b.prepare(ctx, func() (uint64, error) {
+		receipt, err := v.ledger.Record(ctx, in)
+		return receipt.Index, err
+	}); err != nil {
+		b.Close()
+		return nil, err
+	}
+	return b, nil
+}
+
+// Close ends the bundle.
+func (b *Bundle) Close() { <-b.v.bundles }
+
+func (b *Bundle) prepare(ctx context.Context, look func() (uint64, error)) error {
+	looked, err := look()
+	if err != nil {
+		return err
+	}
+	slots, err := b.slots(ctx)
+	if err != nil {
+		return err
+	}
+	if b.statement, err = b.v.statements.After(ctx, looked, slots); err != nil {
+		return err
+	}
+	signed, err := b.v.notary.Await(ctx, b.statement.Index+1)
+	if err != nil {
+		return err
+	}
+	b.note = signed.Note
+	b.cp, err = b.v.notary.Read(signed.Note)
+	return err
+}
+
+// slots are those at and below the scope. Of the whole log none is proven: who
+// has all leaves computes them.
+func (b *Bundle) slots(ctx context.Context) ([]uint64, error) {
+	var slots []uint64
+	if b.whole() {
+		return nil, nil
+	}
+	for after, more := "", true; more; {
+		err := b.v.db.View(ctx, func(tx *catalog.Tx) error {
+			rows, err := tx.ScopesUnder(ctx, b.target.scope, after, wire.MaxPage)
+			for _, row := range rows {
+				slots = append(slots, row.Slot)
+				after = row.Scope.String()
+			}
+			more = len(rows) == wire.MaxPage
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	slices.Sort(slots)
+	return slots, nil
+}
+
+func (b *Bundle) whole() bool { return b.target.scope == dataset.Root }
+
+// Send writes the bundle to w, in the form of audit.VerifyBundle. A failure
+// leaves it without an end.
+func (b *Bundle) Send(ctx context.Context, w io.Writer) error {
+	buffered := bufio.NewWriterSize(w, 64<<10)
+	out, err := audit.NewBundleWriter(buffered, audit.BundleHeader{
+		Origin: b.v.origin, Key: b.v.notary.Verifier(), Scope: b.target.scope.String(), Whole: b.whole(),
+	})
+	if err != nil {
+		return err
+	}
+	if err := b.proofs(ctx, out); err != nil {
+		return err
+	}
+	b.statement.Slots = nil
+	if err := b.records(ctx, out); err != nil {
+		return err
+	}
+	if err := out.End(); err != nil {
+		return err
+	}
+	return buffered.Flush()
+}
+
+// proofs writes what comes before the records.
+func (b *Bundle) proofs(ctx context.Context, out *audit.BundleWriter) error {
+	if err := out.Checkpoint(b.note); err != nil {
+		return err
+	}
+	// A log that was longer once is not continued: the caller sees that himself.
+	if b.known > 0 && b.known <= b.cp.Size {
+		path, err := b.v.notary.Consistency(ctx, b.cp, b.known)
+		if err != nil {
+			return err
+		}
+		if err := out.Consistency(b.known, path); err != nil {
+			return err
+		}
+	}
+	if b.whole() {
+		return nil
+	}
+	path, err := b.v.notary.Inclusion(ctx, b.cp, b.statement.Index)
+	if err != nil {
+		return err
+	}
+	if err := out.Statement(b.statement.Index, b.statement.Leaf, path); err != nil {
+		return err
+	}
+	for _, s := range b.statement.Slots {
+		if err := out.Slot(s.Slot, s.Entry, s.Path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// records writes the leaves, page by page: a slow reader must not hold a
+// snapshot of the catalog.
+func (b *Bundle) records(ctx context.Context, out *audit.BundleWriter) error {
+	q := storage.LeafQuery{Under: b.target.scope, To: b.statement.Index, Limit: wire.MaxPage}
+	if b.whole() {
+		q.To = b.cp.Size
+	}
+	for q.From < q.To {
+		page := make([]storage.Leaf, 0, q.Limit)
+		err := b.v.db.View(ctx, func(tx *catalog.Tx) error {
+			return tx.Leaves(ctx, q, func(l storage.Leaf) error {
+				page = append(page, l)
+				return nil
+			})
+		})
+		if err != nil {
+			return err
+		}
+		for _, l := range page {
+			rec, err := b.v.bundled(ctx, l)
+			if err != nil {
+				return err
+			}
+			if err := out.Record(rec); err != nil {
+				return err
+			}
+			q.From = l.Index + 1
+		}
+		if len(page) < q.Limit {
+			return nil
+		}
+	}
+	return nil
+}
+
+// bundled is a leaf with its personal details.
+func (v *Vault) bundled(ctx context.Context, l storage.Leaf) (audit.Record, error) {
+	rec := audit.Record{Index: l.Index, Data: l.Data}
+	if l.Principal.IsZero() || l.Details == nil {
+		return rec, nil
+	}
+	salt, details, err := v.keys.OpenDetails(ctx, l.Principal, l.Details)
+	if err != nil {
+		return rec, err
+	}
+	rec.Salt, rec.Details = &salt, details
+	return rec, nil
+}
+
+// openStatements makes what writes and proves the log's statements.
+func (v *Vault) openStatements(ctx context.Context) error {
+	root, err := v.root(ctx)
+	if err != nil {
+		return err
+	}
+	v.statements = notary.NewStatements(v.db, v.ledger, root.place(), v.now)
+	return nil
+}
