@@ -104,6 +104,7 @@ packages:
 	command -v curl >/dev/null || need+=(curl ca-certificates); \
 	command -v gcc >/dev/null || need+=(gcc); \
 	[ -e /usr/include/stdlib.h ] || need+=(libc6-dev); \
+	command -v strace >/dev/null || need+=(strace); \
 	compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || command -v postgres >/dev/null || need+=(postgresql); \
 	if [ $${#need[@]} -gt 0 ]; then \
 		command -v apt-get >/dev/null || { echo "the tests need: $${need[*]}"; exit 1; }; \
