@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"io"
-	"sync"
 
 	"github.com/minio/minio-go/v7"
 
@@ -20,9 +19,6 @@ const (
 	// MaxObject is the largest object that Put stores, in bytes (156 GiB).
 	MaxObject = partSize * maxParts
 )
-
-// buffers holds *[partSize]byte.
-var buffers = sync.Pool{New: func() any { return new([partSize]byte) }}
 
 // Put reads a part into memory before it sends it. So a source that breaks off
 // is noticed before the request that would make the object visible; parts have

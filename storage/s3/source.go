@@ -16,23 +16,29 @@ type source struct {
 	read int64 // bytes given out by next
 
 	ahead  [1]byte
-	peeked bool // ahead holds the byte after those read
-	pooled *[partSize]byte
+	peeked bool   // ahead holds the byte after those read
+	pooled []byte // of parts; nil: none
 }
+
+// smallObject is up to which size a buffer is not worth keeping.
+const smallObject = 1 << 20
 
 // buffer returns memory for one part: no more than the announced size.
 func (s *source) buffer() []byte {
-	if 0 <= s.size && s.size < partSize {
+	if 0 <= s.size && s.size <= smallObject {
 		return make([]byte, s.size)
 	}
-	s.pooled = buffers.Get().(*[partSize]byte)
-	return s.pooled[:]
+	s.pooled = parts.get()
+	if 0 <= s.size && s.size < partSize {
+		return s.pooled[:s.size]
+	}
+	return s.pooled
 }
 
 // release gives the memory back. No request may be using it.
 func (s *source) release() {
 	if s.pooled != nil {
-		buffers.Put(s.pooled)
+		parts.put(s.pooled)
 		s.pooled = nil
 	}
 }
