@@ -71,8 +71,8 @@ func joins(c storage.Check) func(context.Context, *catalog.Tx) (storage.Check, e
 			}
 		}
 		if len(running) >= maxChecks {
-			return c, fault.New(fault.Busy, "vault.StartCheck", "too many checks are running").
-				WithHint("wait for one to end, or cancel one: `dsvault check --list`").WithRetry(time.Minute)
+			return c, fault.New(fault.Conflict, "vault.StartCheck", "too many checks are running").
+				WithHint("wait for one to end, or cancel one: `dsvault check --list`")
 		}
 		return c, nil
 	}

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/net/netutil"
+	"golang.org/x/time/rate"
 
 	"dsvault/rbac"
 	"dsvault/vault/api"
@@ -27,6 +29,10 @@ import (
 // drainTime is how long running requests may go on after the signal to stop.
 const drainTime = 10 * time.Second
 
+// maxConnections is how many connections are open at a time; others wait. An idle
+// one is closed after two minutes.
+const maxConnections = 4096
+
 // serveConfig is what `serve` is told.
 type serveConfig struct {
 	nodeConfig
@@ -34,6 +40,9 @@ type serveConfig struct {
 	Metrics        string // HOST:PORT for Prometheus; empty: none
 	Cert, Key      string // PEM files; both or none
 	BehindTLSProxy bool
+
+	// See api.Options.
+	MaxRequests, MaxTransfers, MaxTransfersEach int
 }
 
 func (a *app) serveCmd() *cobra.Command {
@@ -63,6 +72,9 @@ breaks its truth table is refused, and the old one stays in force.`,
 	f.StringVar(&cfg.Key, "tls-key", "", "PEM file with its key")
 	f.BoolVar(&cfg.BehindTLSProxy, "behind-tls-proxy", false, "a proxy in front ends TLS and sets X-Forwarded-For")
 	f.StringVar(&cfg.Policies, "policies", "", "folder with model.conf, policy.csv and truth.csv (default: the built-in policy)")
+	f.IntVar(&cfg.MaxRequests, "max-requests", 500, "requests a second of one person or service; four times as many in a burst")
+	f.IntVar(&cfg.MaxTransfers, "max-transfers", 256, "shards and files on their way at once")
+	f.IntVar(&cfg.MaxTransfersEach, "max-transfers-each", 16, "likewise, of one person or service")
 	f.StringVar(&checkEvery, "check-every", "24h", "how often storage is compared with the catalog; or never")
 	f.StringVar(&checkDataEvery, "check-data-every", "never", "how often every object is read for it as well, such as 30d; or never")
 	f.StringVar(&passphraseFile, "passphrase-file", "", "file whose first line is the root key's passphrase")
@@ -121,6 +133,9 @@ func (c serveConfig) check() error {
 	if (c.Cert == "") != (c.Key == "") {
 		return usage("--tls-cert and --tls-key belong together", "give both")
 	}
+	if c.MaxRequests < 1 || c.MaxTransfers < 1 || c.MaxTransfersEach < 1 {
+		return usage("a limit of nothing", "give --max-requests, --max-transfers and --max-transfers-each as numbers from 1 on")
+	}
 	ip, err := netip.ParseAddr(host)
 	loopback := host == "localhost" || err == nil && ip.IsLoopback()
 	if !loopback && c.Cert == "" && !c.BehindTLSProxy {
@@ -158,6 +173,7 @@ func serve(ctx context.Context, cfg serveConfig, ready func(url string) error) (
 		return fault.Wrap(fault.Unavailable, op, "cannot listen on "+cfg.Listen, err).
 			WithHint("is another server running there? choose another --listen address")
 	}
+	listener = netutil.LimitListener(listener, maxConnections)
 	url := "http://" + listener.Addr().String()
 	if certificates != nil {
 		listener = tls.NewListener(listener, &tls.Config{
@@ -165,7 +181,10 @@ func serve(ctx context.Context, cfg serveConfig, ready func(url string) error) (
 		})
 		url = "https://" + listener.Addr().String()
 	}
-	handler := api.New(n.Vault, api.Options{Logger: cfg.Logger, Now: time.Now, Random: rand.Reader, TrustProxy: cfg.BehindTLSProxy, Meter: cfg.Counts})
+	handler := api.New(n.Vault, api.Options{
+		Logger: cfg.Logger, Now: time.Now, Random: rand.Reader, TrustProxy: cfg.BehindTLSProxy, Meter: cfg.Counts,
+		Requests: rate.Limit(cfg.MaxRequests), Streams: cfg.MaxTransfers, StreamsEach: cfg.MaxTransfersEach,
+	})
 	requests, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
 	server := api.Server(requests, handler, cfg.Logger)

@@ -50,6 +50,16 @@ type Options struct {
 	// StreamsEach how many of one principal; 0 means 256 and 16.
 	Streams, StreamsEach int
 
+	// Requests is how many requests a second one principal may make, and
+	// RequestBurst how many at once before that counts; 0 means 500 and four
+	// times as many as in a second. Beyond it the answer is 429.
+	Requests     rate.Limit
+	RequestBurst int
+
+	// Calls is how many requests of all kinds may be under way at once, and
+	// CallsEach how many of one principal; 0 means 2048 and 128.
+	Calls, CallsEach int
+
 	// AuthFailures is how many tokens that do not hold an address may present
 	// in a row, and AuthRefill how many a second it regains; 0 means 50 and 5.
 	AuthFailures int
@@ -64,6 +74,9 @@ func (o Options) withDefaults() Options {
 	o.BodyTime = cmp.Or(o.BodyTime, 30*time.Second)
 	o.MaxFile = cmp.Or(o.MaxFile, wire.MaxShard)
 	o.Streams, o.StreamsEach = cmp.Or(o.Streams, 256), cmp.Or(o.StreamsEach, 16)
+	o.Requests = cmp.Or(o.Requests, 500)
+	o.RequestBurst = cmp.Or(o.RequestBurst, max(int(4*o.Requests), 1))
+	o.Calls, o.CallsEach = cmp.Or(o.Calls, 2048), cmp.Or(o.CallsEach, 128)
 	o.AuthFailures, o.AuthRefill = cmp.Or(o.AuthFailures, 50), cmp.Or(o.AuthRefill, 5)
 	if o.Meter == nil {
 		o.Meter = noMeter{}
@@ -75,7 +88,9 @@ func (o Options) withDefaults() Options {
 type server struct {
 	vault    *vault.Vault
 	opts     Options
-	slots    slots
+	slots    slots // of streams
+	calls    slots // of all requests that have a caller
+	rates    rates
 	failures failures
 	ready    readiness
 }
@@ -86,7 +101,9 @@ func New(v *vault.Vault, opts Options) http.Handler {
 	opts = opts.withDefaults()
 	s := &server{
 		vault: v, opts: opts,
-		slots:    slots{all: opts.Streams, each: opts.StreamsEach, meter: opts.Meter},
+		slots:    slots{what: "transfers", all: opts.Streams, each: opts.StreamsEach, retry: 2 * time.Second, used: opts.Meter.Streams},
+		calls:    slots{what: "requests", all: opts.Calls, each: opts.CallsEach, retry: time.Second},
+		rates:    rates{limit: opts.Requests, burst: opts.RequestBurst},
 		failures: failures{burst: opts.AuthFailures, refill: opts.AuthRefill},
 	}
 	e := echo.New()

@@ -130,44 +130,51 @@ func (f *failures) limiterLocked(from netip.Addr, now time.Time, add bool) *rate
 	return f.by[prefix]
 }
 
-// slots bounds how many streams run at once. The zero value with its first three
-// fields set is ready.
+// slots bounds how many streams, or requests, run at once. The zero value with
+// its first fields set is ready.
 type slots struct {
+	what      string // that is bounded, for messages
 	all, each int
-	meter     Meter
+	retry     time.Duration // after which to try again
+	used      func(n int)   // hears how many there are; nil: nobody does
 
-	mu   sync.Mutex
-	used int                         // guarded by mu
-	by   map[dataset.PrincipalID]int // guarded by mu
+	mu  sync.Mutex
+	now int                         // guarded by mu
+	by  map[dataset.PrincipalID]int // guarded by mu
 }
 
-// take reserves a stream; release gives it back.
+// take reserves one; release gives it back.
 func (s *slots) take(who dataset.PrincipalID) (release func(), err error) {
 	const op = "api.slots"
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case s.by[who] >= s.each:
-		return nil, fault.New(fault.Busy, op, "you have too many transfers running").
-			WithHint("wait for one to end").WithRetry(2 * time.Second)
-	case s.used >= s.all:
-		return nil, fault.New(fault.Busy, op, "too many transfers are running").WithHint("try again soon").WithRetry(2 * time.Second)
+		return nil, fault.New(fault.Busy, op, "you have too many "+s.what+" running").
+			WithHint("wait for one to end").WithRetry(s.retry)
+	case s.now >= s.all:
+		return nil, fault.New(fault.Busy, op, "too many "+s.what+" are running").WithHint("try again soon").WithRetry(s.retry)
 	}
 	if s.by == nil {
 		s.by = make(map[dataset.PrincipalID]int)
 	}
-	s.used++
-	s.meter.Streams(s.used)
+	s.countLocked(1)
 	s.by[who]++
 	return func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.used--
-		s.meter.Streams(s.used)
+		s.countLocked(-1)
 		if s.by[who]--; s.by[who] == 0 {
 			delete(s.by, who)
 		}
 	}, nil
+}
+
+func (s *slots) countLocked(more int) {
+	s.now += more
+	if s.used != nil {
+		s.used(s.now)
+	}
 }
 
 // readiness keeps the last answer for a moment, so that strangers cannot make

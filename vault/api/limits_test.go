@@ -69,7 +69,8 @@ func TestFailuresStayBounded(t *testing.T) {
 }
 
 func TestSlots(t *testing.T) {
-	s := slots{all: 3, each: 2, meter: noMeter{}}
+	told := -1
+	s := slots{what: "transfers", all: 3, each: 2, retry: time.Second, used: func(n int) { told = n }}
 	a, b := dataset.PrincipalID{1}, dataset.PrincipalID{2}
 	var releases []func()
 	for _, who := range []dataset.PrincipalID{a, a, b} {
@@ -87,8 +88,47 @@ func TestSlots(t *testing.T) {
 	for _, release := range releases {
 		release()
 	}
-	if s.used != 0 || len(s.by) != 0 {
-		t.Errorf("%d %v", s.used, s.by)
+	if s.now != 0 || told != 0 || len(s.by) != 0 {
+		t.Errorf("%d %d %v", s.now, told, s.by)
+	}
+}
+
+func TestRates(t *testing.T) {
+	r := rates{limit: 2, burst: 3}
+	a, b := dataset.PrincipalID{1}, dataset.PrincipalID{2}
+	now := time.Unix(1000, 0)
+	for range 3 {
+		if err := r.take(a, now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	err := r.take(a, now)
+	var e *fault.Error
+	if !errors.As(err, &e) || e.Code != fault.Busy || e.Retry != 500*time.Millisecond {
+		t.Errorf("%#v", err)
+	}
+	if err := r.take(b, now); err != nil {
+		t.Errorf("another principal: %v", err)
+	}
+	now = now.Add(time.Second)
+	for range 2 {
+		if err := r.take(a, now); err != nil {
+			t.Errorf("after a second: %v", err)
+		}
+	}
+	if r.take(a, now) == nil {
+		t.Error("more than the limit")
+	}
+	for i := range maxPrincipals {
+		r.take(dataset.PrincipalID{3, byte(i), byte(i >> 8)}, now)
+	}
+	r.take(a, now)
+	if len(r.by) != maxPrincipals+1 { // b was at rest
+		t.Errorf("%d principals are kept", len(r.by))
+	}
+	r.take(dataset.PrincipalID{4}, now.Add(time.Hour))
+	if len(r.by) != 1 {
+		t.Errorf("%d principals are kept though they have been idle", len(r.by))
 	}
 }
 

@@ -107,6 +107,11 @@ func (r route) serve(s *server) echo.HandlerFunc {
 			if err := s.authenticate(c, r.invite); err != nil {
 				return err
 			}
+			end, err := s.admit(c.caller.Principal)
+			if err != nil {
+				return err
+			}
+			defer end()
 		}
 		if err := c.parseQuery(r.query); err != nil {
 			return err

@@ -112,6 +112,10 @@ func TestRetriesOnlyWhatIsSafe(t *testing.T) {
 		{"GET, wrong", 400, func(c *Client) error { _, err := c.Whoami(t.Context()); return err }, 1},
 		{"GET, a bug", 500, func(c *Client) error { _, err := c.Whoami(t.Context()); return err }, 1},
 		{"POST, away", 503, func(c *Client) error { _, err := c.CreateClient(t.Context(), dataset.Root); return err }, 1},
+		{"POST, busy", 429, func(c *Client) error { _, err := c.CreateClient(t.Context(), dataset.Root); return err }, maxRetries + 1},
+		{"stream, busy", 429, func(c *Client) error {
+			return c.call(t.Context(), request{method: "PUT", path: "/", body: io.NopCloser(strings.NewReader("x")), size: 1}, nil)
+		}, 1},
 		{"DELETE, away", 503, func(c *Client) error { _, err := c.Disable(t.Context(), "x"); return err }, maxRetries + 1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -159,7 +163,7 @@ func TestRetryAfterAndCancel(t *testing.T) {
 		w.Header().Set("Retry-After", "25")
 		w.WriteHeader(429)
 	})
-	err = c.post(t.Context(), "test", "/", nil, nil)
+	_, err = c.send(t.Context(), request{method: "GET", path: "/"})
 	wantCode(t, err, fault.Busy)
 	if e := err.(*fault.Error); e.Retry != 25*time.Second {
 		t.Errorf("retry after %v", e.Retry)

@@ -44,13 +44,15 @@ func (r *request) idempotent() bool {
 	return r.body == nil && r.method != http.MethodPost
 }
 
+// again reports whether the request may be sent once more after an error. A server
+// that is too busy says so before it does anything.
+func (r *request) again(err error) bool {
+	return transient(err) && (r.idempotent() || r.body == nil && fault.Is(err, fault.Busy))
+}
+
 // call sends a request and reads its JSON answer into out.
 func (c *Client) call(ctx context.Context, r request, out any) error {
-	var retries uint64
-	if r.idempotent() {
-		retries = maxRetries
-	}
-	return c.retry(ctx, retries, func(ctx context.Context) error {
+	return c.retryIf(ctx, maxRetries, r.again, func(ctx context.Context) error {
 		resp, err := c.send(ctx, r)
 		if err != nil {
 			return err
@@ -71,6 +73,10 @@ func (c *Client) call(ctx context.Context, r request, out any) error {
 // retry runs f, and up to so many times again when the server is away or busy.
 // It waits as long as the server asks for.
 func (c *Client) retry(ctx context.Context, retries uint64, f func(context.Context) error) error {
+	return c.retryIf(ctx, retries, transient, f)
+}
+
+func (c *Client) retryIf(ctx context.Context, retries uint64, again func(error) bool, f func(context.Context) error) error {
 	var asked time.Duration
 	next := retry.WithMaxRetries(retries, retry.WithJitterPercent(20, retry.NewExponential(c.backoff)))
 	wait := retry.BackoffFunc(func() (time.Duration, bool) {
@@ -79,7 +85,7 @@ func (c *Client) retry(ctx context.Context, retries uint64, f func(context.Conte
 	})
 	err := retry.Do(ctx, wait, func(ctx context.Context) error {
 		err := f(ctx)
-		if !transient(err) {
+		if !again(err) {
 			return err
 		}
 		var e *fault.Error
