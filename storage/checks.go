@@ -89,10 +89,12 @@ type StoredObject struct {
 	Number  int // of the shard
 	ETag    string
 	Size    int64  // bytes
-	SHA256  []byte // 32 bytes
+	SHA256  []byte // 32 bytes; see PartSize
 	Index   bool   // it lists the members of the shard
 
 	// Of the row, to see that its parts fit each other, in bytes. PlainSize and
 	// ManifestSize are of a shard only.
 	PlainSize, HeaderSize, ManifestSize int64
+
+	PartSize int64 // as in Shard
 }

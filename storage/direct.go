@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// LinkLife is how long a link holds. A request that has begun by then may take
-// longer.
-const LinkLife = 5 * time.Minute
+// PresignedLife is how long a presigned URL holds. A request that has begun by
+// then may take longer.
+const PresignedLife = 5 * time.Minute
 
 // Part is one part of an upload in parts.
 type Part struct {
@@ -20,19 +20,19 @@ type Part struct {
 }
 
 // Direct is an optional power of an object store: to let somebody who has none
-// of its credentials move the bytes of one object, by links that it signs. Only
-// sealed bytes go this way.
+// of its credentials move the bytes of one object, by presigned URLs. Only sealed
+// bytes go this way.
 //
 // An upload in parts is visible under its key after FinishParts, not before.
-// From then on, and after AbortParts, links to its parts are worthless: nobody
-// who still has one changes the object.
+// From then on, and after AbortParts, presigned URLs of its parts are
+// worthless: nobody who still has one changes the object.
 type Direct interface {
 	// StartParts begins an upload to key and gives its ID.
 	StartParts(ctx context.Context, key string) (upload string, err error)
 
-	// LinkPart signs a PUT of part n, from 1 to 10,000, with these bytes. All
+	// PresignPart signs a PUT of part n, from 1 to 10,000, with these bytes. All
 	// parts but the last have at least 5 MiB.
-	LinkPart(ctx context.Context, key, upload string, n int, sum [32]byte) (Link, error)
+	PresignPart(ctx context.Context, key, upload string, n int, sum [32]byte) (Presigned, error)
 
 	// FinishParts makes the object of parts 1 to len(parts), and checks that
 	// they are those that were put: fault.Invalid if not, and then there is no
@@ -45,31 +45,31 @@ type Direct interface {
 	// already, either way, is no error.
 	AbortParts(ctx context.Context, key, upload string) error
 
-	// LinkObject signs a GET of the object, also of a range of it. Whoever uses
+	// PresignObject signs a GET of the object, also of a range of it. Whoever uses
 	// it pins the ETag with If-Match, and looks at that of the answer.
-	LinkObject(ctx context.Context, key string) (Link, error)
+	PresignObject(ctx context.Context, key string) (Presigned, error)
 }
 
-// Link is the right to make one request for a short time. It is a secret: every
-// way of printing it, also %#v, JSON and slog, gives "[link]".
-type Link struct {
+// Presigned is the right to make one request for a short time. It is a secret: every
+// way of printing it, also %#v, JSON and slog, gives "[presigned]".
+type Presigned struct {
 	url     string
 	Header  http.Header // goes along with the request, as it is
 	Expires time.Time
 }
 
-// NewLink is for stores.
-func NewLink(url string, header http.Header, expires time.Time) Link {
-	return Link{url: url, Header: header, Expires: expires}
+// NewPresigned is for stores.
+func NewPresigned(url string, header http.Header, expires time.Time) Presigned {
+	return Presigned{url: url, Header: header, Expires: expires}
 }
 
 // Expose gives the URL, for whoever is to have it.
-func (l Link) Expose() string { return l.url }
+func (l Presigned) Expose() string { return l.url }
 
-const hiddenLink = "[link]"
+const hiddenURL = "[presigned]"
 
-func (Link) String() string                { return hiddenLink }
-func (Link) GoString() string              { return hiddenLink }
-func (Link) Format(f fmt.State, verb rune) { io.WriteString(f, hiddenLink) }
-func (Link) MarshalText() ([]byte, error)  { return []byte(hiddenLink), nil }
-func (Link) LogValue() slog.Value          { return slog.StringValue(hiddenLink) }
+func (Presigned) String() string                { return hiddenURL }
+func (Presigned) GoString() string              { return hiddenURL }
+func (Presigned) Format(f fmt.State, verb rune) { io.WriteString(f, hiddenURL) }
+func (Presigned) MarshalText() ([]byte, error)  { return []byte(hiddenURL), nil }
+func (Presigned) LogValue() slog.Value          { return slog.StringValue(hiddenURL) }

@@ -145,7 +145,7 @@ type Shard struct {
 	ETag        string
 	SealedSize  int64    // bytes of the object
 	PlainSize   int64    // bytes of the plaintext
-	SHA256      [32]byte // of the object
+	SHA256      [32]byte // of the object; see PartSize
 	Header      []byte   // the object's own age header
 	Nonce       [16]byte // of the payload; unique in the whole vault
 	Fingerprint [32]byte // of what was packed, keyed with the dataset's salt
@@ -153,12 +153,23 @@ type Shard struct {
 	Version     int      // the first version that has it; 0: none
 	Start       []byte   // keyed hash of the sample that it begins with; may be empty
 	Index       Index
+	PartSize    int64 // 0, or SHA256 is dataset.SealedHash of parts of so many bytes
 	CommittedAt time.Time
 	CommittedBy dataset.PrincipalID
 }
 
 // Claimed is the SealedSize of an attempt whose bytes are on their way.
 const Claimed int64 = -1
+
+// Joining is the SealedSize of an attempt whose parts are all there and become
+// its object.
+const Joining int64 = -2
+
+// AnnouncedPart is a part of an attempt that its uploader has spoken of.
+type AnnouncedPart struct {
+	Number int // from 1
+	SHA256 [32]byte
+}
 
 // Attempt is an upload under way; its object may exist, wholly or not at all.
 // SealedSize is 0 at first, then Claimed; ETag, SealedSize and SHA256 are set
@@ -176,6 +187,8 @@ type Attempt struct {
 	Push        int    // to which it belongs
 	Start       []byte // as announced
 	Index       Index  // its Size is 0 at first, then Claimed
+	Upload      string // the store's ID of an upload in parts; empty: none
+	PartSize    int64  // of these parts, and as in Shard
 	StartedAt   time.Time
 	StartedBy   dataset.PrincipalID
 }

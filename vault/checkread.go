@@ -80,7 +80,7 @@ func promise(s storage.Shard, index bool) storage.StoredObject {
 		return storage.StoredObject{Key: storage.IndexKey(s.Key), Dataset: s.Dataset, Number: s.Number, Index: true,
 			ETag: s.Index.ETag, Size: s.Index.Size, SHA256: s.Index.SHA256, HeaderSize: int64(len(s.Index.Header))}
 	}
-	return storage.StoredObject{Key: s.Key, Dataset: s.Dataset, Number: s.Number, ETag: s.ETag, Size: s.SealedSize, SHA256: s.SHA256[:],
+	return storage.StoredObject{Key: s.Key, Dataset: s.Dataset, Number: s.Number, ETag: s.ETag, Size: s.SealedSize, SHA256: s.SHA256[:], PartSize: s.PartSize,
 		PlainSize: s.PlainSize, HeaderSize: int64(len(s.Header)), ManifestSize: int64(len(s.Manifest))}
 }
 
@@ -234,7 +234,7 @@ func (r *checkRun) read(ctx context.Context, o storage.Object, want storage.Stor
 		return sum, nil, err
 	}
 	defer body.Close()
-	hash := sha256.New()
+	hash := dataset.SealedHash(want.PartSize)
 	headSize := want.HeaderSize + int64(len(storage.Shard{}.Nonce))
 	for {
 		n, err := io.ReadFull(body, r.buf)

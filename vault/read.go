@@ -73,7 +73,12 @@ func shardRange(offset, size int64) func(storage.Shard) (part, error) {
 // ReadShard admits a read of one shard, sealed to the caller's device key. When
 // it returns, the read is in the log; no byte has left storage yet.
 func (v *Vault) ReadShard(ctx context.Context, c identity.Caller, ref dataset.ShardRef, device dataset.DeviceID, purpose string) (*ShardStream, error) {
-	s, to, err := v.readSealed(ctx, c, ref, device, purpose, wholeShard)
+	return v.readWhole(ctx, c, ref, device, purpose, dataset.Sealed)
+}
+
+// readWhole is ReadShard, for both ways by which sealed bytes leave.
+func (v *Vault) readWhole(ctx context.Context, c identity.Caller, ref dataset.ShardRef, device dataset.DeviceID, purpose string, by dataset.Delivery) (*ShardStream, error) {
+	s, to, err := v.readSealed(ctx, c, ref, device, purpose, by, wholeShard)
 	if err != nil {
 		return nil, err
 	}
@@ -87,19 +92,19 @@ func (v *Vault) ReadShard(ctx context.Context, c identity.Caller, ref dataset.Sh
 // ReadIndex is ReadShard for the list of the shard's members. It is a read of
 // the shard, and recorded as one.
 func (v *Vault) ReadIndex(ctx context.Context, c identity.Caller, ref dataset.ShardRef, device dataset.DeviceID, purpose string) (*ShardStream, error) {
-	s, _, err := v.readSealed(ctx, c, ref, device, purpose, wholeIndex)
+	s, _, err := v.readSealed(ctx, c, ref, device, purpose, dataset.Sealed, wholeIndex)
 	return s, err
 }
 
 // ReadRange is ReadShard for the chunks that hold size bytes of the plaintext
 // from offset: the stream is a header, the nonce, and these chunks.
 func (v *Vault) ReadRange(ctx context.Context, c identity.Caller, ref dataset.ShardRef, device dataset.DeviceID, purpose string, offset, size int64) (*ShardStream, error) {
-	s, _, err := v.readSealed(ctx, c, ref, device, purpose, shardRange(offset, size))
+	s, _, err := v.readSealed(ctx, c, ref, device, purpose, dataset.Sealed, shardRange(offset, size))
 	return s, err
 }
 
 func (v *Vault) readSealed(ctx context.Context, c identity.Caller, ref dataset.ShardRef, device dataset.DeviceID, purpose string,
-	what func(storage.Shard) (part, error)) (*ShardStream, seal.Recipient, error) {
+	by dataset.Delivery, what func(storage.Shard) (part, error)) (*ShardStream, seal.Recipient, error) {
 	none := seal.Recipient{}
 	if err := checkText("purpose", purpose, 63); err != nil {
 		return nil, none, err
@@ -109,7 +114,7 @@ func (v *Vault) readSealed(ctx context.Context, c identity.Caller, ref dataset.S
 		return nil, none, err
 	}
 	in := v.intent(c, audit.KindRead, t, rbac.Read, rbac.Shard)
-	in.Query.Object.Shard = ref.Number
+	in.Query.Object.Shard, in.Query.Delivery = ref.Number, by
 	in.Note = map[string]string{"object": ref.String()}
 	found, err := v.findShard(ctx, c, t, ref.Number, device)
 	if err != nil {
@@ -138,7 +143,7 @@ func (v *Vault) readSealed(ctx context.Context, c identity.Caller, ref dataset.S
 	size := int64(seal.HeaderSize()+len(part.nonce)) + part.size
 	in.Access = &ledger.Access{Dataset: found.shard.Dataset, Shard: ref.Number, MaxBytes: size}
 	in.Fields = append(in.Fields,
-		audit.StringField(audit.FieldDelivery, string(dataset.Sealed)),
+		audit.StringField(audit.FieldDelivery, string(by)),
 		audit.BytesField(audit.FieldDeviceID, device[:]),
 		audit.Uint64Field(audit.FieldMaxBytes, uint64(size)))
 	in.Fields = append(in.Fields, part.fields...)

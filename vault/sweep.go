@@ -133,6 +133,7 @@ func (v *Vault) doom(ctx context.Context, a storage.Attempt) (storage.Attempt, e
 	}
 	doomed := storage.Attempt{
 		ID: dataset.NewID[dataset.AttemptID](v.random), Dataset: a.Dataset, Number: a.Number, Key: a.Key, StartedAt: a.StartedAt,
+		Upload: a.Upload,
 	}
 	err := v.update(ctx, func(tx *catalog.Tx) error {
 		now, err := tx.Attempt(ctx, a.ID) // it may have had an index since
@@ -155,7 +156,7 @@ func (v *Vault) delete(ctx context.Context, doomed storage.Attempt) error {
 			return err
 		}
 	}
-	if err := v.objects.Delete(ctx, doomed.Key); err != nil {
+	if err := errors.Join(v.abort(ctx, doomed), v.objects.Delete(ctx, doomed.Key)); err != nil {
 		return err
 	}
 	err := v.update(ctx, func(tx *catalog.Tx) error { return tx.DropAttempt(ctx, doomed.ID) })

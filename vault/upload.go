@@ -230,7 +230,7 @@ func (v *Vault) storeAttempt(ctx context.Context, a storage.Attempt, o storage.O
 	err := v.update(ctx, func(tx *catalog.Tx) error { return tx.StoreAttempt(ctx, a.ID, o.ETag, o.Size, sum) })
 	if errors.Is(err, storage.ErrNoRow) { // it took so long that it was swept
 		v.remove(ctx, a.Key)
-		return fault.Wrap(fault.Conflict, "vault.storeAttempt", "the upload was given up meanwhile", err).WithHint("start the shard again")
+		return givenUp("vault.storeAttempt", err)
 	}
 	return err
 }
@@ -327,7 +327,11 @@ func (v *Vault) commitShard(ctx context.Context, c identity.Caller, d storage.Da
 		audit.BytesField(audit.FieldAttemptID, a.ID[:]),
 		audit.Uint64Field(audit.FieldPlaintextSize, uint64(a.PlainSize)),
 		audit.Uint64Field(audit.FieldSealedSize, uint64(a.SealedSize)),
-		audit.BytesField(audit.FieldSealedSHA256, a.SHA256[:]),
+	}
+	if a.PartSize > 0 {
+		in.Fields = append(in.Fields, audit.Uint64Field(audit.FieldPartSize, uint64(a.PartSize)), audit.BytesField(audit.FieldPartsSHA256, a.SHA256[:]))
+	} else {
+		in.Fields = append(in.Fields, audit.BytesField(audit.FieldSealedSHA256, a.SHA256[:]))
 	}
 	if a.Index.Size > 0 {
 		in.Fields = append(in.Fields, audit.BytesField(audit.FieldIndexSHA256, a.Index.SHA256))
@@ -338,7 +342,7 @@ func (v *Vault) commitShard(ctx context.Context, c identity.Caller, d storage.Da
 	}
 	s := storage.Shard{
 		Dataset: d.ID, Number: a.Number, Attempt: a.ID, Key: a.Key, ETag: a.ETag, SealedSize: a.SealedSize, PlainSize: a.PlainSize,
-		SHA256: a.SHA256, Fingerprint: a.Fingerprint, Manifest: manifest, Start: a.Start, Index: a.Index, CommittedBy: c.Principal,
+		SHA256: a.SHA256, PartSize: a.PartSize, Fingerprint: a.Fingerprint, Manifest: manifest, Start: a.Start, Index: a.Index, CommittedBy: c.Principal,
 	}
 	var nonces [][16]byte // of the index
 	if s.Header, s.Nonce, err = v.inspectShard(ctx, permit, a); err == nil {

@@ -40,6 +40,7 @@ last goes on.`,
 	f.StringVar(&opts.Field, "shards-by-field", "", "one shard for each value of this field of a JSONL or CSV file")
 	f.IntVar(&opts.Parallel, "parallel", 2, "shards at a time")
 	f.BoolVar(&opts.Recut, "recut", false, "cut a folder anew, not where the version before was cut")
+	f.BoolVar(&opts.Direct, "direct", false, "put what is sealed straight into the vault's S3 storage")
 	f.BoolVar(&opts.SkipSpecial, "skip-special", false, "leave out links, devices, sockets and FIFOs instead of failing")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		scope, err := datasetArg(args[1])
@@ -108,6 +109,7 @@ opens them.`,
 	f.StringVar(&opts.Purpose, "purpose", "", "what the data is for, where a project has several purposes")
 	f.IntVar(&opts.Parallel, "parallel", 2, "shards at a time")
 	f.StringVar(&opts.Receipts, "receipts", "", `folder to keep the log's receipts in; none keeps none (default: beside the output folder, with ".receipts" to its name)`)
+	f.BoolVar(&opts.Direct, "direct", false, "fetch what is sealed straight from the vault's S3 storage, where the project allows it")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		scope, err := datasetArg(args[0])
 		if err != nil {

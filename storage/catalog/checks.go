@@ -134,11 +134,11 @@ func (tx *Tx) Findings(ctx context.Context, id dataset.CheckID, after, limit int
 func (tx *Tx) StoredObjects(ctx context.Context, after string, limit int) ([]storage.StoredObject, error) {
 	const op = "catalog.StoredObjects"
 	var list []storage.StoredObject
-	err := tx.each(ctx, op, false, "SELECT object, dataset, number, etag, sealed_size, sha256, plain_size, length(header), length(manifest),"+
+	err := tx.each(ctx, op, false, "SELECT object, dataset, number, etag, sealed_size, sha256, plain_size, length(header), length(manifest), part_size,"+
 		" index_etag, index_size, index_sha256, length(index_header) FROM shards WHERE object > $1 ORDER BY object LIMIT $2", []any{after, page(limit)},
 		func(rows *sql.Rows) error {
 			var o, x storage.StoredObject
-			err := scan(rows, op, &o.Key, fixed(o.Dataset[:]), &o.Number, &o.ETag, &o.Size, raw{&o.SHA256}, &o.PlainSize, &o.HeaderSize, &o.ManifestSize,
+			err := scan(rows, op, &o.Key, fixed(o.Dataset[:]), &o.Number, &o.ETag, &o.Size, raw{&o.SHA256}, &o.PlainSize, &o.HeaderSize, &o.ManifestSize, &o.PartSize,
 				&x.ETag, &x.Size, raw{&x.SHA256}, &x.HeaderSize)
 			list = append(list, o)
 			if x.Size > 0 { // its key comes right behind the shard's

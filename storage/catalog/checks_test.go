@@ -126,7 +126,7 @@ func testStoredObjects(s *fixture) {
 		}
 		s.put(sh)
 		want = append([]storage.StoredObject{{Key: sh.Key, Dataset: id, Number: n, ETag: sh.ETag, Size: sh.SealedSize, SHA256: sh.SHA256[:],
-			PlainSize: sh.PlainSize, HeaderSize: int64(len(sh.Header)), ManifestSize: int64(len(sh.Manifest))}}, want...)
+			PlainSize: sh.PlainSize, HeaderSize: int64(len(sh.Header)), ManifestSize: int64(len(sh.Manifest)), PartSize: sh.PartSize}}, want...)
 		bytes += sh.SealedSize + sh.Index.Size
 	}
 	stored := func(after string, limit int) []storage.StoredObject {

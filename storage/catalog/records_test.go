@@ -202,7 +202,7 @@ func newShard(d dataset.DatasetID, n int) storage.Shard {
 	id := newID[dataset.AttemptID]()
 	return storage.Shard{Dataset: d, Number: n, Attempt: id, Key: "v1/" + id.String(), ETag: "e", SealedSize: 1<<40 + 1, PlainSize: 1 << 40,
 		SHA256: fresh(), Header: []byte("age-encryption.org/v1\n"), Nonce: fresh16(), Fingerprint: fresh(), Manifest: []byte("sealed"),
-		Start: []byte("start"), Index: storage.Index{ETag: "i", Size: 1 << 33, SHA256: []byte("sum"), Header: []byte("header")},
+		Start: []byte("start"), Index: storage.Index{ETag: "i", Size: 1 << 33, SHA256: []byte("sum"), Header: []byte("header")}, PartSize: 8 << 20,
 		CommittedAt: day(4), CommittedBy: newID[dataset.PrincipalID]()}
 }
 

@@ -10,15 +10,15 @@ import (
 )
 
 var attempts = table[storage.Attempt]{
-	name: "attempts", columns: "id, dataset, number, object, plain_size, fingerprint, etag, sealed_size, sha256, push, start, index_etag, index_size, index_sha256, started_at, started_by",
+	name: "attempts", columns: "id, dataset, number, object, plain_size, fingerprint, etag, sealed_size, sha256, push, start, index_etag, index_size, index_sha256, upload, part_size, started_at, started_by",
 	into: func(a *storage.Attempt) []any {
 		return []any{fixed(a.ID[:]), fixed(a.Dataset[:]), &a.Number, &a.Key, &a.PlainSize, fixed(a.Fingerprint[:]),
-			&a.ETag, &a.SealedSize, fixed(a.SHA256[:]), &a.Push, raw{&a.Start}, &a.Index.ETag, &a.Index.Size, raw{&a.Index.SHA256},
+			&a.ETag, &a.SealedSize, fixed(a.SHA256[:]), &a.Push, raw{&a.Start}, &a.Index.ETag, &a.Index.Size, raw{&a.Index.SHA256}, &a.Upload, &a.PartSize,
 			moment{&a.StartedAt}, fixed(a.StartedBy[:])}
 	},
 	values: func(a *storage.Attempt) []any {
 		return []any{a.ID[:], a.Dataset[:], int64(a.Number), a.Key, a.PlainSize, a.Fingerprint[:],
-			a.ETag, a.SealedSize, a.SHA256[:], int64(a.Push), blob(a.Start), a.Index.ETag, a.Index.Size, blob(a.Index.SHA256),
+			a.ETag, a.SealedSize, a.SHA256[:], int64(a.Push), blob(a.Start), a.Index.ETag, a.Index.Size, blob(a.Index.SHA256), a.Upload, a.PartSize,
 			micros(a.StartedAt), a.StartedBy[:]}
 	},
 }
@@ -35,12 +35,13 @@ func (tx *Tx) ClaimAttempt(ctx context.Context, id dataset.AttemptID) error {
 		"UPDATE attempts SET sealed_size = $2 WHERE id = $1 AND sealed_size = 0", id[:], storage.Claimed)
 }
 
-// StoreAttempt records what was stored for a claimed attempt:
-// storage.ErrNoRow if the attempt is not there or has its bytes already.
+// StoreAttempt records what was stored for a claimed attempt, or for one whose
+// parts were joined: storage.ErrNoRow if the attempt is not there or has its
+// bytes already.
 func (tx *Tx) StoreAttempt(ctx context.Context, id dataset.AttemptID, etag string, sealedSize int64, sha256 [32]byte) error {
 	return tx.change(ctx, "catalog.StoreAttempt",
-		"UPDATE attempts SET etag = $2, sealed_size = $3, sha256 = $4 WHERE id = $1 AND sealed_size = $5",
-		id[:], etag, sealedSize, sha256[:], storage.Claimed)
+		"UPDATE attempts SET etag = $2, sealed_size = $3, sha256 = $4 WHERE id = $1 AND sealed_size IN ($5, $6)",
+		id[:], etag, sealedSize, sha256[:], storage.Claimed, storage.Joining)
 }
 
 // ClaimIndex and StoreIndex are ClaimAttempt and StoreAttempt for the index
@@ -69,21 +70,25 @@ func (tx *Tx) Attempts(ctx context.Context, before time.Time, limit int) ([]stor
 // DropAttempt forgets an attempt, once its object is gone or committed:
 // storage.ErrNoRow if it is not there.
 func (tx *Tx) DropAttempt(ctx context.Context, id dataset.AttemptID) error {
-	return tx.change(ctx, "catalog.DropAttempt", "DELETE FROM attempts WHERE id = $1", id[:])
+	const op = "catalog.DropAttempt"
+	if _, err := tx.exec(ctx, op, "DELETE FROM parts WHERE attempt = $1", id[:]); err != nil {
+		return err
+	}
+	return tx.change(ctx, op, "DELETE FROM attempts WHERE id = $1", id[:])
 }
 
 var shards = table[storage.Shard]{
-	name: "shards", columns: "dataset, number, attempt, object, etag, sealed_size, plain_size, sha256, header, nonce, fingerprint, manifest, version, start, index_etag, index_size, index_sha256, index_header, committed_at, committed_by",
+	name: "shards", columns: "dataset, number, attempt, object, etag, sealed_size, plain_size, sha256, header, nonce, fingerprint, manifest, version, start, index_etag, index_size, index_sha256, index_header, part_size, committed_at, committed_by",
 	into: func(s *storage.Shard) []any {
 		return []any{fixed(s.Dataset[:]), &s.Number, fixed(s.Attempt[:]), &s.Key, &s.ETag, &s.SealedSize, &s.PlainSize,
 			fixed(s.SHA256[:]), raw{&s.Header}, fixed(s.Nonce[:]), fixed(s.Fingerprint[:]), raw{&s.Manifest},
-			&s.Version, raw{&s.Start}, &s.Index.ETag, &s.Index.Size, raw{&s.Index.SHA256}, raw{&s.Index.Header},
+			&s.Version, raw{&s.Start}, &s.Index.ETag, &s.Index.Size, raw{&s.Index.SHA256}, raw{&s.Index.Header}, &s.PartSize,
 			moment{&s.CommittedAt}, fixed(s.CommittedBy[:])}
 	},
 	values: func(s *storage.Shard) []any {
 		return []any{s.Dataset[:], int64(s.Number), s.Attempt[:], s.Key, s.ETag, s.SealedSize, s.PlainSize,
 			s.SHA256[:], blob(s.Header), s.Nonce[:], s.Fingerprint[:], blob(s.Manifest),
-			int64(s.Version), blob(s.Start), s.Index.ETag, s.Index.Size, blob(s.Index.SHA256), blob(s.Index.Header),
+			int64(s.Version), blob(s.Start), s.Index.ETag, s.Index.Size, blob(s.Index.SHA256), blob(s.Index.Header), s.PartSize,
 			micros(s.CommittedAt), s.CommittedBy[:]}
 	},
 }

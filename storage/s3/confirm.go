@@ -30,7 +30,7 @@ type way int
 const (
 	byPut way = iota
 	byParts
-	byLinks
+	byPresigned
 	ways
 )
 
@@ -76,14 +76,14 @@ func (s *Store) confirm(ctx context.Context, key string, out sent) (storage.Obje
 
 // wrong clears away what the server has accepted and then not kept. If it has
 // accepted nothing, then what is there is an older object; but nothing is older
-// than an upload by links.
+// than an upload by presigned URLs.
 func (s *Store) wrong(ctx context.Context, key string, out sent) error {
-	if out.etag != "" || out.by == byLinks {
+	if out.etag != "" || out.by == byPresigned {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abortLimit)
 		defer cancel()
 		_ = s.Delete(ctx, key)
 	}
-	if out.by == byLinks {
+	if out.by == byPresigned {
 		return fault.New(fault.Invalid, "s3.FinishParts", "the parts are not those that were announced").WithHint(partsHint)
 	}
 	return fault.New(fault.Unavailable, "s3.Put", "the object store holds something else than was sent").
@@ -124,7 +124,7 @@ const (
 // trying, once; a server that has not said so is not trusted.
 func (s *Store) verifies(ctx context.Context, by way) bool {
 	known := &s.checks[by]
-	try := [ways]func(context.Context, string) error{s.putDamaged, s.putDamagedPart, s.putDamagedLink}[by]
+	try := [ways]func(context.Context, string) error{s.putDamaged, s.putDamagedPart, s.putDamagedPresigned}[by]
 	if known.Load() == unknown {
 		refused, err := mismatch(try(ctx, scratch+rand.Text()))
 		switch {

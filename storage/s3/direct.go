@@ -37,33 +37,33 @@ func (s *Store) StartParts(ctx context.Context, key string) (string, error) {
 	return id, classify(op, err)
 }
 
-// LinkPart signs the part's checksum with it: the server has to refuse other
+// PresignPart signs the part's checksum with it: the server has to refuse other
 // bytes. Whether it does, enforces finds out.
-func (s *Store) LinkPart(ctx context.Context, key, upload string, n int, sum [32]byte) (storage.Link, error) {
-	const op = "s3.LinkPart"
+func (s *Store) PresignPart(ctx context.Context, key, upload string, n int, sum [32]byte) (storage.Presigned, error) {
+	const op = "s3.PresignPart"
 	if n < 1 || n > dataset.MaxParts || upload == "" {
-		return storage.Link{}, fault.New(fault.Invalid, op, "there is no such part")
+		return storage.Presigned{}, fault.New(fault.Invalid, op, "there is no such part")
 	}
 	header := http.Header{headerChecksum: {base64.StdEncoding.EncodeToString(sum[:])}}
 	query := url.Values{"uploadId": {upload}, "partNumber": {strconv.Itoa(n)}}
-	return s.link(ctx, op, s.signer, http.MethodPut, key, query, header)
+	return s.presign(ctx, op, s.signer, http.MethodPut, key, query, header)
 }
 
-// LinkObject signs a GET.
-func (s *Store) LinkObject(ctx context.Context, key string) (storage.Link, error) {
-	return s.link(ctx, "s3.LinkObject", s.signer, http.MethodGet, key, nil, nil)
+// PresignObject signs a GET.
+func (s *Store) PresignObject(ctx context.Context, key string) (storage.Presigned, error) {
+	return s.presign(ctx, "s3.PresignObject", s.signer, http.MethodGet, key, nil, nil)
 }
 
-func (s *Store) link(ctx context.Context, op string, signer *minio.Client, method, key string, query url.Values, header http.Header) (storage.Link, error) {
+func (s *Store) presign(ctx context.Context, op string, signer *minio.Client, method, key string, query url.Values, header http.Header) (storage.Presigned, error) {
 	if err := begin(ctx, op, key); err != nil {
-		return storage.Link{}, err
+		return storage.Presigned{}, err
 	}
-	expires := time.Now().Add(storage.LinkLife) // minio-go signs by this clock, too
-	u, err := signer.PresignHeader(ctx, method, s.config.Bucket, s.name(key), storage.LinkLife, query, header)
+	expires := time.Now().Add(storage.PresignedLife) // minio-go signs by this clock, too
+	u, err := signer.PresignHeader(ctx, method, s.config.Bucket, s.name(key), storage.PresignedLife, query, header)
 	if err != nil {
-		return storage.Link{}, fault.Wrap(fault.Unavailable, op, "a link could not be signed", err)
+		return storage.Presigned{}, fault.Wrap(fault.Unavailable, op, "a presigned URL could not be signed", err)
 	}
-	return storage.NewLink(u.String(), header, expires), nil
+	return storage.NewPresigned(u.String(), header, expires), nil
 }
 
 // FinishParts looks at what the server has of each part, completes the upload
@@ -76,7 +76,7 @@ func (s *Store) FinishParts(ctx context.Context, key, upload string, parts []sto
 	if len(parts) < 1 || len(parts) > dataset.MaxParts || upload == "" {
 		return storage.Object{}, fault.New(fault.Invalid, op, "an upload has 1 to 10,000 parts")
 	}
-	out := sent{by: byLinks, part: parts[0].Size}
+	out := sent{by: byPresigned, part: parts[0].Size}
 	for _, part := range parts {
 		out.size, out.sums = out.size+part.Size, append(out.sums, part.SHA256)
 	}
@@ -160,10 +160,10 @@ func (s *Store) AbortParts(ctx context.Context, key, upload string) error {
 	return classify(op, err)
 }
 
-// tryLinks puts a part by a link, first with other bytes than were announced,
-// then with the right ones. works is false if that is not to be had; enforced
+// tryPresigned puts a part by a presigned URL, first with other bytes than were
+// announced, then with the right ones. works is false if that is not to be had; enforced
 // says that the first was refused.
-func (s *Store) tryLinks(ctx context.Context, key string) (works, enforced bool, err error) {
+func (s *Store) tryPresigned(ctx context.Context, key string) (works, enforced bool, err error) {
 	id, err := s.StartParts(ctx, key)
 	if err != nil {
 		no, err := refuses(err)
@@ -173,15 +173,15 @@ func (s *Store) tryLinks(ctx context.Context, key string) (works, enforced bool,
 	right := []byte("damaged on the Way")
 	sum := sha256.Sum256(right)
 	header := http.Header{headerChecksum: {base64.StdEncoding.EncodeToString(sum[:])}}
-	link, err := s.link(ctx, "s3.tryLinks", s.core.Client, http.MethodPut, key, url.Values{"uploadId": {id}, "partNumber": {"1"}}, header)
+	signed, err := s.presign(ctx, "s3.tryPresigned", s.core.Client, http.MethodPut, key, url.Values{"uploadId": {id}, "partNumber": {"1"}}, header)
 	if err != nil {
 		return false, false, err
 	}
 	var status [2]int
 	for i, body := range [][]byte{damaged, right} {
-		req, err := http.NewRequestWithContext(ctx, http.MethodPut, link.Expose(), bytes.NewReader(body))
+		req, err := http.NewRequestWithContext(ctx, http.MethodPut, signed.Expose(), bytes.NewReader(body))
 		if err != nil {
-			return false, false, errors.New("a signed link is no URL")
+			return false, false, errors.New("what was presigned is no URL")
 		}
 		req.Header = header.Clone()
 		resp, err := s.watch.RoundTrip(req)
@@ -198,9 +198,9 @@ func (s *Store) tryLinks(ctx context.Context, key string) (works, enforced bool,
 	return taken(0) || taken(1), !taken(0) && taken(1), nil
 }
 
-// putDamagedLink is for verifies.
-func (s *Store) putDamagedLink(ctx context.Context, key string) error {
-	_, enforced, err := s.tryLinks(ctx, key)
+// putDamagedPresigned is for verifies.
+func (s *Store) putDamagedPresigned(ctx context.Context, key string) error {
+	_, enforced, err := s.tryPresigned(ctx, key)
 	if err == nil && enforced {
 		err = minio.ErrorResponse{Code: "BadDigest"}
 	}

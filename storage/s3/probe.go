@@ -18,26 +18,26 @@ import (
 // Report says what a server does with one bucket, as found out by trying. What
 // is false the store does without, or makes up for.
 type Report struct {
-	Range         bool // GET answers with the range that was asked for; nothing works without
-	IfMatch       bool // GET refuses another ETag; without, the ETag of each answer is looked at all the same
-	Checksums     bool // a body damaged on the way is refused; without, all that was put is read back
-	PartChecksums bool // likewise a part of a multipart upload
-	Multipart     bool // an object can be put in parts; without, it has at most 16 MiB
-	MultipartETag bool // Complete gives the ETag that the object then has; without, it is read back
-	ListUploads   bool // unfinished uploads to one key are listed; without, the server has to clear them away
-	SweepUploads  bool // unfinished uploads below a prefix are listed; without, Delete finds those to its key
-	PutIfAbsent   bool // PUT does not overwrite if told so; the store never relies on it
-	Links         bool // parts can be put by presigned URLs; without, --direct is refused
-	LinkChecksums bool // such a part is refused if it is not the one that was announced; without, all is read back
-	Versioned     bool // the bucket keeps what is overwritten and deleted; Delete removes all versions
-	ObjectLock    bool // the bucket can forbid deleting; then Delete fails until the lock ends
+	Range              bool // GET answers with the range that was asked for; nothing works without
+	IfMatch            bool // GET refuses another ETag; without, the ETag of each answer is looked at all the same
+	Checksums          bool // a body damaged on the way is refused; without, all that was put is read back
+	PartChecksums      bool // likewise a part of a multipart upload
+	Multipart          bool // an object can be put in parts; without, it has at most 16 MiB
+	MultipartETag      bool // Complete gives the ETag that the object then has; without, it is read back
+	ListUploads        bool // unfinished uploads to one key are listed; without, the server has to clear them away
+	SweepUploads       bool // unfinished uploads below a prefix are listed; without, Delete finds those to its key
+	PutIfAbsent        bool // PUT does not overwrite if told so; the store never relies on it
+	Presigned          bool // parts can be put by presigned URLs; without, --direct is refused
+	PresignedChecksums bool // such a part is refused if it is not the one that was announced; without, all is read back
+	Versioned          bool // the bucket keeps what is overwritten and deleted; Delete removes all versions
+	ObjectLock         bool // the bucket can forbid deleting; then Delete fails until the lock ends
 }
 
 // Probe tries what the server does on scratch keys, and removes them. It fails
 // with fault.Unavailable if the server does not answer as S3 at all.
 func (s *Store) Probe(ctx context.Context) (Report, error) {
 	p := prober{Store: s, key: scratch + rand.Text()}
-	for _, try := range []func(context.Context) error{p.reads, p.writes, p.parts, p.links, p.bucket} {
+	for _, try := range []func(context.Context) error{p.reads, p.writes, p.parts, p.presigned, p.bucket} {
 		if err := try(ctx); err != nil {
 			return Report{}, classify("s3.Probe", errors.Join(err, s.Delete(ctx, p.key)))
 		}
@@ -165,8 +165,8 @@ func (p *prober) parts(ctx context.Context) error {
 	return err
 }
 
-func (p *prober) links(ctx context.Context) (err error) {
-	p.Links, p.LinkChecksums, err = p.tryLinks(ctx, p.key+"-link")
+func (p *prober) presigned(ctx context.Context) (err error) {
+	p.Presigned, p.PresignedChecksums, err = p.tryPresigned(ctx, p.key+"-presigned")
 	return err
 }
 

@@ -26,8 +26,8 @@ var powers = []struct{ field, text string }{
 	{"ListUploads", "lists unfinished uploads to one key"},
 	{"SweepUploads", "lists unfinished uploads below a prefix"},
 	{"PutIfAbsent", "conditional PUT (If-None-Match: *)"},
-	{"Links", "presigned URLs of parts"},
-	{"LinkChecksums", "a part sent so that is not the one announced is refused"},
+	{"Presigned", "presigned URLs of parts"},
+	{"PresignedChecksums", "a part sent so that is not the one announced is refused"},
 	{"Versioned", "buckets with versions"},
 	{"ObjectLock", "buckets with object lock"},
 }

@@ -28,7 +28,7 @@ const maxTries = 4
 // Store is a storage.Objects, Pager, Sweeper and Describer on a bucket.
 type Store struct {
 	core   minio.Core
-	signer *minio.Client // signs links, for the address at which clients reach the server
+	signer *minio.Client // signs presigned URLs, for the address at which clients reach the server
 	config Config
 	watch  *watch
 

@@ -75,8 +75,8 @@ func TestDirect(t *testing.T) {
 	})
 }
 
-// TestPublic: links name the address at which clients reach the server, and
-// only they.
+// TestPublic: presigned URLs name the address at which clients reach the server,
+// and only they do.
 func TestPublic(t *testing.T) {
 	server := storagetest.Versitygw(t)
 	c := config(server, "p", nil)
@@ -86,9 +86,9 @@ func TestPublic(t *testing.T) {
 		t.Fatal(err)
 	}
 	put := mustPut(t, s, "k", []byte("x"))
-	link, err := s.LinkObject(t.Context(), put.Key)
-	if err != nil || !strings.HasPrefix(link.Expose(), "https://s3.example.org:8443/"+server.Bucket+"/p/k?") {
-		t.Errorf("the link is not to the public endpoint, error %v", err)
+	signed, err := s.PresignObject(t.Context(), put.Key)
+	if err != nil || !strings.HasPrefix(signed.Expose(), "https://s3.example.org:8443/"+server.Bucket+"/p/k?") {
+		t.Errorf("the presigned URL is not to the public endpoint, error %v", err)
 	}
 }
 

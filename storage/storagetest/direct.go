@@ -29,7 +29,7 @@ func Direct(t *testing.T, open func(t *testing.T) storage.Objects) {
 		{"WrongParts", directTest.wrongParts},
 		{"AfterTheEnd", directTest.afterTheEnd},
 		{"Abort", directTest.abort},
-		{"Links", directTest.links},
+		{"Presigned", directTest.presigned},
 		{"Read", directTest.read},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -69,23 +69,23 @@ func cut(data []byte) (pieces [][]byte, parts []storage.Part) {
 	return pieces, parts
 }
 
-func (d directTest) link(upload string, n int, sum [32]byte) storage.Link {
+func (d directTest) presign(upload string, n int, sum [32]byte) storage.Presigned {
 	d.Helper()
-	link, err := d.direct.LinkPart(d.Context(), d.key, upload, n, sum)
+	signed, err := d.direct.PresignPart(d.Context(), d.key, upload, n, sum)
 	if err != nil {
 		d.Fatal(err)
 	}
-	return link
+	return signed
 }
 
-// send uses a link, as somebody without credentials, and gives the status.
-func (d directTest) send(method string, link storage.Link, body []byte, more http.Header) (*http.Response, []byte) {
+// send uses a presigned URL, as somebody without credentials, and gives the status.
+func (d directTest) send(method string, signed storage.Presigned, body []byte, more http.Header) (*http.Response, []byte) {
 	d.Helper()
-	req, err := http.NewRequestWithContext(d.Context(), method, link.Expose(), bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(d.Context(), method, signed.Expose(), bytes.NewReader(body))
 	if err != nil {
 		d.Fatal(err)
 	}
-	for _, header := range []http.Header{link.Header, more} {
+	for _, header := range []http.Header{signed.Header, more} {
 		for name, values := range header {
 			req.Header[name] = values
 		}
@@ -103,13 +103,13 @@ func (d directTest) send(method string, link storage.Link, body []byte, more htt
 	return resp, answer
 }
 
-func (d directTest) mustPut(upload string, n int, data []byte) storage.Link {
+func (d directTest) mustPut(upload string, n int, data []byte) storage.Presigned {
 	d.Helper()
-	link := d.link(upload, n, sha256.Sum256(data))
-	if resp, answer := d.send(http.MethodPut, link, data, nil); resp.StatusCode != http.StatusOK {
+	signed := d.presign(upload, n, sha256.Sum256(data))
+	if resp, answer := d.send(http.MethodPut, signed, data, nil); resp.StatusCode != http.StatusOK {
 		d.Fatalf("PUT of part %d: %s %s", n, resp.Status, answer)
 	}
-	return link
+	return signed
 }
 
 // parts puts parts out of order.
@@ -148,7 +148,7 @@ func (d directTest) otherBytes() {
 			}
 			wrong := bytes.Clone(piece)
 			wrong[len(wrong)/2] ^= 1
-			resp, _ := d.send(http.MethodPut, d.link(upload, i+1, parts[i].SHA256), wrong, nil)
+			resp, _ := d.send(http.MethodPut, d.presign(upload, i+1, parts[i].SHA256), wrong, nil)
 			d.Logf("PUT of other bytes: %s", resp.Status)
 		}
 		d.refused(upload, parts)
@@ -197,28 +197,28 @@ func (d directTest) wrongParts() {
 		}
 	}
 	for _, n := range []int{-1, 0, 10_001} {
-		if _, err := d.direct.LinkPart(d.Context(), d.key, "upload", n, [32]byte{}); !fault.Is(err, fault.Invalid) {
-			d.Errorf("a link to part %d: %v", n, err)
+		if _, err := d.direct.PresignPart(d.Context(), d.key, "upload", n, [32]byte{}); !fault.Is(err, fault.Invalid) {
+			d.Errorf("a presigned URL to part %d: %v", n, err)
 		}
 	}
 }
 
-// afterTheEnd uses links that are still young once the object is there.
+// afterTheEnd uses presigned URLs that are still young once the object is there.
 func (d directTest) afterTheEnd() {
 	data := contentBytes(1, 1000)
 	upload := d.start()
 	first := d.mustPut(upload, 1, data)
 	other := contentBytes(2, 1000)
-	second := d.link(upload, 1, sha256.Sum256(other))
-	unused := d.link(upload, 2, sha256.Sum256(other))
+	second := d.presign(upload, 1, sha256.Sum256(other))
+	unused := d.presign(upload, 2, sha256.Sum256(other))
 	_, parts := cut(data)
 	o, err := d.direct.FinishParts(d.Context(), d.key, upload, parts)
 	if err != nil {
 		d.Fatal(err)
 	}
-	for i, link := range []storage.Link{first, second, unused} {
-		if resp, _ := d.send(http.MethodPut, link, other, nil); resp.StatusCode < 400 {
-			d.Errorf("link %d is taken after the end: %s", i, resp.Status)
+	for i, signed := range []storage.Presigned{first, second, unused} {
+		if resp, _ := d.send(http.MethodPut, signed, other, nil); resp.StatusCode < 400 {
+			d.Errorf("presigned URL %d is taken after the end: %s", i, resp.Status)
 		}
 	}
 	if err := d.direct.AbortParts(d.Context(), d.key, upload); err != nil {
@@ -233,14 +233,14 @@ func (d directTest) afterTheEnd() {
 func (d directTest) abort() {
 	data := contentBytes(1, 1000)
 	upload := d.start()
-	link := d.mustPut(upload, 1, data)
+	signed := d.mustPut(upload, 1, data)
 	for range 2 {
 		if err := d.direct.AbortParts(d.Context(), d.key, upload); err != nil {
 			d.Fatal(err)
 		}
 	}
-	if resp, _ := d.send(http.MethodPut, link, data, nil); resp.StatusCode < 400 {
-		d.Errorf("a link to an aborted upload: %s", resp.Status)
+	if resp, _ := d.send(http.MethodPut, signed, data, nil); resp.StatusCode < 400 {
+		d.Errorf("a presigned URL to an aborted upload: %s", resp.Status)
 	}
 	_, parts := cut(data)
 	d.refused(upload, parts)
@@ -254,36 +254,36 @@ func (d directTest) abort() {
 	d.refused(upload, parts)
 }
 
-// links checks what a link gives away, and for how long it holds.
-func (d directTest) links() {
-	link := d.link(d.start(), 1, [32]byte{})
-	if life := time.Until(link.Expires); life > storage.LinkLife || life < storage.LinkLife-time.Minute {
-		d.Errorf("the link holds for %s", life)
+// presigned URLs checks what a presigned URL gives away, and for how long it holds.
+func (d directTest) presigned() {
+	signed := d.presign(d.start(), 1, [32]byte{})
+	if life := time.Until(signed.Expires); life > storage.PresignedLife || life < storage.PresignedLife-time.Minute {
+		d.Errorf("the presigned URL holds for %s", life)
 	}
-	if !strings.HasPrefix(link.Expose(), "http") || !strings.Contains(link.Expose(), "X-Amz-Expires=300&") {
-		d.Error("the link does not expire")
+	if !strings.HasPrefix(signed.Expose(), "http") || !strings.Contains(signed.Expose(), "X-Amz-Expires=300&") {
+		d.Error("the presigned URL does not expire")
 	}
 	var said bytes.Buffer
-	slog.New(slog.NewJSONHandler(&said, nil)).Info("x", "link", link, "links", []storage.Link{link})
-	fmt.Fprintf(&said, "%v %+v %#v %s %q %x %v %v", link, link, link, link, link, link, &link, []any{link})
+	slog.New(slog.NewJSONHandler(&said, nil)).Info("x", "presigned URL", signed, "presigned URLs", []storage.Presigned{signed})
+	fmt.Fprintf(&said, "%v %+v %#v %s %q %x %v %v", signed, signed, signed, signed, signed, signed, &signed, []any{signed})
 	if text := said.String(); strings.Contains(text, "Signature") || strings.Contains(text, "http") || strings.Contains(text, fmt.Sprintf("%x", "Signature")) {
-		d.Error("printing shows the link")
+		d.Error("printing shows the presigned URL")
 	}
 	ended, cancel := context.WithCancel(d.Context())
 	cancel()
-	if _, err := d.direct.LinkObject(ended, d.key); !errors.Is(err, context.Canceled) {
+	if _, err := d.direct.PresignObject(ended, d.key); !errors.Is(err, context.Canceled) {
 		d.Errorf("an ended context: %v", err)
 	}
-	if _, err := d.direct.LinkObject(d.Context(), "../x"); !fault.Is(err, fault.Invalid) {
+	if _, err := d.direct.PresignObject(d.Context(), "../x"); !fault.Is(err, fault.Invalid) {
 		d.Errorf("a bad key: %v", err)
 	}
 }
 
-// read reads by a link: all, a range, and pinned to another object.
+// read reads by a presigned URL: all, a range, and pinned to another object.
 func (d directTest) read() {
 	data := contentBytes(1, 300_001)
 	put := mustPut(d.T, d.store, d.key, data)
-	link, err := d.direct.LinkObject(d.Context(), d.key)
+	signed, err := d.direct.PresignObject(d.Context(), d.key)
 	if err != nil {
 		d.Fatal(err)
 	}
@@ -294,18 +294,18 @@ func (d directTest) read() {
 		}
 		return h
 	}
-	if resp, got := d.send(http.MethodGet, link, nil, pin(put.ETag)); resp.StatusCode != http.StatusOK || !bytes.Equal(got, data) || strings.Trim(resp.Header.Get("ETag"), `"`) != put.ETag {
+	if resp, got := d.send(http.MethodGet, signed, nil, pin(put.ETag)); resp.StatusCode != http.StatusOK || !bytes.Equal(got, data) || strings.Trim(resp.Header.Get("ETag"), `"`) != put.ETag {
 		d.Errorf("GET: %s with %d bytes", resp.Status, len(got))
 	}
-	if resp, got := d.send(http.MethodGet, link, nil, pin(put.ETag, "bytes=100000-")); resp.StatusCode != http.StatusPartialContent || !bytes.Equal(got, data[100_000:]) {
+	if resp, got := d.send(http.MethodGet, signed, nil, pin(put.ETag, "bytes=100000-")); resp.StatusCode != http.StatusPartialContent || !bytes.Equal(got, data[100_000:]) {
 		d.Errorf("GET of a range: %s with %d bytes", resp.Status, len(got))
 	}
-	if resp, _ := d.send(http.MethodGet, link, nil, pin(strings.Repeat("0", 32))); resp.StatusCode != http.StatusPreconditionFailed {
+	if resp, _ := d.send(http.MethodGet, signed, nil, pin(strings.Repeat("0", 32))); resp.StatusCode != http.StatusPreconditionFailed {
 		d.Errorf("GET pinned to another object: %s", resp.Status)
 	}
 	for _, method := range []string{http.MethodPut, http.MethodDelete, http.MethodPost} {
-		if resp, _ := d.send(method, link, []byte("x"), nil); resp.StatusCode < 400 {
-			d.Errorf("a link to read is good for %s: %s", method, resp.Status)
+		if resp, _ := d.send(method, signed, []byte("x"), nil); resp.StatusCode < 400 {
+			d.Errorf("a presigned URL to read is good for %s: %s", method, resp.Status)
 		}
 	}
 	checkContent(d.T, d.store, d.key, put.ETag, bytes.NewReader(data))

@@ -85,9 +85,13 @@ func (s *server) routes() []route {
 		{method: put, path: data + "/file", do: s.putFile, body: streamBody},
 		{method: get, path: data + "/shards", do: s.shards, query: page()},
 		{method: get, path: data + "/shards/:n/sealed", do: s.sealed, query: []string{"offset", "size"}},
+		{method: get, path: data + "/shards/:n/direct", do: s.direct},
 		{method: get, path: data + "/shards/:n/index", do: s.index},
 		{method: post, path: data + "/shards/:n/uploads", do: s.startUpload, body: jsonBody},
 		{method: put, path: data + "/uploads/:attempt", do: s.storeUpload, body: streamBody},
+		{method: post, path: data + "/uploads/:attempt/direct", do: inAttempt(v.StartDirect)},
+		{method: post, path: data + "/uploads/:attempt/parts", do: s.presignParts, body: jsonBody},
+		{method: post, path: data + "/uploads/:attempt/joined", do: inAttempt(v.JoinParts)},
 		{method: put, path: data + "/uploads/:attempt/index", do: s.storeIndex, body: streamBody},
 		{method: post, path: data + "/uploads/:attempt/commit", do: s.commitUpload, body: jsonBody},
 

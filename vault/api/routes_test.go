@@ -45,7 +45,7 @@ func TestEveryRoute(t *testing.T) {
 		}
 	}
 	for _, r := range api.Routes() {
-		if !served[r] {
+		if !served[r] && !slices.Contains(directRoutes, r) {
 			t.Errorf("no test calls %s", r)
 		}
 	}

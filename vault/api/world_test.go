@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"dsvault/rbac"
+	"dsvault/storage"
 	"dsvault/storage/catalog"
 	"dsvault/storage/dir"
 	"dsvault/vault"
@@ -44,9 +45,21 @@ type world struct {
 // newWorld starts a vault with the admin root. Options' zero fields are filled.
 func newWorld(t *testing.T, opts api.Options, change ...func(http.Handler, *server)) *world {
 	t.Helper()
-	w := &world{t: t, data: t.TempDir(), logs: &logs{wake: make(chan struct{}, 1)},
+	data := t.TempDir()
+	return newWorldOn(t, data, folderObjects(t, data), opts, change...)
+}
+
+func folderObjects(t testing.TB, data string) storage.Objects {
+	t.Helper()
+	return must(dir.Open(filepath.Join(data, "objects")))(t)
+}
+
+// newWorldOn is newWorld with another object store.
+func newWorldOn(t *testing.T, data string, objects storage.Objects, opts api.Options, change ...func(http.Handler, *server)) *world {
+	t.Helper()
+	w := &world{t: t, data: data, logs: &logs{wake: make(chan struct{}, 1)},
 		tokens: map[string]string{}, devices: map[string]dataset.DeviceID{}, keys: map[string]*seal.Identity{}}
-	w.vault, w.tokens["root"] = openVault(t, w.data)
+	w.vault, w.tokens["root"] = openVaultOn(t, w.data, objects)
 
 	opts.Logger = slog.New(slog.NewJSONHandler(w.logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	opts.Random = rand.Reader
@@ -72,10 +85,14 @@ func newWorld(t *testing.T, opts api.Options, change ...func(http.Handler, *serv
 // root.
 func openVault(t testing.TB, data string) (v *vault.Vault, token string) {
 	t.Helper()
+	return openVaultOn(t, data, folderObjects(t, data))
+}
+
+func openVaultOn(t testing.TB, data string, objects storage.Objects) (v *vault.Vault, token string) {
+	t.Helper()
 	ctx := context.Background()
 	db := must(catalog.Open(ctx, "sqlite:"+filepath.Join(data, "catalog.db"), catalog.Options{}))(t)
 	t.Cleanup(func() { db.Close() })
-	objects := must(dir.Open(filepath.Join(data, "objects")))(t)
 	folder := filepath.Join(data, "keys")
 	if err := keys.Init(folder, "dsvault-test", keys.NewPassphrase(""), rand.Reader); err != nil {
 		t.Fatal(err)

@@ -57,6 +57,10 @@ const (
 	FieldRanges FieldID = 45 // text: for example "0-99,500-599", bytes of the plaintext, where a read is of several
 	FieldLinkID FieldID = 46 // 16 bytes: the link that was used, made or ended
 
+	// Of sealed bytes that nobody but the object store has seen whole.
+	FieldPartSize    FieldID = 50 // number: bytes of each part but the last
+	FieldPartsSHA256 FieldID = 51 // 32 bytes: over the SHA-256 of every part, in order
+
 	// Of a check.
 	FieldMissing  FieldID = 55 // number: objects that the catalog names and storage has not
 	FieldChanged  FieldID = 56 // number: objects that are not what the catalog says
@@ -97,6 +101,7 @@ var fields = map[FieldID]fieldInfo{
 	FieldGrantID: {"grant-id", TypeID}, FieldAssignmentID: {"assignment-id", TypeID}, FieldAction: {"action", TypeText},
 	FieldMaxBytes: {"max-bytes", TypeNumber}, FieldApproverTag: {"approver-tag", TypeID},
 	FieldRangeStart: {"range-start", TypeNumber}, FieldRangeLength: {"range-length", TypeNumber},
+	FieldPartSize: {"part-size", TypeNumber}, FieldPartsSHA256: {"parts-sha256", TypeHash},
 	FieldEpoch: {"epoch", TypeNumber}, FieldKeyHash: {"key-hash", TypeHash},
 	FieldVersion: {"version", TypeNumber}, FieldContent: {"content", TypeText}, FieldIndexSHA256: {"index-sha256", TypeHash},
 	FieldRanges: {"ranges", TypeText}, FieldLinkID: {"link-id", TypeID},

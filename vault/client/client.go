@@ -49,6 +49,8 @@ type Client struct {
 	device   *seal.Identity
 	deviceID dataset.DeviceID
 	http     *http.Client
+	store    http.RoundTripper // to the object store, without the token
+	plain    bool              // http to other machines will do
 	agent    string
 	backoff  time.Duration // before the second try; tests shorten it
 	idle     time.Duration
@@ -67,13 +69,17 @@ func New(cfg Config) (*Client, error) {
 		h = &clone
 	}
 	h.CheckRedirect = sameHost
+	store := h.Transport
+	if store == nil {
+		store = http.DefaultTransport
+	}
 	agent := cfg.UserAgent
 	if agent == "" {
 		agent = "dsvault-client"
 	}
 	return &Client{
 		base: base, token: cfg.Token, device: cfg.Device, deviceID: cfg.DeviceID,
-		http: h, agent: agent, backoff: 300 * time.Millisecond, idle: idleTimeout,
+		http: h, store: store, plain: cfg.AllowPlainHTTP, agent: agent, backoff: 300 * time.Millisecond, idle: idleTimeout,
 	}, nil
 }
 

@@ -32,6 +32,7 @@ type PullOptions struct {
 	Purpose   string   // what the data is for; "" leaves it to the project
 	Overwrite bool     // replace files that differ
 	Parallel  int      // shards at a time; 0 means 2
+	Direct    bool     // fetch the sealed bytes straight from the vault's object store
 	Progress  Progress // may be nil
 
 	// Receipts is the folder that the log's receipt for each read is kept in, as
@@ -238,26 +239,26 @@ func (p *puller) run(ctx context.Context) (err error) {
 	if p.opts.Purpose != "" {
 		header.Set(wire.HeaderPurpose, p.opts.Purpose)
 	}
-	resp, err := p.c.send(ctx, request{op: op, method: http.MethodGet, path: shardPath(p.ref) + "/sealed", header: header})
+	open := p.openSealed
+	if p.opts.Direct {
+		open = p.openDirect
+	}
+	shard, err := open(ctx, header)
 	if err != nil {
 		return err
 	}
-	defer resp.Body.Close()
-	receipt, err := p.keepReceipt(resp) // of the read, whatever becomes of the data
+	defer shard.Close()
+	manifest, err := p.manifest(shard)
 	if err != nil {
 		return err
 	}
-	manifest, err := p.manifest(resp)
-	if err != nil {
-		return err
-	}
-	p.expected = resp.ContentLength
+	p.expected = shard.size
 	p.opts.Progress.Expect(p.expected)
-	p.out = PulledShard{Number: p.ref.Number, Packing: manifest.Packing, Leaf: resp.Header.Get(wire.HeaderLeaf), Receipt: receipt}
+	p.out = PulledShard{Number: p.ref.Number, Packing: manifest.Packing, Leaf: shard.leaf, Receipt: shard.receipt}
 	if p.opts.Sealed {
-		return p.keep(ctx, p.count(resp.Body), manifest, target)
+		return p.keep(ctx, p.count(shard), manifest, target)
 	}
-	plain, err := seal.Open(p.count(resp.Body), p.c.device)
+	plain, err := seal.Open(p.count(shard), p.c.device)
 	if err != nil {
 		return err
 	}
@@ -267,31 +268,58 @@ func (p *puller) run(ctx context.Context) (err error) {
 	return err
 }
 
+// fetched is a shard on its way: an age file, sealed to this device.
+type fetched struct {
+	io.Reader
+	io.Closer
+	size     int64  // bytes of it
+	manifest []byte // sealed likewise
+	leaf     string
+	receipt  string // where it is kept
+}
+
+// openSealed asks for a shard through the vault.
+func (p *puller) openSealed(ctx context.Context, header http.Header) (*fetched, error) {
+	const op = "client.Pull"
+	resp, err := p.c.send(ctx, request{op: op, method: http.MethodGet, path: shardPath(p.ref) + "/sealed", header: header})
+	if err != nil {
+		return nil, err
+	}
+	f := &fetched{Reader: resp.Body, Closer: resp.Body, size: resp.ContentLength, leaf: resp.Header.Get(wire.HeaderLeaf)}
+	f.receipt, err = p.keepReceipt(resp) // of the read, whatever becomes of the data
+	if err == nil {
+		if f.manifest, err = base64.StdEncoding.DecodeString(resp.Header.Get(wire.HeaderManifest)); err != nil {
+			err = p.bad("the manifest is not base64", err)
+		}
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+func (p *puller) bad(why string, err error) error {
+	return fault.Wrap(fault.Corrupt, "client.Pull", fmt.Sprintf("shard %s: %s", p.ref, why), err).
+		WithHint("tell the operator; nothing was written")
+}
+
 // manifest opens the manifest that came with a shard and checks that it is of
 // the shard that was asked for.
-func (p *puller) manifest(resp *http.Response) (dataset.Manifest, error) {
-	const op = "client.Pull"
+func (p *puller) manifest(shard *fetched) (dataset.Manifest, error) {
 	var m dataset.Manifest
-	bad := func(why string, err error) (dataset.Manifest, error) {
-		return dataset.Manifest{}, fault.Wrap(fault.Corrupt, op, fmt.Sprintf("shard %s: %s", p.ref, why), err).
-			WithHint("tell the operator; nothing was written")
-	}
-	sealed, err := base64.StdEncoding.DecodeString(resp.Header.Get(wire.HeaderManifest))
+	plain, err := seal.OpenBytes(shard.manifest, p.c.device, dataset.MaxManifest)
 	if err != nil {
-		return bad("the manifest is not base64", err)
-	}
-	plain, err := seal.OpenBytes(sealed, p.c.device, dataset.MaxManifest)
-	if err != nil {
-		return bad("the manifest does not open with this device's key", err)
+		return m, p.bad("the manifest does not open with this device's key", err)
 	}
 	if m, err = dataset.ParseManifest(plain); err != nil {
 		return m, err
 	}
 	switch {
 	case m.Number != p.ref.Number:
-		return bad(fmt.Sprintf("the server gave shard %d instead", m.Number), nil)
-	case resp.ContentLength != seal.SealedSize(m.Size):
-		return bad("its size is not the one in the manifest", nil)
+		return m, p.bad(fmt.Sprintf("the server gave shard %d instead", m.Number), nil)
+	case shard.size != seal.SealedSize(m.Size):
+		return m, p.bad("its size is not the one in the manifest", nil)
 	}
 	return m, nil
 }

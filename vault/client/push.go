@@ -42,6 +42,7 @@ type PushOptions struct {
 	Field       string   // one shard for each value of this field of JSONL or CSV
 	Parallel    int      // shards at a time; 0 means 2
 	Recut       bool     // cut a folder anew, not where the newest version was cut
+	Direct      bool     // put the sealed bytes straight into the vault's object store
 	SkipSpecial bool     // leave out links, devices, sockets and FIFOs
 	Progress    Progress // may be nil
 	Skipped     func(path, why string)
@@ -79,7 +80,8 @@ func (c *Client) Push(ctx context.Context, path string, scope dataset.Scope, opt
 	if out.Dataset, err = c.CreateDataset(ctx, scope); err != nil {
 		return out, err
 	}
-	p := &pusher{c: c, scope: scope, first: plan, recut: opts.Recut, salt: out.Dataset.Salt, progress: opts.Progress}
+	p := &pusher{c: c, scope: scope, first: plan, recut: opts.Recut, salt: out.Dataset.Salt, progress: opts.Progress,
+		direct: opts.Direct, parts: newPartBuffers(parallel(opts.Parallel))}
 	if p.progress == nil {
 		p.progress = noProgress{}
 	}
@@ -148,9 +150,28 @@ func (p *pusher) attempt(ctx context.Context, n int) error {
 		return err
 	}
 	path := datasetPath(p.scope) + "/uploads/" + up.Attempt.String()
+	send := p.sendWhole
+	if p.direct {
+		send = p.sendParts
+	}
+	sent, err := send(ctx, path, n)
+	if err == nil {
+		err = p.commit(ctx, path, p.plan.Numbered(sent.manifest, p.numbers[n]), sent.members, sent.sum)
+	}
+	if err == nil {
+		p.sums[n] = sent.sum
+	}
+	if err != nil {
+		p.progress.Done(-sent.reported)
+	}
+	return err
+}
+
+// sendWhole seals shard n and sends it to the server, in one request.
+func (p *pusher) sendWhole(ctx context.Context, path string, n int) (sentShard, error) {
 	body := p.seal(ctx, n)
 	var stored wire.Stored
-	err = p.c.call(ctx, request{op: "client.Push", method: http.MethodPut, path: path,
+	err := p.c.call(ctx, request{op: "client.Push", method: http.MethodPut, path: path,
 		body: body, size: seal.SealedSize(p.plan.Size(n))}, &stored)
 	sum, sealErr := body.finish()
 	switch {
@@ -158,19 +179,17 @@ func (p *pusher) attempt(ctx context.Context, n int) error {
 		err = sealErr
 	case err == nil && sealErr != nil:
 		err = fault.New(fault.Unavailable, "client.Push", "the server answered before it had the whole shard")
-	case err == nil && !bytes.Equal(stored.SHA256, sum):
-		err = fault.New(fault.Unavailable, "client.Push", "the server has other bytes than were sent").WithHint("try again")
+	case err == nil:
+		err = sameSum(stored, sum)
 	}
-	if err == nil {
-		err = p.commit(ctx, path, p.plan.Numbered(body.manifest, p.numbers[n]), body.members, sum)
+	return sentShard{body.manifest, body.members, sum, body.reported}, err
+}
+
+func sameSum(stored wire.Stored, sum []byte) error {
+	if bytes.Equal(stored.SHA256, sum) {
+		return nil
 	}
-	if err == nil {
-		p.sums[n] = sum
-	}
-	if err != nil {
-		p.progress.Done(-body.reported)
-	}
-	return err
+	return fault.New(fault.Unavailable, "client.Push", "the server has other bytes than were sent").WithHint("try again")
 }
 
 // commit sends the shard's index and commits it with its manifest.
@@ -213,9 +232,8 @@ var errStopped = errors.New("client: the request ended")
 // goroutine writes into the pipe; finish waits for it.
 type sealedBody struct {
 	*io.PipeReader
-	done     chan struct{}
-	hash     hash.Hash
-	progress Progress
+	done chan struct{}
+	hash hash.Hash
 
 	// Owned by the writing goroutine until done is closed.
 	manifest dataset.Manifest
@@ -226,7 +244,7 @@ type sealedBody struct {
 
 func (p *pusher) seal(ctx context.Context, n int) *sealedBody {
 	pr, pw := io.Pipe()
-	b := &sealedBody{PipeReader: pr, done: make(chan struct{}), hash: sha256.New(), progress: p.progress}
+	b := &sealedBody{PipeReader: pr, done: make(chan struct{}), hash: sha256.New()}
 	go func() {
 		defer close(b.done)
 		b.err = b.run(ctx, p, n, pw)
@@ -240,7 +258,7 @@ func (b *sealedBody) run(ctx context.Context, p *pusher, n int, pw *io.PipeWrite
 	if err != nil {
 		return err
 	}
-	if b.manifest, b.members, err = p.plan.Write(ctx, n, reportingWriter{w, b}); err != nil {
+	if b.manifest, b.members, err = p.plan.Write(ctx, n, countingWriter{w, p.progress, &b.reported}); err != nil {
 		return err
 	}
 	return w.Close()
@@ -257,15 +275,16 @@ func (b *sealedBody) finish() (sum []byte, err error) {
 	return b.hash.Sum(nil), b.err
 }
 
-// reportingWriter counts the plaintext for the progress.
-type reportingWriter struct {
-	w io.Writer
-	b *sealedBody
+// countingWriter counts the plaintext for the progress.
+type countingWriter struct {
+	w        io.Writer
+	progress Progress
+	reported *int64
 }
 
-func (r reportingWriter) Write(p []byte) (int, error) {
-	n, err := r.w.Write(p)
-	r.b.reported += int64(n)
-	r.b.progress.Done(int64(n))
+func (c countingWriter) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	*c.reported += int64(n)
+	c.progress.Done(int64(n))
 	return n, err
 }

@@ -24,6 +24,8 @@ type pusher struct {
 	salt     []byte
 	push     int
 	progress Progress
+	direct   bool
+	parts    partBuffers // if direct
 
 	// As look finds it.
 	plan    *pack.Plan

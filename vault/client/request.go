@@ -58,16 +58,20 @@ func (c *Client) call(ctx context.Context, r request, out any) error {
 			return err
 		}
 		defer resp.Body.Close()
-		data, err := readLimited(resp.Body, maxAnswer, r.op)
-		if err != nil {
-			return err
-		}
-		if err := json.Unmarshal(data, out); err != nil {
-			return fault.Wrap(fault.Internal, r.op, "the server's answer makes no sense", err).
-				WithHint("check that the URL is that of a dsvault server, and that client and server have the same version")
-		}
-		return nil
+		return decodeAnswer(r.op, resp.Body, out)
 	})
+}
+
+func decodeAnswer(op string, body io.Reader, out any) error {
+	data, err := readLimited(body, maxAnswer, op)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(data, out); err != nil {
+		return fault.Wrap(fault.Internal, op, "the server's answer makes no sense", err).
+			WithHint("check that the URL is that of a dsvault server, and that client and server have the same version")
+	}
+	return nil
 }
 
 // retry runs f, and up to so many times again when the server is away or busy.

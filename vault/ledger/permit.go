@@ -121,7 +121,8 @@ const (
 	ClientGone Cause = "client-gone"
 	CutOff     Cause = "revoked"
 	Failed     Cause = "failed"
-	Crashed    Cause = "unknown" // the node died; up to the bytes recorded went out
+	Unmetered  Cause = "unmetered" // the bytes do not pass the node; up to those recorded may have been read
+	Crashed    Cause = "unknown"   // the node died; up to the bytes recorded went out
 )
 
 // End records how many bytes were really sent and closes the read. Only the
