@@ -4,6 +4,7 @@ import "github.com/spf13/cobra"
 
 func (a *app) logCmd() *cobra.Command {
 	var flags logFlags
+	var listing listingFlags
 	var verify, follow bool
 	var proof proofFlags
 	cmd := &cobra.Command{
@@ -32,13 +33,19 @@ of hashes; and what is shown of people against what the records commit to. What
 it finds is remembered for the next time.
 
 --export keeps what was verified in one file, which ` + "`dsvault verify`" + ` checks on a
-machine that has never met the server.`,
+machine that has never met the server.
+
+--format writes the records that the filters select to a file for auditors, as
+JSON lines or CSV, and beside it a note by which the log signs the file's hash,
+the question and its checkpoint. It proves who gave the file and that nobody has
+changed it since; that the records are all there are is proven by --export.`,
 		Example: `  dsvault log acme/signs
   dsvault log --actor alice --since 24h
   dsvault log acme --kind read --decision refused --since 2026-11-01 --until 2026-11-30
   dsvault log acme --follow
   dsvault log acme --verify
-  dsvault log acme --export acme.bundle`,
+  dsvault log acme --export acme.bundle
+  dsvault log acme --since 2026-11-01 --format csv -o acme-november.csv`,
 		Args: args(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			scope, err := scopeArg(args)
@@ -52,11 +59,19 @@ machine that has never met the server.`,
 			if follow && (verify || proof.export != "" || !filter.Until.IsZero()) {
 				return usage("--follow has no end, and nothing to verify before it", "leave out --until, --verify and --export")
 			}
+			if err := listing.check(); err != nil {
+				return err
+			}
+			if listing.format != "" && (verify || follow || proof.export != "") {
+				return usage("--format writes a file and does nothing else", "leave out --verify, --export and --follow")
+			}
 			s, err := a.connect()
 			if err != nil {
 				return err
 			}
 			switch {
+			case listing.format != "":
+				return a.saveListing(cmd.Context(), s, scope, filter, listing)
 			case verify || proof.export != "":
 				view := &logView{app: a, filter: filter}
 				if !verify {
@@ -70,6 +85,7 @@ machine that has never met the server.`,
 		},
 	}
 	flags.register(cmd)
+	listing.register(cmd)
 	cmd.Flags().BoolVar(&verify, "verify", false, "check everything on this machine")
 	cmd.Flags().StringVar(&proof.export, "export", "", "verify, and keep what was verified in this new file")
 	proof.register(cmd)

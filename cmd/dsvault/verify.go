@@ -133,7 +133,8 @@ func (a *app) verifyCmd() *cobra.Command {
 		Short: "Check exported logs and receipts, without a server",
 		Long: `Checks files that ` + "`dsvault log --export`" + ` and ` + "`dsvault pull`" + ` have written, on
 any machine and without a server. With receipts beside an exported log it also
-checks that the log holds the reads that the receipts are of.
+checks that the log holds the reads that the receipts are of. Of a file that
+` + "`dsvault log --format`" + ` has written, name the note: the file is looked for beside it.
 
 The log's key is the one given with --key, or the one that this machine keeps
 from its logins. Without either it is the key in the file: then compare the key
@@ -191,12 +192,14 @@ func (v *fileVerifier) run(files []string) error {
 		}
 	}
 	for _, path := range files {
-		bundle, err := isBundle(path)
+		begin, err := beginning(path)
 		switch {
 		case err != nil:
 			try(path, err)
-		case bundle:
+		case audit.IsBundle(begin):
 			v.bundles = append(v.bundles, path)
+		case audit.IsListing(begin):
+			try(path, v.listing(path))
 		default:
 			try(path, v.receipt(path))
 		}
@@ -252,18 +255,19 @@ func openFile(path string) (*os.File, int64, error) {
 	return f, info.Size(), nil
 }
 
-func isBundle(path string) (bool, error) {
+// beginning gives the first bytes of a file, by which its kind is told.
+func beginning(path string) ([]byte, error) {
 	f, _, err := openFile(path)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	defer f.Close()
 	begin := make([]byte, 64)
 	n, err := io.ReadFull(f, begin)
 	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-		return false, fault.Wrap(fault.Invalid, "dsvault.verify", "cannot read it", err)
+		return nil, fault.Wrap(fault.Invalid, "dsvault.verify", "cannot read it", err)
 	}
-	return audit.IsBundle(begin[:n]), nil
+	return begin[:n], nil
 }
 
 // bundle checks an exported log.

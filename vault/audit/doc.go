@@ -107,6 +107,26 @@
 // byte of data. Once there is a checkpoint of more than INDEX leaves, the proof of
 // inclusion can be added.
 //
+// # Listing
+//
+// Of a file with records that the log has written for somebody it signs a C2SP
+// signed-note of ten lines:
+//
+//	dsvault/listing/v1
+//	log ORIGIN
+//	time of the look, RFC 3339 in UTC, to the second
+//	query what was asked for, as a URL's query in the order of its names
+//	format jsonl or csv
+//	before INDEX, below which records were looked at
+//	records how many there are in the file
+//	bytes how many the file has
+//	sha256 of the file, in hexadecimal
+//	checkpoint SIZE ROOT, the root in standard base64
+//
+// each with one space between its name and its value; query alone may have
+// none. It says who gave the file, and that it is unchanged. It proves nothing
+// about the log: that is what a bundle does.
+//
 // # Bundle
 //
 // A bundle is what somebody needs to verify the log without the vault: a file or

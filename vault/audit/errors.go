@@ -29,6 +29,7 @@ const (
 	CheckSlot      = "statement-slot" // what is shown of a slot is not what was stated of it
 	CheckFresh     = "fresh"          // the answer is older than the question
 	CheckBundle    = "bundle-format"  // not a bundle
+	CheckListing   = "listing"        // not a listing, or a file that is not the one that was signed
 	CheckReceipt   = "receipt"        // not a receipt, or one that the log contradicts
 )
 
