@@ -23,6 +23,8 @@ const (
 
 	CheckInclusionProof   = "inclusion"   // a proof does not show the leaf in the tree
 	CheckConsistencyProof = "consistency" // a proof does not show that one tree begins with another
+	CheckSuccession       = "log-key"     // the log's next key is not named by the one before it
+	CheckRecovered        = "recovered"   // records that were signed are lost, and the log says so
 
 	CheckKnown     = "known"          // the log does not continue what was verified earlier
 	CheckStatement = "statement"      // a statement is not what the log holds, or is not in the log

@@ -68,6 +68,10 @@ const (
 	FieldRepaired FieldID = 58 // number: what was repaired
 	FieldExtent   FieldID = 59 // text: "objects", or "data" if they were read whole; with "repair" if asked for
 
+	// Of a recovered log.
+	FieldLostSize    FieldID = 60 // number: leaves of the newest checkpoint that is known to have been signed
+	FieldLostRoot    FieldID = 61 // 32 bytes: its root
+	FieldLogEpoch    FieldID = 62 // number: of the log, from this leaf on
 	FieldArrayRoot   FieldID = 65 // 32 bytes: root of a statement's Array
 	FieldArrayLength FieldID = 66 // number: slots in a statement's Array
 	FieldNonce       FieldID = 67 // 16 bytes: drawn by who asks, so that an old answer is told from a new one
@@ -107,6 +111,7 @@ var fields = map[FieldID]fieldInfo{
 	FieldRanges: {"ranges", TypeText}, FieldLinkID: {"link-id", TypeID},
 	FieldMissing: {"missing", TypeNumber}, FieldChanged: {"changed", TypeNumber}, FieldExtra: {"extra", TypeNumber},
 	FieldRepaired: {"repaired", TypeNumber}, FieldExtent: {"extent", TypeText},
+	FieldLostSize: {"lost-size", TypeNumber}, FieldLostRoot: {"lost-root", TypeHash}, FieldLogEpoch: {"log-epoch", TypeNumber},
 
 	FieldArrayRoot: {"array-root", TypeHash}, FieldArrayLength: {"array-length", TypeNumber}, FieldNonce: {"nonce", TypeID},
 }

@@ -68,6 +68,8 @@ const (
 
 	KindCheckStart Kind = 130 // catalog and storage are being compared
 	KindCheckEnd   Kind = 131
+
+	KindLogRecover Kind = 140 // begins an epoch of the log: signed records are lost; lost-size and lost-root say which
 )
 
 var kindNames = map[Kind]string{
@@ -86,6 +88,7 @@ var kindNames = map[Kind]string{
 	KindSubmit: "submit", KindReview: "review",
 	KindLinkCreate: "link-create", KindLinkEnd: "link-end",
 	KindCheckStart: "check-start", KindCheckEnd: "check-end",
+	KindLogRecover: "log-recover",
 }
 
 // String gives the kind's name, or "kind-123" for a number that this version
