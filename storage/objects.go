@@ -30,6 +30,12 @@ type Object struct {
 	ModTime time.Time
 }
 
+// ObjectVersion is one version of an object, in a store that keeps what is put over.
+type ObjectVersion struct {
+	Object
+	ID string // the store's own name for it
+}
+
 // Objects keeps sealed bytes under flat keys of 1 to 512 bytes of
 // [A-Za-z0-9._/-], with no empty, "." or ".." segments and none over 255 bytes;
 // other keys are fault.Invalid. No key may be the folder of another (a, a/b): a

@@ -24,14 +24,15 @@ func (tx *Tx) SetCheckpoint(ctx context.Context, c storage.Checkpoint) error {
 	return err
 }
 
-// DropCheckpoint removes the checkpoint and all tiles: they are made again from
-// the leaves.
+// DropCheckpoint removes the checkpoint.
 func (tx *Tx) DropCheckpoint(ctx context.Context) error {
-	const op = "catalog.DropCheckpoint"
-	if _, err := tx.exec(ctx, op, "DELETE FROM checkpoint"); err != nil {
-		return err
-	}
-	_, err := tx.exec(ctx, op, "DELETE FROM tiles")
+	_, err := tx.exec(ctx, "catalog.DropCheckpoint", "DELETE FROM checkpoint")
+	return err
+}
+
+// DropTiles removes all tiles: they are made again from the leaves.
+func (tx *Tx) DropTiles(ctx context.Context) error {
+	_, err := tx.exec(ctx, "catalog.DropTiles", "DELETE FROM tiles")
 	return err
 }
 

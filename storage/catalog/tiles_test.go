@@ -69,6 +69,6 @@ func testTiles(s *fixture) {
 	if !fault.Is(err, fault.Corrupt) || errors.Is(err, storage.ErrNoRow) {
 		s.Errorf("a short tile: %v", err)
 	}
-	s.write(func(ctx context.Context, tx *Tx) error { return tx.DropCheckpoint(ctx) })
+	s.write(func(ctx context.Context, tx *Tx) error { return tx.DropTiles(ctx) })
 	same(s, "leaves in dropped tiles", tiled(), 0)
 }
