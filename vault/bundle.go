@@ -37,6 +37,7 @@ type Bundle struct {
 	note      []byte
 	cp        audit.Checkpoint
 	statement notary.Stated
+	recovered *audit.Recovered // nil in the log's first epoch
 }
 
 // LogBundle prepares everything that is needed to verify the log at and below a
@@ -91,7 +92,10 @@ func (b *Bundle) prepare(ctx context.Context, look func() (uint64, error)) error
 		return err
 	}
 	b.note = signed.Note
-	b.cp, err = b.v.notary.Read(signed.Note)
+	if b.cp, err = b.v.notary.Read(signed.Note); err != nil {
+		return err
+	}
+	b.recovered, err = b.v.recovered(ctx, b.cp)
 	return err
 }
 
@@ -127,7 +131,8 @@ func (b *Bundle) whole() bool { return b.target.scope == dataset.Root }
 func (b *Bundle) Send(ctx context.Context, w io.Writer) error {
 	buffered := bufio.NewWriterSize(w, 64<<10)
 	out, err := audit.NewBundleWriter(buffered, audit.BundleHeader{
-		Origin: b.v.origin, Key: b.v.notary.Verifier(), Scope: b.target.scope.String(), Whole: b.whole(),
+		Origin: b.v.notary.Origin(), Key: b.v.notary.Verifier(), Scope: b.target.scope.String(), Whole: b.whole(),
+		Successions: b.v.notary.Successions(), Recovered: b.recovered,
 	})
 	if err != nil {
 		return err

@@ -71,7 +71,7 @@ func Init(ctx context.Context, cfg InitConfig) (identity.Secret, error) {
 			return fault.Wrap(fault.Conflict, op, "this catalog is a vault already", err).
 				WithHint("serve it with its own data folder; if an init was interrupted, empty the database first")
 		}
-		if err := tx.SetMeta(ctx, metaOrigin, []byte(cfg.Keys.Signer().Name())); err != nil {
+		if err := tx.SetMeta(ctx, metaOrigin, []byte(cfg.Keys.LogName())); err != nil {
 			return err
 		}
 		err := tx.AddScope(ctx, storage.ScopeRow{Scope: dataset.Root, Tag: tag, CreatedAt: tx.Now, CreatedBy: admin})
@@ -99,5 +99,5 @@ func Init(ctx context.Context, cfg InitConfig) (identity.Secret, error) {
 	if _, err = led.Record(ctx, in); err != nil {
 		return token, err
 	}
-	return token, notary.InitState(logState(cfg.Keys, ""), cfg.Keys.Signer().Name(), logKeys(cfg.Keys)[0])
+	return token, notary.InitState(logState(cfg.Keys, ""), logKeys(cfg.Keys)[0])
 }

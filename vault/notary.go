@@ -2,30 +2,48 @@ package vault
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"path/filepath"
 	"time"
 
 	"dsvault/storage"
 	"dsvault/storage/catalog"
+	"dsvault/vault/audit"
 	"dsvault/vault/keys"
+	"dsvault/vault/ledger"
 	"dsvault/vault/notary"
 )
 
+// electNotary is what the node that signs the log is elected to.
+const electNotary = "notary"
+
 // openNotary compares the catalog with what was signed of its log.
-func (v *Vault) openNotary(ctx context.Context, cfg Config) (err error) {
-	v.notary, err = notary.Open(ctx, notary.Config{
-		Catalog: v.db, Origin: v.origin, Keys: logKeys(v.keys), State: logState(v.keys, cfg.LogState), Logger: v.log,
-		Elect: func(ctx context.Context, f func(context.Context)) { v.elected(ctx, "notary", f) },
-		Tasks: []notary.Task{{Name: "statement", Every: notary.LookEvery, Run: func(ctx context.Context, size uint64) (uint64, error) {
-			return v.statements.Run(ctx, size)
-		}}},
-	})
+func (v *Vault) openNotary(ctx context.Context, cfg LogConfig) (err error) {
+	nc := notaryConfig(v.keys, v.db, cfg)
+	nc.Logger, nc.Now = v.log, v.now
+	nc.RecordKey = v.recordLogKey
+	nc.Elect = func(ctx context.Context, f func(context.Context)) { v.elected(ctx, electNotary, f) }
+	nc.Tasks = []notary.Task{{Name: "statement", Every: notary.LookEvery, Run: func(ctx context.Context, size uint64) (uint64, error) {
+		return v.statements.Run(ctx, size)
+	}}}
+	v.notary, err = notary.Open(ctx, nc)
 	return err
 }
 
+func notaryConfig(ring *keys.Ring, db *catalog.DB, cfg LogConfig) notary.Config {
+	return notary.Config{
+		Catalog: db, Origin: ring.LogName(), Keys: logKeys(ring), State: logState(ring, cfg.State),
+		Witnesses: cfg.Witnesses, Anchor: cfg.Anchor, AnchorKeep: cfg.AnchorKeep,
+	}
+}
+
 func logKeys(ring *keys.Ring) []notary.Key {
-	return []notary.Key{{Signer: ring.Signer(), Verifier: ring.Verifier()}}
+	var list []notary.Key
+	for _, k := range ring.LogKeys() {
+		list = append(list, notary.Key{Signer: k.Signer, Verifier: k.Verifier, Succession: k.Succession})
+	}
+	return list
 }
 
 func logState(ring *keys.Ring, named string) string {
@@ -33,6 +51,35 @@ func logState(ring *keys.Ring, named string) string {
 		return named
 	}
 	return filepath.Join(ring.Dir(), LogStateFile)
+}
+
+// recordLogKey writes the leaf that names a new key of the log.
+func (v *Vault) recordLogKey(ctx context.Context, key notary.Key, apply func(context.Context, *catalog.Tx) error) error {
+	return recordLogKey(ctx, v.ledger, v.db, key, apply)
+}
+
+func recordLogKey(ctx context.Context, led *ledger.Ledger, db *catalog.DB, key notary.Key, apply func(context.Context, *catalog.Tx) error) error {
+	hash := sha256.Sum256([]byte(key.Verifier))
+	return recordOwn(ctx, led, db, ledger.Intent{
+		Kind: audit.KindCheckpointKey, Object: audit.Object{Kind: audit.ObjectKey},
+		Fields: []audit.Field{audit.BytesField(audit.FieldKeyHash, hash[:])},
+	}, apply)
+}
+
+// recordOwn writes a record of the node's own in the vault's slot.
+func recordOwn(ctx context.Context, led *ledger.Ledger, db *catalog.DB, in ledger.Intent, apply func(context.Context, *catalog.Tx) error) error {
+	err := db.View(ctx, func(tx *catalog.Tx) error {
+		root, err := tx.ScopeBySlot(ctx, 0)
+		in.Place = ledger.Place{Slot: root.Slot, Tag: root.Tag}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	in.Own = true
+	in.Apply = func(ctx context.Context, tx *ledger.Tx, _ *ledger.Intent) error { return apply(ctx, tx.Tx) }
+	_, err = led.Record(ctx, in)
+	return err
 }
 
 // elected runs f on one node at a time, this one if it is elected to what name

@@ -22,7 +22,7 @@ func (v *Vault) receipt(p *ledger.Permit) ([]byte, error) {
 		return nil, err
 	}
 	data, err := json.Marshal(audit.Receipt{
-		Version: 1, Origin: v.origin, Key: v.notary.Verifier(), Index: r.Index, Leaf: r.Leaf, Promise: promise,
+		Version: 1, Origin: v.notary.Origin(), Key: v.notary.Verifier(), Successions: v.notary.Successions(), Index: r.Index, Leaf: r.Leaf, Promise: promise,
 	})
 	if err != nil {
 		return nil, fault.Wrap(fault.Internal, "vault.receipt", "cannot encode a receipt", err)

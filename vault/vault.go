@@ -43,16 +43,26 @@ type Config struct {
 	// whatever a former process left unfinished can be swept at once.
 	Exclusive bool
 
-	// LogState is the file that keeps the last checkpoint that this node has
-	// signed; LogStateFile in the key folder if it is empty.
-	LogState string
+	// Log says how the log is signed, witnessed and anchored.
+	Log LogConfig
 
 	// CheckEvery is how often storage is compared with the catalog, and
 	// CheckDataEvery how often every object is read whole for it; 0 is never.
 	CheckEvery, CheckDataEvery time.Duration
 }
 
-// LogStateFile is the name, in the key folder, of what Config.LogState names.
+// LogConfig is what the notary needs. The zero value is good.
+type LogConfig struct {
+	// State is the file that keeps the last checkpoint that this node has
+	// signed; LogStateFile in the key folder if it is empty.
+	State     string
+	Witnesses []notary.Witness
+	// Anchor is where checkpoints are left every five minutes, each for AnchorKeep.
+	Anchor     notary.Anchor
+	AnchorKeep time.Duration
+}
+
+// LogStateFile is the name, in the key folder, of what LogConfig.State names.
 const LogStateFile = "log.checkpoint"
 
 // Vault is a running vault. It is safe for concurrent use; Close ends it.
@@ -92,7 +102,6 @@ const (
 // initialised is fault.NotFound; one that belongs to another key folder is
 // fault.Conflict.
 func Open(ctx context.Context, cfg Config) (*Vault, error) {
-	const op = "vault.Open"
 	v := &Vault{
 		db: cfg.Catalog, objects: cfg.Objects, keys: cfg.Keys, world: rbac.NewWorld(cfg.Policy),
 		log: cfg.Logger, now: cfg.Now, random: cfg.Random, started: cfg.Now(),
@@ -101,27 +110,18 @@ func Open(ctx context.Context, cfg Config) (*Vault, error) {
 		bundles: make(chan struct{}, maxBundles),
 	}
 	v.checks.wake, v.checks.running = make(chan struct{}, 1), map[dataset.CheckID]context.CancelFunc{}
-	err := v.db.View(ctx, func(tx *catalog.Tx) error {
-		origin, err := tx.Meta(ctx, metaOrigin)
-		v.origin = string(origin)
-		return err
-	})
-	switch {
-	case errors.Is(err, storage.ErrNoRow):
-		return nil, fault.Wrap(fault.NotFound, op, "this catalog holds no vault", err).WithHint("make one with `dsvault init`")
-	case err != nil:
+	if err := ownCatalog(ctx, v.db, v.keys); err != nil {
 		return nil, err
-	case v.origin != v.keys.Signer().Name():
-		return nil, fault.New(fault.Conflict, op, "the key folder belongs to another vault").
-			WithHint("use the keys folder and the catalog of one vault, or restore both from one backup")
 	}
+	v.origin = v.keys.LogName()
 	// First of all, and before anything is written: is this the log that was signed?
-	if err := v.openNotary(ctx, cfg); err != nil {
+	if err := v.openNotary(ctx, cfg.Log); err != nil {
 		return nil, err
 	}
 	if err := v.claimStore(ctx); err != nil {
 		return nil, err
 	}
+	var err error
 	v.ledger, err = ledger.Open(ctx, ledger.Config{
 		Catalog: v.db, World: v.world, Sealer: v.keys, Now: v.now, Random: v.random, Logger: v.log,
 		Queue: cfg.Queue, Meter: cfg.Meter,

@@ -50,6 +50,7 @@ or taken from DSVAULT_PASSPHRASE or --passphrase-file; serve needs it too.`,
 	cmd.Flags().BoolVar(&withPassphrase, "passphrase", false, "encrypt the root key with a passphrase")
 	cmd.Flags().StringVar(&passphraseFile, "passphrase-file", "", "file whose first line is the passphrase")
 	cmd.Flags().StringVar(&admin, "admin", "admin", "handle of the first admin")
+	cmd.Flags().StringVar(&cfg.Origin, "log-origin", "", "name of the log in its checkpoints, such as vault.example.org/log (default: a random one)")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
 		if cfg.Data, err = a.dataDir(); err != nil {
 			return err

@@ -32,6 +32,10 @@ records of each scope as there are, so that none is left out; each scope's chain
 of hashes; and what is shown of people against what the records commit to. What
 it finds is remembered for the next time.
 
+A log whose operator has recovered it from an older backup is refused: the
+message names the record that says what was lost. --accept-recovery goes on
+with it.
+
 --export keeps what was verified in one file, which ` + "`dsvault verify`" + ` checks on a
 machine that has never met the server.
 

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"io/fs"
 	"log/slog"
@@ -33,6 +32,8 @@ type nodeConfig struct {
 	Objects    string // dir:PATH or s3://…; default dir:DATA/objects
 	Policies   string // folder with model.conf, policy.csv and truth.csv; default the built-in policy
 	Passphrase keys.Passphrase
+	Origin     string      // of the log of a new vault; default a random one
+	Log        logSettings // of a vault that is there
 	Logger     *slog.Logger
 	Counts     *metrics.Metrics // nil: nobody counts
 
@@ -145,9 +146,11 @@ func sweepStages(parent string) {
 }
 
 func initStage(ctx context.Context, cfg nodeConfig, admin string) (identity.Secret, error) {
-	name := make([]byte, 8)
-	rand.Read(name) // never fails
-	if err := keys.Init(cfg.keyFolder(), "dsvault-log-"+hex.EncodeToString(name), cfg.Passphrase, rand.Reader); err != nil {
+	origin, err := newOrigin(cfg.Origin)
+	if err != nil {
+		return identity.Secret{}, err
+	}
+	if err := keys.Init(cfg.keyFolder(), origin, cfg.Passphrase, rand.Reader); err != nil {
 		return identity.Secret{}, err
 	}
 	db, err := catalog.Open(ctx, cfg.catalogURL(), catalog.Options{})
@@ -219,9 +222,13 @@ func (n *node) open(ctx context.Context, cfg nodeConfig, policy *rbac.Policy) er
 	if err != nil {
 		return err
 	}
+	log, err := cfg.Log.open(ctx, now())
+	if err != nil {
+		return err
+	}
 	n.Vault, err = vault.Open(ctx, vault.Config{
 		Catalog: n.db, Objects: count(cfg.Counts, objects), Keys: ring, Policy: policy, Logger: cfg.Logger,
-		Now: time.Now, Random: rand.Reader, Exclusive: cfg.embedded(), Meter: cfg.meter(),
+		Now: time.Now, Random: rand.Reader, Exclusive: cfg.embedded(), Log: log, Meter: cfg.meter(),
 		CheckEvery: cfg.CheckEvery, CheckDataEvery: cfg.CheckDataEvery,
 	})
 	if err == nil && cfg.Counts != nil {

@@ -22,7 +22,6 @@ import (
 	"dsvault/rbac"
 	"dsvault/vault/api"
 	"dsvault/vault/fault"
-	"dsvault/vault/keys"
 	"dsvault/vault/metrics"
 )
 
@@ -65,6 +64,7 @@ breaks its truth table is refused, and the old one stays in force.`,
 		Args: args(0, 0),
 	}
 	a.storeFlags(cmd, &cfg.nodeConfig)
+	a.logSettingFlags(cmd, &cfg.Log)
 	f := cmd.Flags()
 	f.StringVar(&cfg.Listen, "listen", "127.0.0.1:8200", "address to listen on; port 0 picks a free one")
 	f.StringVar(&cfg.Metrics, "metrics", "", "address to show metrics for Prometheus on, for example 127.0.0.1:9200 (default: nowhere)")
@@ -92,13 +92,8 @@ breaks its truth table is refused, and the old one stays in force.`,
 			return err
 		}
 		cfg.Logger = a.logger()
-		protected, err := keys.Protected(cfg.keyFolder())
-		if err == nil && protected {
-			text, err := a.passphrase(passphraseFile, "Passphrase of the root key: ")
-			if err != nil {
-				return err
-			}
-			cfg.Passphrase = keys.NewPassphrase(text)
+		if err := a.rootPassphrase(&cfg.nodeConfig, passphraseFile); err != nil {
+			return err
 		}
 		return serve(cmd.Context(), cfg, a.announce)
 	}

@@ -24,10 +24,12 @@ import (
 type proofFlags struct {
 	export    string
 	witnesses []string
+	accept    bool
 }
 
 func (f *proofFlags) register(cmd *cobra.Command) {
 	cmd.Flags().StringArrayVar(&f.witnesses, "witness", nil, "key of a witness that has to have cosigned; may be given several times")
+	cmd.Flags().BoolVar(&f.accept, "accept-recovery", false, "go on with a log that its operator has recovered though records are lost")
 }
 
 // check: whoever names witnesses wants all of them.
@@ -61,7 +63,7 @@ func (a *app) verifyLog(ctx context.Context, s *session, scope dataset.Scope, vi
 	if err != nil {
 		return err
 	}
-	opts := client.VerifyOptions{Known: known, Witnesses: proof.witnesses}
+	opts := client.VerifyOptions{Known: known, Witnesses: proof.witnesses, AcceptRecovery: proof.accept}
 	if view != nil {
 		opts.Each = func(r wire.Record) error { return view.add(r) }
 	}
@@ -91,6 +93,12 @@ func (a *app) verifyLog(ctx context.Context, s *session, scope dataset.Scope, vi
 	}
 	if err := s.place.SaveKnown(known.And(v)); err != nil {
 		return err
+	}
+	if s.login.LogOrigin != v.Origin || s.login.LogKey != v.Key { // recovered, or with a new key
+		s.login.LogOrigin, s.login.LogKey = v.Origin, v.Key
+		if err := s.place.SaveLogin(s.login); err != nil {
+			return err
+		}
 	}
 	return a.verdict(verification{File: proof.export, Verified: &v}, now().Sub(start))
 }
@@ -231,8 +239,9 @@ func inFile(path string, err error) error {
 
 // pin is what a file of the log called origin is checked with.
 func (v *fileVerifier) pin(origin string) client.LogPin {
+	name, _ := audit.SplitOrigin(origin)
 	for _, p := range v.pins {
-		if p.Origin == origin {
+		if pinned, _ := audit.SplitOrigin(p.Origin); pinned == name {
 			return p
 		}
 	}
@@ -287,7 +296,7 @@ func (v *fileVerifier) bundle(path string) error {
 	if pin.Key == "" {
 		out.Key = keyFromFile
 	}
-	opts := client.VerifyOptions{Witnesses: v.proof.witnesses, Receipts: v.receipts}
+	opts := client.VerifyOptions{Witnesses: v.proof.witnesses, Receipts: v.receipts, AcceptRecovery: v.proof.accept}
 	view := logView{app: v.app}
 	if v.records {
 		opts.Each = func(r wire.Record) error { return view.add(r) }

@@ -42,6 +42,11 @@ type BundleHeader struct {
 	Key    string `json:"key"`    // the log's note verifier key, for who has not got it elsewhere
 	Scope  string `json:"scope"`  // what was asked for
 	Whole  bool   `json:"whole"`  // it holds every leaf of the log, else those of some slots
+
+	// Successions lead from an older key of the log to the one that signed. A log
+	// of which signed records were lost says so in Recovered.
+	Successions [][]byte   `json:"successions,omitempty"`
+	Recovered   *Recovered `json:"recovered,omitempty"`
 }
 
 // Record is a leaf in a bundle, with the personal details that it commits to

@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -169,7 +170,7 @@ func TestBundle(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !slices.Equal(seen, []uint64{1, 3, 6, 7, 9, 10}) || got.Leaves != 6 || got.Details != 1 || got.Bare != 0 ||
-		got.Checkpoint.Size != 13 || got.Statement.Index != 11 || got.Header != b.header ||
+		got.Checkpoint.Size != 13 || got.Statement.Index != 11 || !reflect.DeepEqual(got.Header, b.header) ||
 		len(got.Slots) != 1 || got.Slots[0] != (audit.SlotReport{Slot: 1, Entry: b.array.Entry(1)}) || !slices.Equal(got.OpenReads, []uint64{9}) {
 		t.Errorf("seen %v, got %+v", seen, got)
 	}

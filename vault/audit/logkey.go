@@ -112,3 +112,29 @@ func OpenSuccession(data []byte, name, old string) (next string, retires time.Ti
 	}
 	return lines[2], time.Unix(seconds, 0).UTC(), nil
 }
+
+// maxSuccessions bounds the notes that are followed from key to key.
+const maxSuccessions = 1000
+
+// Successors gives the keys that a pinned one, a note verifier key, leads to,
+// and itself, the newest first: each was named by the one before it. They are
+// under the name of the log called name in an epoch.
+func Successors(pin, name string, epoch uint64, successions [][]byte) ([]string, error) {
+	key, err := EpochKey(pin, 1)
+	if err != nil {
+		return nil, err
+	}
+	chain := []string{key}
+	for _, succession := range successions[:min(len(successions), maxSuccessions)] {
+		// A note of a key before ours is not for us; only ours can name the next.
+		if next, _, err := OpenSuccession(succession, name, chain[0]); err == nil {
+			chain = append([]string{next}, chain...)
+		}
+	}
+	for i := range chain {
+		if chain[i], err = EpochKey(chain[i], epoch); err != nil {
+			return nil, err
+		}
+	}
+	return chain, nil
+}

@@ -24,15 +24,17 @@ const receiptLabel = "dsvault/receipt/v1"
 // promise that the leaf is in the log. Once a checkpoint covers the leaf, the
 // proof can stand in it too. As a file it is one JSON document.
 type Receipt struct {
-	Version    int      `json:"dsvault_receipt"` // 1
-	Origin     string   `json:"origin"`          // the log's name
-	Key        string   `json:"key"`             // the log's note verifier key, for who has not got it elsewhere
-	Object     string   `json:"object,omitempty"`
-	Index      uint64   `json:"index"`
-	Leaf       []byte   `json:"leaf"`
-	Promise    string   `json:"promise"`              // a signed note of SignPromise
-	Checkpoint string   `json:"checkpoint,omitempty"` // the signed checkpoint that the proof leads to
-	Proof      [][]byte `json:"proof,omitempty"`      // of inclusion, from the leaf up
+	Version int    `json:"dsvault_receipt"` // 1
+	Origin  string `json:"origin"`          // the log's name
+	Key     string `json:"key"`             // the log's note verifier key, for who has not got it elsewhere
+	Object  string `json:"object,omitempty"`
+	// Successions lead from an older key of the log to the one that signed.
+	Successions [][]byte `json:"successions,omitempty"`
+	Index       uint64   `json:"index"`
+	Leaf        []byte   `json:"leaf"`
+	Promise     string   `json:"promise"`              // a signed note of SignPromise
+	Checkpoint  string   `json:"checkpoint,omitempty"` // the signed checkpoint that the proof leads to
+	Proof       [][]byte `json:"proof,omitempty"`      // of inclusion, from the leaf up
 }
 
 // SignPromise signs that the log called origin has the leaf with this hash at
@@ -96,7 +98,8 @@ type ReceiptReport struct {
 // the log's keys. Of opts it looks at Keys, Origin and Witnesses. Errors are
 // *VerifyError.
 func (r *Receipt) Verify(opts BundleOptions) (ReceiptReport, error) {
-	keys, origin, err := opts.trust(r.Origin, r.Key)
+	// A log that was recovered since has promised it all the same.
+	keys, origin, err := opts.trust(r.Origin, r.Key, r.Successions)
 	if err != nil {
 		return ReceiptReport{}, err
 	}
@@ -131,20 +134,38 @@ func (r *Receipt) Verify(opts BundleOptions) (ReceiptReport, error) {
 	return out, nil
 }
 
-// trust gives the keys and the name to check with.
-func (o *BundleOptions) trust(origin, key string) ([]note.Verifier, string, error) {
-	if o.Origin != "" && o.Origin != origin {
+// trust gives the keys and the name to check with. The origin may be of another
+// epoch of the log than the pinned one.
+func (o *BundleOptions) trust(origin, key string, successions [][]byte) ([]note.Verifier, string, error) {
+	name, epoch := SplitOrigin(origin)
+	same := o.Origin == "" || o.Origin == origin
+	if pinned, _ := SplitOrigin(o.Origin); pinned == name && len(o.Keys) == 0 {
+		same = true
+	}
+	if !same {
 		return nil, "", &VerifyError{Check: CheckOrigin, Index: -1, Detail: fmt.Sprintf("it is of the log %s, not of %s",
 			strconv.QuoteToASCII(origin), strconv.QuoteToASCII(o.Origin))}
 	}
 	if len(o.Keys) > 0 {
 		return o.Keys, origin, nil
 	}
-	v, err := note.NewVerifier(strings.TrimSpace(key))
-	if err != nil {
+	if o.Pin == "" {
+		o.Pin, successions = strings.TrimSpace(key), nil
+	}
+	chain, err := Successors(o.Pin, name, epoch, successions)
+	var keys []note.Verifier
+	for _, text := range chain {
+		var v note.Verifier
+		if v, err = note.NewVerifier(text); err != nil {
+			break
+		}
+		keys = append(keys, v)
+	}
+	if err != nil || len(keys) == 0 {
 		return nil, "", &VerifyError{Check: CheckSignature, Index: -1, Detail: "the key that it names is not one"}
 	}
-	return []note.Verifier{v}, origin, nil
+	o.newest = chain[0]
+	return keys, origin, nil
 }
 
 // openWith opens a checkpoint with the first of the keys that has signed it.

@@ -16,8 +16,18 @@ type BundleOptions struct {
 	// bundle proves itself only to somebody who compares that key.
 	Keys []note.Verifier
 
+	// Pin is, in place of Keys, the text of the log's verifier key as pinned. It
+	// leads to newer keys by the notes that name them, and to the log's epochs.
+	Pin string
+
 	// Origin is the log's name, as pinned; "" takes the bundle's.
 	Origin string
+
+	// AcceptRecovery goes on with a log whose operator has recovered it since it
+	// was pinned, though records that were signed are lost.
+	AcceptRecovery bool
+
+	newest string // the newest key that Pin leads to
 
 	// Witnesses are the keys of those whose cosignatures count.
 	Witnesses []note.Verifier
@@ -46,6 +56,7 @@ type Bundle struct {
 	Report
 	Header     BundleHeader
 	Checkpoint Checkpoint
+	Key        string   // the newest key that BundleOptions.Pin leads to; to be pinned from now on
 	Witnesses  []string // names of those that have cosigned
 	Details    uint64   // records whose personal details are those committed to
 	Bare       uint64   // records that commit to details which are not shown: destroyed, or withheld
@@ -147,11 +158,16 @@ func (c *bundleCheck) run() error {
 
 // checkpoint opens the checkpoint, and compares its size with what is known.
 func (c *bundleCheck) checkpoint(data []byte) error {
-	keys, origin, err := c.opts.trust(c.out.Header.Origin, c.out.Header.Key)
+	h := c.out.Header
+	keys, origin, err := c.opts.trust(h.Origin, h.Key, h.Successions)
 	if err != nil {
 		return err
 	}
 	if c.out.Checkpoint, err = openWith(data, origin, keys); err != nil {
+		return err
+	}
+	c.out.Key = c.opts.newest
+	if err := c.sameEpoch(); err != nil {
 		return err
 	}
 	c.out.Witnesses = cosigned(data, c.opts.Witnesses)

@@ -36,7 +36,7 @@ func newLogCheck(pin LogPin, opts VerifyOptions) (*logCheck, error) {
 	if k.opts, err = bundleOptions(pin, opts.Witnesses); err != nil {
 		return nil, err
 	}
-	k.opts.Receipts, k.opts.Each = opts.Receipts, k.record
+	k.opts.Receipts, k.opts.Each, k.opts.AcceptRecovery = opts.Receipts, k.record, opts.AcceptRecovery
 	if k.opts.Known, err = opts.Known.checkpoint(); err != nil {
 		return nil, err
 	}
@@ -176,7 +176,7 @@ func (k *logCheck) summary(b audit.Bundle) (Verified, error) {
 	out := Verified{
 		Origin: b.Checkpoint.Origin, Scope: scope, Size: b.Checkpoint.Size, Root: b.Checkpoint.Root[:], Seen: b.Leaves,
 		From: b.First, Until: b.Last, Details: b.Details, Bare: b.Bare, Open: b.OpenReads, Witnesses: b.Witnesses,
-		Receipts: b.Receipts, Key: b.Header.Key, Scopes: []VerifiedScope{},
+		Receipts: b.Receipts, Key: b.Key, Scopes: []VerifiedScope{},
 	}
 	if !b.Header.Whole {
 		out.Statement, out.Until = &b.Statement.Index, b.Statement.At()
@@ -196,6 +196,9 @@ func (k *logCheck) summary(b audit.Bundle) (Verified, error) {
 		return fail(checkShown, "it holds no records of %s itself", scope)
 	}
 	for tag, name := range k.known {
+		if b.Checkpoint.Origin != k.opts.Origin {
+			break // the loss was accepted
+		}
 		if at, err := dataset.ParseScope(name); err == nil && scope.Contains(at) {
 			if _, seen := k.tags[tag]; !seen {
 				return fail(audit.CheckKnown, "it leaves out %s, which was there when it was verified earlier", name)

@@ -11,8 +11,6 @@ import (
 	"strconv"
 	"time"
 
-	"golang.org/x/mod/sumdb/note"
-
 	"dsvault/vault/audit"
 	"dsvault/vault/dataset"
 	"dsvault/vault/fault"
@@ -43,6 +41,10 @@ type VerifyOptions struct {
 	// Receipts must be among the records.
 	Receipts []audit.Receipt
 
+	// AcceptRecovery goes on with a log whose operator has recovered it, though
+	// records that were signed are lost. What is Known of it then counts no more.
+	AcceptRecovery bool
+
 	// Export gets a copy of what the server sends: a bundle, which is good if
 	// the verification succeeds. nil is none.
 	Export io.Writer
@@ -66,7 +68,7 @@ type Verified struct {
 	Open      []uint64        `json:"open_reads"`          // reads that no record ends yet
 	Witnesses []string        `json:"witnesses"`           // names of those that have cosigned
 	Receipts  int             `json:"receipts,omitempty"`  // that were given and are in it
-	Key       string          `json:"key"`                 // that the checkpoint was checked with
+	Key       string          `json:"key"`                 // the newest key of the log that the pinned one leads to
 }
 
 // VerifiedScope is one slot of the log, all of whose records were there.
@@ -128,13 +130,11 @@ func VerifyBundle(r io.Reader, pin LogPin, opts VerifyOptions) (Verified, error)
 
 // bundleOptions turns pins into keys.
 func bundleOptions(pin LogPin, witnesses []string) (audit.BundleOptions, error) {
-	opts := audit.BundleOptions{Origin: pin.Origin}
+	opts := audit.BundleOptions{Origin: pin.Origin, Pin: pin.Key}
 	if pin.Key != "" {
-		key, err := note.NewVerifier(pin.Key)
-		if err != nil {
+		if _, err := audit.EpochKey(pin.Key, 1); err != nil {
 			return opts, badKey("the log's key", err)
 		}
-		opts.Keys = []note.Verifier{key}
 	}
 	for _, text := range witnesses {
 		key, err := audit.WitnessKey(text)
@@ -156,8 +156,11 @@ func Failed(err error) error { return failedCheck(err) }
 
 // failed reports a check that failed.
 func failed(err error) error {
-	return fault.Wrap(fault.Corrupt, "client.VerifyLog", "the log does not verify: "+err.Error(), err).
-		WithHint("keep this output and ask the operator and the other readers of this log; do not rely on it meanwhile")
+	f := fault.Wrap(fault.Corrupt, "client.VerifyLog", "the log does not verify: "+err.Error(), err)
+	if errors.Is(err, &audit.VerifyError{Check: audit.CheckRecovered}) {
+		return f.WithHint("ask the operator what was lost, and keep what you have; --accept-recovery goes on from there")
+	}
+	return f.WithHint("keep this output and ask the operator and the other readers of this log; do not rely on it meanwhile")
 }
 
 // failedCheck is failed for checks that failed, and err for what else can

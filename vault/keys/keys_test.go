@@ -98,11 +98,11 @@ func TestInitAndOpen(t *testing.T) {
 	two := must[*Ring](t)(Open(dir, NewPassphrase("not needed"), nil, rand.Reader))
 
 	// The verifier belongs to the signer, and both to the origin.
-	if one.Verifier() != two.Verifier() || one.Signer().Name() != origin {
-		t.Errorf("verifiers %q and %q, signer %q", one.Verifier(), two.Verifier(), one.Signer().Name())
+	if key := one.LogKeys()[0]; key.Verifier != two.LogKeys()[0].Verifier || key.Signer.Name() != origin || one.LogName() != origin || len(one.LogKeys()) != 1 {
+		t.Errorf("verifiers %q and %q, signer %q", key.Verifier, two.LogKeys()[0].Verifier, key.Signer.Name())
 	}
-	signed := must[[]byte](t)(note.Sign(&note.Note{Text: "hello\n"}, one.Signer()))
-	verifier := must[note.Verifier](t)(note.NewVerifier(one.Verifier()))
+	signed := must[[]byte](t)(note.Sign(&note.Note{Text: "hello\n"}, one.LogKeys()[0].Signer))
+	verifier := must[note.Verifier](t)(note.NewVerifier(one.LogKeys()[0].Verifier))
 	must[*note.Note](t)(note.Open(signed, note.VerifierList(verifier)))
 
 	// What one seals the other opens; another folder's ring does not.

@@ -9,6 +9,8 @@
 //	                 encrypted with a passphrase (age, scrypt)
 //	epoch-0001.age   an epoch's identity, sealed to the root recipient
 //	log.age          the log's signing key (a C2SP note key), sealed to the root recipient
+//	log-0002.age     its next one, after a rotation, and
+//	log-0002.note    the note by which the one before it named it
 package keys
 
 import (
@@ -63,12 +65,11 @@ func (Passphrase) MarshalText() ([]byte, error) { return []byte("[redacted]"), n
 
 // Ring is the opened key folder. It is safe for concurrent use.
 type Ring struct {
-	dir      string
-	epoch    uint32 // the newest, which new keys are sealed to
-	epochs   map[uint32]*seal.Identity
-	signer   note.Signer
-	verifier string
-	random   io.Reader
+	dir     string
+	epoch   uint32 // the newest, which new keys are sealed to
+	epochs  map[uint32]*seal.Identity
+	logKeys []LogKey
+	random  io.Reader
 
 	db       *catalog.DB
 	datasets cache[dataset.DatasetID, *seal.Identity]
@@ -169,7 +170,6 @@ func Protected(dir string) (bool, error) {
 // Open reads the key folder. A wrong passphrase is fault.Unauthenticated; a key
 // file that others may read is refused.
 func Open(dir string, pass Passphrase, db *catalog.DB, random io.Reader) (*Ring, error) {
-	const op = "keys.Open"
 	root, err := openRoot(dir, pass)
 	if err != nil {
 		return nil, err
@@ -179,14 +179,7 @@ func Open(dir string, pass Passphrase, db *catalog.DB, random io.Reader) (*Ring,
 	if err := r.openEpochs(dir, root); err != nil {
 		return nil, err
 	}
-	secret, err := openFile(dir, logFile, root)
-	if err != nil {
-		return nil, err
-	}
-	if r.signer, err = note.NewSigner(string(secret)); err != nil {
-		return nil, fault.Wrap(fault.Corrupt, op, "the log's key is damaged", err)
-	}
-	r.verifier, err = verifierFor(string(secret))
+	r.logKeys, err = openLogKeys(dir, root)
 	return r, err
 }
 
@@ -339,11 +332,8 @@ func verifierFor(skey string) (string, error) {
 // Dir is the key folder.
 func (r *Ring) Dir() string { return r.dir }
 
-// Signer is the log's private key, for package notary and nobody else.
-func (r *Ring) Signer() note.Signer { return r.signer }
-
-// Verifier is the log's public key, as a note verifier key.
-func (r *Ring) Verifier() string { return r.verifier }
+// LogName is the log's name.
+func (r *Ring) LogName() string { return r.logKeys[0].Signer.Name() }
 
 // NewDatasetKey makes a dataset's identity and gives its recipient and the
 // identity sealed to the current epoch. The identity itself is not kept.

@@ -145,7 +145,7 @@ type Sealed struct {
 }
 
 // Config is what a Ledger is made of. Every field is required, but for the last
-// two.
+// three.
 type Config struct {
 	Catalog *catalog.DB
 	World   *rbac.World
@@ -156,6 +156,9 @@ type Config struct {
 
 	Queue int   // entries that may wait; 0 means 8192
 	Meter Meter // nil: nobody counts
+
+	// LeaveOpen leaves the reads as they are that an earlier process left open.
+	LeaveOpen bool
 }
 
 // Ledger admits. It owns one goroutine, the committer, from Open to Close.
@@ -197,6 +200,9 @@ func Open(ctx context.Context, cfg Config) (*Ledger, error) {
 		return nil, err
 	}
 	go l.run()
+	if cfg.LeaveOpen {
+		return l, nil
+	}
 	if err := l.closeAbandoned(ctx); err != nil {
 		l.Close()
 		return nil, err

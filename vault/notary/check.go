@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 
 	"dsvault/storage"
 	"dsvault/storage/catalog"
@@ -17,45 +18,105 @@ func lost(op, format string, args ...any) error {
 		WithHint("nothing is served. Restore the newest catalog; if it is lost, `dsvault recover` goes on with this one, on record")
 }
 
-// check compares the catalog with what this node has signed, before anything is
-// served.
+// check compares the catalog with what this node has signed and with what is
+// anchored, before anything is served.
 func (n *Notary) check(ctx context.Context) error {
-	const op = "notary.check"
 	state, found, err := n.readState()
 	if err != nil {
 		return err
 	}
-	return n.cfg.Catalog.View(ctx, func(tx *catalog.Tx) error {
-		head, err := headOf(ctx, tx)
-		if err != nil {
+	err = n.cfg.Catalog.View(ctx, func(tx *catalog.Tx) (err error) {
+		if n.epoch, err = epochIn(ctx, tx); err != nil {
 			return err
 		}
-		published, err := tx.Checkpoint(ctx)
-		switch {
-		case errors.Is(err, storage.ErrNoRow):
-			if !found { // a vault from before checkpoints were kept: this one is the first
-				n.signed = audit.Checkpoint{Origin: n.cfg.Origin, Root: audit.EmptyRoot()}
-				return nil
-			}
-		case err != nil:
-			return err
-		case !found:
-			return fault.New(fault.Corrupt, op, "there is no "+n.cfg.State+", the record of what the log has signed").
-				WithHint("restore it, or copy it from the keys folder of another node; an older one will do. If it is lost, run `dsvault recover`")
-		case published.Size > head.Size:
-			return lost(op, "it has %d leaves, but a checkpoint of %d", head.Size, published.Size)
-		default:
-			if _, err := n.open(published.Note); err != nil {
-				return fault.Wrap(fault.Corrupt, op, "the checkpoint in the catalog is not signed by this log's key", err).
-					WithHint("use the keys folder and the catalog of one vault")
-			}
+		if keys, err := keysIn(ctx, tx); err != nil || keys > len(n.cfg.Keys) {
+			return errors.Join(err, errOldKey)
 		}
-		if err := extends(ctx, tx, op, state, head); err != nil {
-			return err
-		}
-		n.signed = state
-		return nil
+		return n.checkState(ctx, tx, state, found)
 	})
+	if err != nil || n.cfg.Anchor == nil {
+		return err
+	}
+	// Outside the snapshot: the anchor is asked over the network.
+	return n.checkAnchor(ctx)
+}
+
+// newest gives the newest checkpoint that this node knows to have been signed,
+// from its state file or from the catalog; nil if there is none.
+func (n *Notary) newest(ctx context.Context) (cp audit.Checkpoint, data []byte, err error) {
+	if data, err = os.ReadFile(n.cfg.State); err == nil {
+		cp, err = n.open(data)
+	}
+	if err != nil || cp.Origin != n.Origin() || cp.Size == 0 {
+		cp, data = audit.Checkpoint{}, nil
+	}
+	err = n.cfg.Catalog.View(ctx, func(tx *catalog.Tx) error {
+		published, signed, err := n.publishedIn(ctx, tx)
+		if err != nil || !signed || published.Size <= cp.Size {
+			return err
+		}
+		stored, err := tx.Checkpoint(ctx)
+		cp, data = published, stored.Note
+		return err
+	})
+	return cp, data, err
+}
+
+// checkState compares the catalog with the state file, and with the checkpoint
+// that it holds itself.
+func (n *Notary) checkState(ctx context.Context, tx *catalog.Tx, state audit.Checkpoint, found bool) error {
+	const op = "notary.check"
+	head, err := headOf(ctx, tx)
+	if err != nil {
+		return err
+	}
+	published, signed, err := n.publishedIn(ctx, tx)
+	if err != nil {
+		return err
+	}
+	if signed { // every node has reasons to believe it: it bears the log's signature
+		if err := extends(ctx, tx, op, published, head); err != nil {
+			return err
+		}
+	}
+	_, epoch := audit.SplitOrigin(state.Origin)
+	switch {
+	case !found && signed, !found && n.epoch > 1:
+		return fault.New(fault.Corrupt, op, "there is no "+n.cfg.State+", the record of what the log has signed").
+			WithHint("restore it, or copy it from the keys folder of another node; an older one will do. If it is lost, run `dsvault recover`")
+	case !found: // a vault from before checkpoints were kept: this one is the first
+		n.signed = audit.Checkpoint{Origin: n.Origin(), Root: audit.EmptyRoot()}
+		return nil
+	case epoch > n.epoch:
+		return lost(op, "it is of epoch %d of the log, but epoch %d was signed", n.epoch, epoch)
+	case epoch < n.epoch && !signed:
+		return lost(op, "it says that the log was recovered, but the log's key has signed nothing of epoch %d", n.epoch)
+	case epoch < n.epoch: // another node recovered the log and signed it
+		n.signed = published
+		return nil
+	}
+	n.signed = state
+	return extends(ctx, tx, op, state, head)
+}
+
+// publishedIn reads the catalog's own checkpoint; signed is false if there is
+// none. It has to be of the log's epoch and key.
+func (n *Notary) publishedIn(ctx context.Context, tx *catalog.Tx) (cp audit.Checkpoint, signed bool, err error) {
+	stored, err := tx.Checkpoint(ctx)
+	if errors.Is(err, storage.ErrNoRow) {
+		return cp, false, nil
+	}
+	if err != nil {
+		return cp, false, err
+	}
+	if cp, err = n.open(stored.Note); err == nil && (cp.Origin != n.Origin() || cp.Size != stored.Size) {
+		err = errors.New("it is of another epoch or size")
+	}
+	if err != nil {
+		return cp, false, fault.Wrap(fault.Corrupt, "notary.check", "the checkpoint in the catalog is not one that this log's key has signed", err).
+			WithHint("use the keys folder and the catalog of one vault; if they are, run `dsvault recover`")
+	}
+	return cp, true, nil
 }
 
 // headOf gives the log as the catalog's head says it is.
@@ -73,12 +134,21 @@ func headOf(ctx context.Context, tx *catalog.Tx) (audit.Checkpoint, error) {
 }
 
 // extends checks that the log of next, which the catalog holds, begins with the
-// log of prev.
+// log of prev. Stored tiles that are damaged are no reason to refuse it: then
+// the leaves themselves tell, only slowly.
 func extends(ctx context.Context, tx *catalog.Tx, op string, prev, next audit.Checkpoint) error {
+	err := extendsBy(tiles{ctx: ctx, tx: tx}, op, prev, next)
+	if errors.Is(err, errTiles) {
+		err = extendsBy(tiles{ctx: ctx, tx: tx, leaves: true}, op, prev, next)
+	}
+	return err
+}
+
+func extendsBy(t tiles, op string, prev, next audit.Checkpoint) error {
 	if prev.Size > next.Size {
 		return lost(op, "it has %d leaves, but %d were signed", next.Size, prev.Size)
 	}
-	proof, err := proveConsistency(ctx, tx, prev.Size, next)
+	proof, err := t.consistency(prev.Size, next)
 	if err != nil {
 		return err
 	}

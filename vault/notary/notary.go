@@ -12,11 +12,10 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/mod/sumdb/note"
 
 	"dsvault/storage"
 	"dsvault/storage/catalog"
@@ -30,23 +29,32 @@ const (
 	awaitLimit = 5 * time.Second        // how long Await waits
 )
 
-// Key is a key of the log.
-type Key struct {
-	Signer   note.Signer
-	Verifier string // its public half, as a note verifier key
-}
-
-// Config is what a Notary is made of; every field is required, but for Tasks.
+// Config is what a Notary is made of. Every field is required up to Elect.
 type Config struct {
 	Catalog *catalog.DB
-	Origin  string // the log's name
-	Keys    []Key  // each signs every checkpoint; the first is the oldest
+	Origin  string // the log's name: the origin of its checkpoints in its first epoch
+	Keys    []Key  // the oldest first
 	State   string // file that keeps the last signed checkpoint, outside the database
 	Logger  *slog.Logger
+	Now     func() time.Time
+
+	// RecordKey writes the leaf that names a key which is new to the log, once
+	// apply has said so in the same transaction.
+	RecordKey func(ctx context.Context, key Key, apply func(context.Context, *catalog.Tx) error) error
 
 	// Elect runs f while this node is the elected one, again and again, until
 	// ctx ends.
 	Elect func(ctx context.Context, f func(context.Context))
+
+	// Witnesses are asked to cosign each checkpoint before it is published. It
+	// is published with the cosignatures that came in time: how many are enough
+	// is for those to say who read it.
+	Witnesses []Witness
+
+	// Anchor, if set, is where the elected node leaves the checkpoint every five
+	// minutes, for AnchorKeep, where nobody can remove it meanwhile.
+	Anchor     Anchor
+	AnchorKeep time.Duration
 
 	// Tasks are what the elected node does besides, each in a goroutine of its
 	// own. To have the owner write a statement of the log every minute, add one
@@ -71,8 +79,10 @@ type Task struct {
 // Notary is safe for concurrent use. Run is its loop.
 type Notary struct {
 	cfg       Config
-	verifiers []note.Verifier
+	epoch     uint64 // of the log
+	verifier  string // see Verifier
 	log       *slog.Logger
+	witnesses []*witness
 
 	wake   chan struct{}         // asks the loop for a checkpoint now
 	halted atomic.Pointer[error] // why nothing is signed any more
@@ -86,22 +96,40 @@ type Notary struct {
 }
 
 // Open compares the catalog with the last checkpoint that this node has signed,
-// and refuses one that is behind it or does not begin with it: fault.Corrupt.
-// It writes nothing.
+// with the newest anchor and with what the witnesses have cosigned. It refuses
+// one that is behind any of them or does not begin with it: fault.Corrupt. It
+// writes nothing to the catalog.
 func Open(ctx context.Context, cfg Config) (*Notary, error) {
-	const op = "notary.Open"
-	n := &Notary{cfg: cfg, log: cfg.Logger, wake: make(chan struct{}, 1), news: make(chan struct{})}
-	for _, key := range cfg.Keys {
-		v, err := note.NewVerifier(key.Verifier)
-		if err != nil {
-			return nil, fault.Wrap(fault.Internal, op, "the log's key is damaged", err)
-		}
-		n.verifiers = append(n.verifiers, v)
+	n, err := open(cfg)
+	if err != nil {
+		return nil, err
 	}
 	if err := n.check(ctx); err != nil {
 		return nil, err
 	}
+	if n.verifier, err = audit.EpochKey(cfg.Keys[len(cfg.Keys)-1].Verifier, n.epoch); err != nil {
+		return nil, fault.Wrap(fault.Internal, "notary.Open", "the log's key is damaged", err)
+	}
+	if err := n.askWitnesses(ctx); err != nil {
+		return nil, err
+	}
+	if cfg.Anchor != nil {
+		n.cfg.Tasks = append(slices.Clip(cfg.Tasks), Task{Name: "anchor", Every: anchorEvery, Run: n.anchor})
+	}
 	return n, nil
+}
+
+// open is a Notary that has looked at nothing but its configuration.
+func open(cfg Config) (*Notary, error) {
+	n := &Notary{cfg: cfg, epoch: 1, log: cfg.Logger, wake: make(chan struct{}, 1), news: make(chan struct{})}
+	for _, w := range cfg.Witnesses {
+		ready, err := newWitness(w)
+		if err != nil {
+			return nil, err
+		}
+		n.witnesses = append(n.witnesses, ready)
+	}
+	return n, checkKeys(cfg.Origin, cfg.Keys)
 }
 
 // Run signs and does the tasks whenever this node is elected, until ctx ends.
@@ -112,6 +140,12 @@ func (n *Notary) term(ctx context.Context) {
 	var tasks sync.WaitGroup
 	defer tasks.Wait()
 	n.build = nil // another node may have worked meanwhile
+	if err := n.recordKeys(ctx); err != nil {
+		if ctx.Err() == nil {
+			n.log.Error("the log's new key cannot be recorded", "err", err)
+		}
+		return
+	}
 	for _, t := range n.cfg.Tasks {
 		tasks.Go(func() { n.repeat(ctx, t) })
 	}
@@ -121,6 +155,9 @@ func (n *Notary) term(ctx context.Context) {
 		if err := n.sign(ctx); err != nil && ctx.Err() == nil {
 			n.build = nil
 			n.log.Error("the log could not be signed", "err", err)
+			if errors.Is(err, errOldKey) {
+				return // another node may have the new one
+			}
 		}
 		select {
 		case <-ctx.Done():
@@ -172,11 +209,8 @@ func (n *Notary) Halted() error {
 	return nil
 }
 
-// Origin is the log's name.
-func (n *Notary) Origin() string { return n.cfg.Origin }
-
-// Verifier is the public key that new clients are told.
-func (n *Notary) Verifier() string { return n.cfg.Keys[len(n.cfg.Keys)-1].Verifier }
+// Origin is the origin of the log's checkpoints, in its present epoch.
+func (n *Notary) Origin() string { return audit.EpochOrigin(n.cfg.Origin, n.epoch) }
 
 // Await gives the newest signed checkpoint that covers the first size leaves of
 // the log; it waits for it if it has to, for some seconds at the most. The note

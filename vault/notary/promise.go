@@ -1,8 +1,6 @@
 package notary
 
 import (
-	"golang.org/x/mod/sumdb/note"
-
 	"dsvault/vault/audit"
 	"dsvault/vault/fault"
 )
@@ -10,11 +8,11 @@ import (
 // Promise signs that the log holds the leaf with this hash at index. It is for
 // leaves that are committed.
 func (n *Notary) Promise(index uint64, leaf audit.Hash) (string, error) {
-	signers := make([]note.Signer, len(n.cfg.Keys))
-	for i, key := range n.cfg.Keys {
-		signers[i] = key.Signer
+	signers, err := n.signers()
+	var text string
+	if err == nil {
+		text, err = audit.SignPromise(n.Origin(), index, leaf, signers...)
 	}
-	text, err := audit.SignPromise(n.cfg.Origin, index, leaf, signers...)
 	if err != nil {
 		return "", fault.Wrap(fault.Internal, "notary.Promise", "cannot sign a promise", err)
 	}

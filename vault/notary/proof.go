@@ -2,6 +2,7 @@ package notary
 
 import (
 	"context"
+	"errors"
 
 	"golang.org/x/mod/sumdb/tlog"
 
@@ -19,7 +20,7 @@ func (n *Notary) Inclusion(ctx context.Context, cp audit.Checkpoint, index uint6
 	}
 	var proof []audit.Hash
 	err := n.cfg.Catalog.View(ctx, func(tx *catalog.Tx) error {
-		list, err := tlog.ProveRecord(int64(cp.Size), int64(index), hashes(ctx, tx, cp))
+		list, err := tlog.ProveRecord(int64(cp.Size), int64(index), tiles{ctx: ctx, tx: tx}.hashes(cp))
 		proof = fromTlog(list)
 		return unproven(op, err)
 	})
@@ -33,24 +34,28 @@ func (n *Notary) Consistency(ctx context.Context, cp audit.Checkpoint, size uint
 		return nil, fault.New(fault.Invalid, "notary.Consistency", "the log of that checkpoint does not have so many leaves")
 	}
 	err = n.cfg.Catalog.View(ctx, func(tx *catalog.Tx) error {
-		proof, err = proveConsistency(ctx, tx, size, cp)
+		proof, err = tiles{ctx: ctx, tx: tx}.consistency(size, cp)
 		return err
 	})
 	return proof, err
 }
 
-func proveConsistency(ctx context.Context, tx *catalog.Tx, size uint64, next audit.Checkpoint) ([]audit.Hash, error) {
+// consistency proves that the log of next begins with its first size leaves.
+func (t tiles) consistency(size uint64, next audit.Checkpoint) ([]audit.Hash, error) {
 	if size == 0 || size == next.Size {
 		return nil, nil // nothing to show
 	}
-	proof, err := tlog.ProveTree(int64(next.Size), int64(size), hashes(ctx, tx, next))
+	proof, err := tlog.ProveTree(int64(next.Size), int64(size), t.hashes(next))
 	return fromTlog(proof), unproven("notary.Consistency", err)
 }
 
-// hashes reads the tree of cp from tiles, and checks each against cp's root.
-func hashes(ctx context.Context, tx *catalog.Tx, cp audit.Checkpoint) tlog.HashReader {
-	return tlog.TileHashReader(tlog.Tree{N: int64(cp.Size), Hash: tlog.Hash(cp.Root)}, tiles{ctx, tx})
+// hashes reads the tree of cp, and checks each tile against cp's root.
+func (t tiles) hashes(cp audit.Checkpoint) tlog.HashReader {
+	return tlog.TileHashReader(tlog.Tree{N: int64(cp.Size), Hash: tlog.Hash(cp.Root)}, t)
 }
+
+// errTiles: the stored tiles, or the leaves, do not lead to a root.
+var errTiles = errors.New("the tiles of the log contradict its root")
 
 // unproven words an error of package tlog: the only one that is not of the
 // catalog is that the tiles do not lead to the root.
@@ -58,8 +63,8 @@ func unproven(op string, err error) error {
 	if err == nil || fault.CodeOf(err) != fault.Internal {
 		return err
 	}
-	return fault.Wrap(fault.Corrupt, op, "the tiles of the log contradict its root", err).
-		WithHint("restore the catalog from a backup")
+	return fault.Wrap(fault.Corrupt, op, "the log contradicts its root", errors.Join(errTiles, err)).
+		WithHint("restart the server, which then looks whether the tiles or the records are damaged")
 }
 
 func fromTlog(proof []tlog.Hash) []audit.Hash {

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 
-	"golang.org/x/mod/sumdb/note"
-
 	"dsvault/storage"
 	"dsvault/storage/catalog"
 	"dsvault/vault/audit"
@@ -22,29 +20,21 @@ const readAtOnce = 64 * tileWidth
 // is durable in the state file; and only then does anybody see it.
 func (n *Notary) sign(ctx context.Context) error {
 	const op = "notary.sign"
-	var head audit.Checkpoint
-	var published uint64
-	err := n.cfg.Catalog.View(ctx, func(tx *catalog.Tx) (err error) {
-		if head, err = headOf(ctx, tx); err != nil {
-			return err
-		}
-		cp, err := tx.Checkpoint(ctx)
-		if errors.Is(err, storage.ErrNoRow) {
-			err = nil
-		}
-		published = cp.Size
-		if err == nil && max(published, n.signed.Size) > head.Size {
-			err = n.halt(lost(op, "it has %d leaves, but %d were signed", head.Size, max(published, n.signed.Size)))
-		}
-		return err
-	})
+	head, published, err := n.look(ctx)
 	if err != nil || head.Size == 0 || head.Size == published && head == n.plain() {
 		return err
 	}
 	if err := n.makeTiles(ctx, head); err != nil {
 		return err
 	}
-	err = n.cfg.Catalog.View(ctx, func(tx *catalog.Tx) error { return extends(ctx, tx, op, n.signed, head) })
+	err = n.cfg.Catalog.View(ctx, func(tx *catalog.Tx) error {
+		return extendsBy(tiles{ctx: ctx, tx: tx}, op, n.signed, head)
+	})
+	if errors.Is(err, errTiles) {
+		n.log.Warn("stored tiles of the log are damaged; they are made again")
+		n.build = nil
+		return n.cfg.Catalog.Update(ctx, func(tx *catalog.Tx) error { return tx.DropTiles(ctx) })
+	}
 	if fault.Is(err, fault.Corrupt) {
 		return n.halt(err)
 	}
@@ -52,6 +42,41 @@ func (n *Notary) sign(ctx context.Context) error {
 		return err
 	}
 	return n.publish(ctx, head)
+}
+
+// look reads the log's head and the size of the published checkpoint, and
+// notices what can be noticed without hashing.
+func (n *Notary) look(ctx context.Context) (head audit.Checkpoint, published uint64, err error) {
+	const op = "notary.sign"
+	var epoch uint64
+	var keys int
+	err = n.cfg.Catalog.View(ctx, func(tx *catalog.Tx) (err error) {
+		if head, err = headOf(ctx, tx); err != nil {
+			return err
+		}
+		if epoch, err = epochIn(ctx, tx); err != nil {
+			return err
+		}
+		if keys, err = keysIn(ctx, tx); err != nil {
+			return err
+		}
+		cp, err := tx.Checkpoint(ctx)
+		if errors.Is(err, storage.ErrNoRow) {
+			err = nil
+		}
+		published = cp.Size
+		return err
+	})
+	switch {
+	case err != nil:
+	case epoch != n.epoch:
+		err = n.halt(fault.New(fault.Corrupt, op, "the log was recovered while this server ran").WithHint("restart it"))
+	case max(published, n.signed.Size) > head.Size:
+		err = n.halt(lost(op, "it has %d leaves, but %d were signed", head.Size, max(published, n.signed.Size)))
+	case keys > len(n.cfg.Keys):
+		err = errOldKey
+	}
+	return head, published, err
 }
 
 // plain is the last signed state without its origin, to compare with a head.
@@ -66,26 +91,47 @@ func (n *Notary) halt(err error) error {
 }
 
 // makeTiles reads the leaves up to head and stores the tiles that they fill.
+// Stored tiles that do not fit the head are made again, once: only leaves that
+// do not fit it are a reason to stop.
 func (n *Notary) makeTiles(ctx context.Context, head audit.Checkpoint) error {
 	const op = "notary.makeTiles"
 	if n.build == nil {
-		err := n.cfg.Catalog.View(ctx, func(tx *catalog.Tx) (err error) {
-			n.build, err = resume(ctx, tx)
-			return err
-		})
-		if err != nil {
+		var err error
+		if n.build, err = n.resume(ctx); err != nil {
 			return err
 		}
 	}
+	if err := n.extend(ctx, head.Size); err != nil {
+		return err
+	}
+	if n.build.size == head.Size && n.build.root() == head.Root {
+		return nil
+	}
+	n.log.Warn("the stored tiles of the log do not fit it; they are made again")
+	if err := n.cfg.Catalog.Update(ctx, func(tx *catalog.Tx) error { return tx.DropTiles(ctx) }); err != nil {
+		return err
+	}
+	n.build = &builder{}
+	if err := n.extend(ctx, head.Size); err != nil {
+		return err
+	}
+	if n.build.root() != head.Root {
+		return n.halt(lost(op, "the first %d leaves do not have the root of the log's head", head.Size))
+	}
+	return nil
+}
+
+// extend reads the leaves up to size.
+func (n *Notary) extend(ctx context.Context, size uint64) error {
+	const op = "notary.makeTiles"
 	b := n.build
-	for b.size < head.Size {
-		from, to := b.size, min(b.size+readAtOnce, head.Size)
+	for b.size < size {
+		to := min(b.size+readAtOnce, size)
 		err := n.cfg.Catalog.View(ctx, func(tx *catalog.Tx) error {
-			return tx.LeafData(ctx, from, to, func(index, _ uint64, data []byte) error {
-				if index != b.size {
-					return n.halt(lost(op, "leaf %d is missing", b.size))
+			return tx.LeafData(ctx, b.size, to, func(index, _ uint64, data []byte) error {
+				if index == b.size {
+					b.add(audit.LeafHash(data))
 				}
-				b.add(audit.LeafHash(data))
 				return nil
 			})
 		})
@@ -103,20 +149,26 @@ func (n *Notary) makeTiles(ctx context.Context, head audit.Checkpoint) error {
 		}
 		b.full = nil
 	}
-	if b.size != head.Size || b.root() != head.Root {
-		return n.halt(lost(op, "the first %d leaves do not have the root of the log's head", head.Size))
-	}
 	return nil
 }
 
-// publish signs head, remembers it and shows it.
+// resume begins at the last leaf that is in a stored tile.
+func (n *Notary) resume(ctx context.Context) (b *builder, err error) {
+	err = n.cfg.Catalog.View(ctx, func(tx *catalog.Tx) error {
+		b, err = resume(ctx, tx)
+		return err
+	})
+	return b, err
+}
+
+// publish signs head, remembers it, has it cosigned, and shows it.
 func (n *Notary) publish(ctx context.Context, head audit.Checkpoint) error {
 	const op = "notary.publish"
-	signers := make([]note.Signer, len(n.cfg.Keys))
-	for i, key := range n.cfg.Keys {
-		signers[i] = key.Signer
+	signers, err := n.signers()
+	if err != nil {
+		return fault.Wrap(fault.Internal, op, "cannot tell which keys sign", err)
 	}
-	head.Origin = n.cfg.Origin
+	head.Origin = n.Origin()
 	data, err := audit.SignCheckpoint(head.Origin, head.Size, head.Root, signers...)
 	if err != nil {
 		return fault.Wrap(fault.Internal, op, "cannot sign a checkpoint", err)
@@ -125,6 +177,7 @@ func (n *Notary) publish(ctx context.Context, head audit.Checkpoint) error {
 		return err
 	}
 	n.signed = head
+	data = append(data, n.cosignatures(ctx, head, data)...)
 	err = n.cfg.Catalog.Update(ctx, func(tx *catalog.Tx) error {
 		return tx.SetCheckpoint(ctx, storage.Checkpoint{Size: head.Size, Note: data})
 	})

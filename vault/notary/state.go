@@ -1,6 +1,7 @@
 package notary
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"io/fs"
@@ -13,12 +14,12 @@ import (
 
 // InitState begins the record of what the log has signed, for a new log: its
 // empty tree. A file that is there is fault.Conflict.
-func InitState(path, origin string, key Key) error {
+func InitState(path string, key Key) error {
 	const op = "notary.InitState"
 	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
 		return fault.Wrap(fault.Conflict, op, path+" is there already", err)
 	}
-	data, err := audit.SignCheckpoint(origin, 0, audit.EmptyRoot(), key.Signer)
+	data, err := audit.SignCheckpoint(key.Signer.Name(), 0, audit.EmptyRoot(), key.Signer)
 	if err != nil {
 		return fault.Wrap(fault.Internal, op, "cannot sign a checkpoint", err)
 	}
@@ -48,14 +49,24 @@ func (n *Notary) readState() (cp audit.Checkpoint, found bool, err error) {
 	return cp, true, nil
 }
 
-// open reads a checkpoint that one of the log's keys has signed.
-func (n *Notary) open(data []byte) (cp audit.Checkpoint, err error) {
-	for _, v := range n.verifiers {
-		if cp, err = audit.OpenCheckpoint(data, n.cfg.Origin, v); err == nil {
+// open reads a checkpoint of this log that one of its keys has signed, of
+// whatever epoch.
+func (n *Notary) open(data []byte) (audit.Checkpoint, error) {
+	origin, _, _ := bytes.Cut(data, []byte("\n"))
+	_, epoch := audit.SplitOrigin(string(origin))
+	var last error
+	for _, key := range n.cfg.Keys {
+		v, err := verifierOf(key, epoch)
+		if err != nil {
+			return audit.Checkpoint{}, err
+		}
+		cp, err := audit.OpenCheckpoint(data, audit.EpochOrigin(n.cfg.Origin, epoch), v)
+		if err == nil {
 			return cp, nil
 		}
+		last = err
 	}
-	return audit.Checkpoint{}, err
+	return audit.Checkpoint{}, last
 }
 
 // writeState makes data durable at path, whole or not at all.

@@ -39,7 +39,7 @@ func (n *Notary) Tile(ctx context.Context, t audit.Tile) ([]byte, error) {
 			data, err = entries(ctx, tx, t)
 			return err
 		}
-		hashes, err := tiles{ctx, tx}.get(t.Level, t.N, t.Width)
+		hashes, err := tiles{ctx: ctx, tx: tx}.get(t.Level, t.N, t.Width)
 		data = join(hashes)
 		return err
 	})
@@ -89,9 +89,8 @@ func resume(ctx context.Context, tx *catalog.Tx) (*builder, error) {
 		if err != nil {
 			return nil, err
 		}
-		if uint64(len(roots)) != count-from {
-			return nil, fault.New(fault.Corrupt, "notary.resume", "tiles of the log are missing").
-				WithHint("`dsvault recover` makes them again from the log")
+		if uint64(len(roots)) != count-from { // there is a gap: they have to be made again
+			return &builder{}, nil
 		}
 		b.levels = append(b.levels, roots)
 	}
@@ -151,21 +150,24 @@ func subtree(hashes []audit.Hash) audit.Hash {
 // tiles reads tiles of the log in one snapshot: stored ones, and those that are
 // not full or not stored yet from what is below them.
 type tiles struct {
-	ctx context.Context
-	tx  *catalog.Tx
+	ctx    context.Context
+	tx     *catalog.Tx
+	leaves bool // use no stored ones
 }
 
 // get gives the first width hashes of tile number n of a level.
 func (t tiles) get(level int, n uint64, width int) ([]audit.Hash, error) {
-	hashes, err := t.tx.Tile(t.ctx, level, n)
-	if err == nil {
-		return hashes[:width], nil
-	}
-	if !errors.Is(err, storage.ErrNoRow) {
-		return nil, err
+	if !t.leaves {
+		hashes, err := t.tx.Tile(t.ctx, level, n)
+		if err == nil {
+			return hashes[:width], nil
+		}
+		if !errors.Is(err, storage.ErrNoRow) {
+			return nil, err
+		}
 	}
 	from, to := n*tileWidth, n*tileWidth+uint64(width)
-	hashes = make([]audit.Hash, 0, width)
+	hashes := make([]audit.Hash, 0, width)
 	if level == 0 {
 		err := t.tx.LeafData(t.ctx, from, to, func(index, _ uint64, data []byte) error {
 			if index == from+uint64(len(hashes)) {
@@ -178,8 +180,11 @@ func (t tiles) get(level int, n uint64, width int) ([]audit.Hash, error) {
 		}
 		return hashes, err
 	}
-	if hashes, err = t.tx.TileRoots(t.ctx, level-1, from, to); err != nil {
-		return nil, err
+	if !t.leaves {
+		var err error
+		if hashes, err = t.tx.TileRoots(t.ctx, level-1, from, to); err != nil {
+			return nil, err
+		}
 	}
 	for n := from + uint64(len(hashes)); n < to; n++ {
 		below, err := t.get(level-1, n, tileWidth)

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
 
@@ -162,8 +163,8 @@ func testNotary(t testing.TB, db *catalog.DB, key Key) *Notary {
 
 func testConfig(t testing.TB, db *catalog.DB, key Key) Config {
 	return Config{Catalog: db, Origin: key.Signer.Name(), Keys: []Key{key}, State: filepath.Join(t.TempDir(), "state"),
-		Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
-		Elect:  func(ctx context.Context, f func(context.Context)) { f(ctx) }}
+		Logger: slog.New(slog.NewTextHandler(t.Output(), nil)), Now: time.Now,
+		Elect: func(ctx context.Context, f func(context.Context)) { f(ctx) }}
 }
 
 // TestTilesAndProofs signs a log at growing sizes and compares tiles of every
@@ -179,7 +180,7 @@ func TestTilesAndProofs(t *testing.T) {
 			}
 			grow(t, db, size)
 			cfg := testConfig(t, db, key)
-			check(t, InitState(cfg.State, cfg.Origin, key)) // an old state will do
+			check(t, InitState(cfg.State, key)) // an old state will do
 			n, err := Open(t.Context(), cfg)
 			check(t, err)
 			check(t, n.sign(t.Context()))
@@ -188,7 +189,7 @@ func TestTilesAndProofs(t *testing.T) {
 			cp, err := n.open(stored.Note)
 			check(t, err)
 			want := tree.at(t, size)
-			if want.Origin = cfg.Origin; cp != want {
+			if want.Origin = n.Origin(); cp != want {
 				t.Fatalf("signed %+v, want %+v", cp, want)
 			}
 			compareProofs(t, n, tree, cp)
@@ -241,7 +242,7 @@ func compareTiles(t *testing.T, db *catalog.DB, tree naive, size uint64) {
 				want.W = width
 				data, err := tlog.ReadTileData(want, tree)
 				check(t, err)
-				got, err := tiles{t.Context(), tx}.get(want.L, uint64(want.N), width)
+				got, err := tiles{ctx: t.Context(), tx: tx}.get(want.L, uint64(want.N), width)
 				check(t, err)
 				if !slices.Equal(join(got), data) {
 					t.Fatalf("tile %d/%d of width %d differs at %d leaves", want.L, want.N, width, size)

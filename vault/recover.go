@@ -1,0 +1,192 @@
+package vault
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"time"
+
+	"dsvault/rbac"
+	"dsvault/storage"
+	"dsvault/storage/catalog"
+	"dsvault/vault/audit"
+	"dsvault/vault/dataset"
+	"dsvault/vault/fault"
+	"dsvault/vault/keys"
+	"dsvault/vault/ledger"
+	"dsvault/vault/notary"
+)
+
+// RecoverConfig is what Recover needs. Every field is required, but for those
+// of Log.
+type RecoverConfig struct {
+	Catalog *catalog.DB
+	Keys    *keys.Ring
+	Log     LogConfig
+	Logger  *slog.Logger
+	Now     func() time.Time
+	Random  io.Reader
+}
+
+// Recover goes on with a catalog that lacks records which were signed, or
+// contradicts them. It begins a new epoch of the log, whose first leaf names
+// the loss: who verified the log before is told by it. confirm hears first what
+// is lost; its error ends Recover.
+//
+// A catalog that lacks nothing, or on which a server runs, is fault.Conflict;
+// one whose log is itself damaged is fault.Corrupt. Nothing is changed then.
+func Recover(ctx context.Context, cfg RecoverConfig, confirm func(notary.Loss) error) (notary.Loss, audit.Checkpoint, error) {
+	none := audit.Checkpoint{}
+	if err := ownCatalog(ctx, cfg.Catalog, cfg.Keys); err != nil {
+		return notary.Loss{}, none, err
+	}
+	nc := notaryConfig(cfg.Keys, cfg.Catalog, cfg.Log)
+	nc.Logger, nc.Now = cfg.Logger, cfg.Now
+	loss, err := notary.Assess(ctx, nc)
+	if err != nil {
+		return loss, none, err
+	}
+	if err := checkLeaves(ctx, cfg.Catalog, loss.Head); err != nil {
+		return loss, none, err
+	}
+	if err := confirm(loss); err != nil {
+		return loss, none, err
+	}
+	release, err := standAlone(ctx, cfg)
+	if err != nil {
+		return loss, none, err
+	}
+	defer release()
+	led, err := ledger.Open(ctx, ledger.Config{
+		Catalog: cfg.Catalog, World: rbac.NewWorld(rbac.Default()), Sealer: cfg.Keys,
+		Now: cfg.Now, Random: cfg.Random, Logger: cfg.Logger, LeaveOpen: true,
+	})
+	if err != nil {
+		return loss, none, err
+	}
+	defer led.Close()
+	nc.RecordKey = func(ctx context.Context, key notary.Key, apply func(context.Context, *catalog.Tx) error) error {
+		return recordLogKey(ctx, led, cfg.Catalog, key, apply)
+	}
+	cp, err := notary.Recover(ctx, nc, loss, func(epoch uint64, apply func(context.Context, *catalog.Tx) error) error {
+		fields := []audit.Field{audit.Uint64Field(audit.FieldLogEpoch, epoch)}
+		if loss.Lost.Origin != "" {
+			fields = append(fields, audit.Uint64Field(audit.FieldLostSize, loss.Lost.Size), audit.BytesField(audit.FieldLostRoot, loss.Lost.Root[:]))
+		}
+		return recordOwn(ctx, led, cfg.Catalog, ledger.Intent{
+			Kind: audit.KindLogRecover, Object: audit.Object{Kind: audit.ObjectLog}, Fields: fields,
+		}, apply)
+	})
+	return loss, cp, err
+}
+
+// ownCatalog checks that the catalog is that of these keys.
+func ownCatalog(ctx context.Context, db *catalog.DB, ring *keys.Ring) error {
+	const op = "vault.Open"
+	var origin []byte
+	err := db.View(ctx, func(tx *catalog.Tx) (err error) {
+		origin, err = tx.Meta(ctx, metaOrigin)
+		return err
+	})
+	switch {
+	case errors.Is(err, storage.ErrNoRow):
+		return fault.Wrap(fault.NotFound, op, "this catalog holds no vault", err).WithHint("make one with `dsvault init`")
+	case err != nil:
+		return err
+	case string(origin) != ring.LogName():
+		return fault.New(fault.Conflict, op, "the key folder belongs to another vault").
+			WithHint("use the keys folder and the catalog of one vault, or restore both from one backup")
+	}
+	return nil
+}
+
+// checkLeaves verifies the log of a catalog by itself: every leaf, every chain,
+// and the root of its head.
+func checkLeaves(ctx context.Context, db *catalog.DB, head audit.Checkpoint) error {
+	const pageSize = 10_000
+	verifier := audit.NewVerifier()
+	damaged := func(err error) error {
+		var found *audit.VerifyError
+		if !errors.As(err, &found) {
+			return err
+		}
+		return fault.Wrap(fault.Corrupt, "vault.Recover", "the log of this catalog is itself damaged: "+err.Error(), err).
+			WithHint("restore another backup of the catalog")
+	}
+	for from := uint64(0); from < head.Size; from += pageSize {
+		err := db.View(ctx, func(tx *catalog.Tx) error {
+			return tx.LeafData(ctx, from, min(from+pageSize, head.Size), func(index, _ uint64, data []byte) error {
+				return verifier.AddLeaf(index, data)
+			})
+		})
+		if err != nil {
+			return damaged(err)
+		}
+	}
+	_, err := verifier.Finish(head)
+	if err != nil {
+		return damaged(err)
+	}
+	return nil
+}
+
+// standAlone makes sure that no server runs on the catalog, and keeps others
+// from signing meanwhile.
+func standAlone(ctx context.Context, cfg RecoverConfig) (release func(), err error) {
+	holder := dataset.NewID[dataset.RequestID](cfg.Random).String()
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	held := false
+	for range 5 { // a server that was killed just now had it for three seconds
+		err := cfg.Catalog.Update(ctx, func(tx *catalog.Tx) (err error) {
+			held, err = tx.TakeLease(ctx, electNotary, holder, 10*time.Minute)
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		if held {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-tick.C:
+		}
+	}
+	if !held {
+		return nil, fault.New(fault.Conflict, "vault.Recover", "a server runs on this catalog").WithHint("stop every server of this vault first")
+	}
+	return func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		if err := cfg.Catalog.Update(ctx, func(tx *catalog.Tx) error { return tx.DropLease(ctx, electNotary, holder) }); err != nil {
+			cfg.Logger.Warn("a lease is left to run out", "err", err)
+		}
+	}, nil
+}
+
+// recovered gives the leaf that began the log's present epoch, with the proof
+// that it is in the log of cp; nil in the first epoch.
+func (v *Vault) recovered(ctx context.Context, cp audit.Checkpoint) (*audit.Recovered, error) {
+	index, later, err := v.notary.EpochLeaf(ctx)
+	if err != nil || !later {
+		return nil, err
+	}
+	proof, err := v.notary.Inclusion(ctx, cp, index)
+	if err != nil {
+		return nil, err
+	}
+	r := &audit.Recovered{Index: index}
+	for _, h := range proof {
+		r.Proof = append(r.Proof, h[:])
+	}
+	err = v.db.View(ctx, func(tx *catalog.Tx) error {
+		return tx.LeafData(ctx, index, index+1, func(_, _ uint64, data []byte) error {
+			r.Leaf = data
+			return nil
+		})
+	})
+	return r, err
+}
