@@ -25,7 +25,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 EXEC := $(if $(SUDO),-exec "sudo -E env PATH=$(PATH) HOME=$(HOME) GOCACHE=$(BIN)/../root-go-build")
 TEST := CGO_ENABLED=1 DSVAULT_TEST_REQUIRE=1 $(GO) test -race -count=1 -v -p $(PARALLEL) $(EXEC)
 
-.PHONY: build help demo test soak bench fuzz fmt vet staticcheck layers tidy unit packages tools clean
+.PHONY: build help demo test soak bench fuzz fmt vet staticcheck layers tidy unit interop packages tools clean
 
 build: ## build bin/dsvault, a static binary
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/dsvault ./cmd/dsvault
@@ -36,7 +36,7 @@ help: ## list the targets
 demo: ## show the main job on a vault of its own
 	$(GO) run ./cmd/dsvault demo $(DEMO)
 
-test: packages fmt vet tools staticcheck layers tidy unit ## check everything, in at most 15 minutes on 2 cores
+test: packages fmt vet tools staticcheck layers tidy unit interop ## check everything, in at most 15 minutes on 2 cores
 
 soak: packages tools ## the tests in their long form, three times, then long fuzzing
 	DSVAULT_TEST_FULL=1 $(TEST) -count=3 -timeout 6h ./... | awk "$$SUMMARY"
@@ -71,6 +71,9 @@ tidy: ## fail if go mod tidy would change go.mod or go.sum
 
 unit: packages tools ## go test -race, with nothing skipped
 	$(TEST) -timeout 14m ./... | awk "$$SUMMARY"
+
+interop: ## what other people's tools say of the log, in a module of its own
+	cd vault/notary/interop && $(GO) vet ./... && $(GO) test -count=1 -timeout 5m ./...
 
 clean: ## remove what make built here
 	rm -rf bin

@@ -92,6 +92,7 @@ type Notary struct {
 
 	// The loop's own.
 	signed audit.Checkpoint // the last that this node has signed, as in the state file
+	note   []byte           // of it, with cosignatures; nil if another node may have signed since
 	build  *builder         // the tree of the leaves read so far; nil: begin at the tiles
 }
 
@@ -139,7 +140,7 @@ func (n *Notary) Run(ctx context.Context) { n.cfg.Elect(ctx, n.term) }
 func (n *Notary) term(ctx context.Context) {
 	var tasks sync.WaitGroup
 	defer tasks.Wait()
-	n.build = nil // another node may have worked meanwhile
+	n.build, n.note = nil, nil // another node may have worked meanwhile
 	if err := n.recordKeys(ctx); err != nil {
 		if ctx.Err() == nil {
 			n.log.Error("the log's new key cannot be recorded", "err", err)

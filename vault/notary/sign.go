@@ -21,8 +21,11 @@ const readAtOnce = 64 * tileWidth
 func (n *Notary) sign(ctx context.Context) error {
 	const op = "notary.sign"
 	head, published, err := n.look(ctx)
-	if err != nil || head.Size == 0 || head.Size == published && head == n.plain() {
+	if err != nil || head.Size == 0 {
 		return err
+	}
+	if head.Size == published && head == n.plain() {
+		return n.cosignLate(ctx)
 	}
 	if err := n.makeTiles(ctx, head); err != nil {
 		return err
@@ -176,10 +179,28 @@ func (n *Notary) publish(ctx context.Context, head audit.Checkpoint) error {
 	if err := writeState(n.cfg.State, data); err != nil {
 		return err
 	}
-	n.signed = head
-	data = append(data, n.cosignatures(ctx, head, data)...)
-	err = n.cfg.Catalog.Update(ctx, func(tx *catalog.Tx) error {
-		return tx.SetCheckpoint(ctx, storage.Checkpoint{Size: head.Size, Note: data})
+	n.signed, n.note = head, data
+	if lines := n.cosignatures(ctx); lines != nil {
+		n.note = append(n.note, lines...)
+	}
+	return n.show(ctx)
+}
+
+// cosignLate shows the newest checkpoint again, with the cosignatures of those
+// that did not answer in time and do so now.
+func (n *Notary) cosignLate(ctx context.Context) error {
+	lines := n.cosignatures(ctx)
+	if lines == nil {
+		return nil
+	}
+	n.note = append(n.note, lines...)
+	return n.show(ctx)
+}
+
+// show publishes the newest checkpoint.
+func (n *Notary) show(ctx context.Context) error {
+	err := n.cfg.Catalog.Update(ctx, func(tx *catalog.Tx) error {
+		return tx.SetCheckpoint(ctx, storage.Checkpoint{Size: n.signed.Size, Note: n.note})
 	})
 	if err != nil {
 		return err

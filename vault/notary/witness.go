@@ -67,6 +67,7 @@ type witness struct {
 
 	// Of whoever asks it: at the start, and then the loop.
 	size     uint64 // of the checkpoint that it cosigned last
+	done     uint64 // of the checkpoint of whose note its line is a part
 	failures int    // in a row
 	rest     time.Time
 }
@@ -82,21 +83,25 @@ func newWitness(w Witness) (*witness, error) {
 	}}, nil
 }
 
-// cosignatures asks the witnesses, all at once, and gives the signature lines
-// that came in time. A witness that fails is left alone for a while.
-func (n *Notary) cosignatures(ctx context.Context, cp audit.Checkpoint, signed []byte) []byte {
+// cosignatures asks the witnesses that have not cosigned the newest checkpoint,
+// all at once, and gives the signature lines that came in time; nil if there are
+// none. A witness that fails is left alone for a while.
+func (n *Notary) cosignatures(ctx context.Context) []byte {
+	if n.note == nil {
+		return nil
+	}
 	lines := make([][]byte, len(n.witnesses))
 	var all sync.WaitGroup
 	for i, w := range n.witnesses {
-		if n.cfg.Now().Before(w.rest) {
+		if n.cfg.Now().Before(w.rest) || w.done == n.signed.Size {
 			continue
 		}
 		all.Go(func() {
 			ctx, cancel := context.WithTimeout(ctx, witnessLimit)
 			defer cancel()
 			var err error
-			if lines[i], err = n.cosign(ctx, w, cp, signed); err == nil {
-				w.failures, w.rest = 0, time.Time{}
+			if lines[i], err = n.cosign(ctx, w, n.signed, n.note); err == nil {
+				w.done, w.failures, w.rest = n.signed.Size, 0, time.Time{}
 				return
 			}
 			w.failures++
