@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -76,7 +77,9 @@ var originForm = regexp.MustCompile(`^[a-z0-9]([a-z0-9._:/-]{0,198}[a-z0-9])?$`)
 // newOrigin is the name of a new log; by default a random one.
 func newOrigin(name string) (string, error) {
 	if name == "" {
-		return "dsvault-log-" + strings.ToLower(rand.Text()[:16]), nil
+		random := make([]byte, 8)
+		rand.Read(random) // never fails
+		return "dsvault-log-" + hex.EncodeToString(random), nil
 	}
 	base, epoch := audit.SplitOrigin(name)
 	if !originForm.MatchString(name) || epoch != 1 || base != name || strings.HasPrefix(name, "dsvault/") {
