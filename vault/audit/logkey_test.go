@@ -11,12 +11,12 @@ import (
 	"dsvault/vault/audit"
 )
 
-type logKey struct {
+type namedKey struct {
 	signer note.Signer
 	key    string
 }
 
-func newLogKey(t testing.TB, name string) logKey {
+func newNamedKey(t testing.TB, name string) namedKey {
 	t.Helper()
 	secret, public, err := note.GenerateKey(rand.Reader, name)
 	if err != nil {
@@ -26,7 +26,7 @@ func newLogKey(t testing.TB, name string) logKey {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return logKey{signer, public}
+	return namedKey{signer, public}
 }
 
 func TestEpochs(t *testing.T) {
@@ -45,7 +45,7 @@ func TestEpochs(t *testing.T) {
 		if name, epoch := audit.SplitOrigin(c.origin); name != c.name || epoch != c.epoch {
 			t.Errorf("%s: %s, %d", c.origin, name, epoch)
 		}
-		key := newLogKey(t, c.name)
+		key := newNamedKey(t, c.name)
 		moved, err := audit.EpochKey(key.key, c.epoch)
 		if err != nil || !strings.HasPrefix(moved, c.origin+"+") {
 			t.Fatalf("%s, %v", moved, err)
@@ -68,7 +68,7 @@ func TestEpochs(t *testing.T) {
 
 func TestSuccession(t *testing.T) {
 	const name = "log.example.org/a"
-	old, next, other := newLogKey(t, name), newLogKey(t, name), newLogKey(t, name)
+	old, next, other := newNamedKey(t, name), newNamedKey(t, name), newNamedKey(t, name)
 	retires := time.Date(2027, 1, 2, 3, 4, 5, 0, time.UTC)
 	data, err := audit.SignSuccession(name, next.key, retires, old.signer, next.signer)
 	if err != nil {
@@ -86,7 +86,7 @@ func TestSuccession(t *testing.T) {
 		return data
 	}
 	lines := func(l ...string) string { return strings.Join(l, "\n") + "\n" }
-	foreign := newLogKey(t, "log.example.org/b")
+	foreign := newNamedKey(t, "log.example.org/b")
 	checkpoint, err := audit.SignCheckpoint(name, 7, audit.EmptyRoot(), old.signer)
 	if err != nil {
 		t.Fatal(err)
@@ -130,7 +130,7 @@ func must[T any](v T, err error) func(testing.TB) T {
 
 func FuzzSuccession(f *testing.F) {
 	const name = "log.example.org/a"
-	old, next := newLogKey(f, name), newLogKey(f, name)
+	old, next := newNamedKey(f, name), newNamedKey(f, name)
 	data, err := audit.SignSuccession(name, next.key, time.Unix(5, 0), old.signer, next.signer)
 	if err != nil {
 		f.Fatal(err)
