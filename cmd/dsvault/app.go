@@ -90,7 +90,7 @@ DSVAULT_TOKEN a token to use instead of the stored one.`,
 		a.loginCmd(), a.whoamiCmd(), a.clientCmd(), a.projectCmd(), a.personCmd(), a.tokenCmd(), a.agreementCmd(),
 		a.grantCmd(), a.revokeCmd(), a.rolesCmd(),
 		a.pushCmd(), a.assignCmd(), a.unassignCmd(), a.assignmentsCmd(), a.lsCmd(), a.pullCmd(), a.catCmd(), a.linkCmd(),
-		a.canCmd(), a.logCmd(), a.checkCmd(), a.healthcheckCmd(), a.versionCmd(),
+		a.canCmd(), a.logCmd(), a.auditCmd(), a.checkCmd(), a.healthcheckCmd(), a.versionCmd(),
 		a.verifyCmd(), a.receiptCmd(),
 	)
 	return root

@@ -37,6 +37,7 @@ func TestEveryRoute(t *testing.T) {
 	w.testLogTiles(t)
 	w.testLog(t)
 	w.testChecks(t)
+	w.testAudit(t)
 
 	served := map[string]bool{}
 	for _, line := range w.logs.all() {

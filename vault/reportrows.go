@@ -1,0 +1,207 @@
+package vault
+
+import (
+	"cmp"
+	"context"
+	"encoding/hex"
+	"errors"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"dsvault/storage"
+	"dsvault/storage/catalog"
+	"dsvault/vault/dataset"
+	"dsvault/vault/wire"
+)
+
+// readHolders looks at those who hold a role now: who is idle, and who has
+// signed what the role asks for. It also puts names to the rows of reads.
+func (r *report) readHolders(ctx context.Context) error {
+	asked := map[string]map[dataset.PrincipalID]bool{} // agreement -> who is to have signed it
+	idle := map[dataset.PrincipalID]bool{}             // whether somebody is
+	until := r.query.Until
+	if r.made.Before(until) {
+		until = r.made
+	}
+	since := until.AddDate(0, 0, -r.query.IdleDays)
+	for after := (dataset.GrantID{}); ; {
+		var rows []dataset.Grant
+		err := r.v.db.View(ctx, func(tx *catalog.Tx) (err error) {
+			rows, err = tx.Grants(ctx, storage.GrantQuery{Under: r.scope, After: after, Limit: wire.MaxPage})
+			if err != nil {
+				return err
+			}
+			for _, g := range rows {
+				if !g.InForce(r.made) {
+					continue
+				}
+				if err := r.holder(ctx, tx, g, since, until, idle, asked); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		if len(rows) < wire.MaxPage {
+			break
+		}
+		after = rows[len(rows)-1].ID
+	}
+	return r.v.db.View(ctx, func(tx *catalog.Tx) error {
+		if err := r.nameReads(ctx, tx); err != nil {
+			return err
+		}
+		return r.signatures(ctx, tx, asked)
+	})
+}
+
+func (r *report) holder(ctx context.Context, tx *catalog.Tx, g dataset.Grant, since, until time.Time,
+	idle map[dataset.PrincipalID]bool, asked map[string]map[dataset.PrincipalID]bool) error {
+	is, known := idle[g.Principal]
+	if !known {
+		is = true
+		q := storage.LeafQuery{Principal: g.Principal, Under: r.scope, SinceUS: since.UnixMicro(), To: r.end, Limit: 1}
+		err := tx.Leaves(ctx, q, func(l storage.Leaf) error {
+			is = l.Time >= until.UnixMicro()
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		idle[g.Principal] = is
+	}
+	if is && g.At.Before(since) { // somebody new has had no time yet
+		if len(r.out.Idle) == wire.MaxReport {
+			r.left["idle"]++
+		} else {
+			r.out.Idle = append(r.out.Idle, wire.ReportIdle{Person: r.name(ctx, tx, g.Principal), Role: g.Role, Scope: g.Scope,
+				Since: g.At, Until: timePtr(g.Until)})
+		}
+	}
+	name, err := asksFor(ctx, tx, g)
+	if err != nil || name == "" {
+		return err
+	}
+	if asked[name] == nil {
+		asked[name] = map[dataset.PrincipalID]bool{}
+	}
+	asked[name][g.Principal] = true
+	return nil
+}
+
+// asksFor names the agreement that a role asks for: that of the project where it
+// holds, or for contractors, at a client too, "nda".
+func asksFor(ctx context.Context, tx *catalog.Tx, g dataset.Grant) (string, error) {
+	switch g.Role {
+	case dataset.Contractor, dataset.Labeler, dataset.Reviewer:
+	default:
+		return "", nil
+	}
+	if g.Scope.Depth() >= 2 {
+		at := g.Scope
+		for at.Depth() > 2 {
+			at = at.Parent()
+		}
+		p, err := tx.Project(ctx, at)
+		if err != nil {
+			return "", missingRow("project", err)
+		}
+		if p.Agreement != "" {
+			return p.Agreement, nil
+		}
+	}
+	if g.Role == dataset.Contractor {
+		return "nda", nil
+	}
+	return "", nil
+}
+
+// signatures counts who has signed the newest version.
+func (r *report) signatures(ctx context.Context, tx *catalog.Tx, asked map[string]map[dataset.PrincipalID]bool) error {
+	for _, name := range slices.Sorted(maps.Keys(asked)) {
+		row := wire.ReportAgreement{Agreement: name, Asked: len(asked[name]), Missing: []string{}}
+		newest, err := tx.Agreement(ctx, name, 0)
+		if err != nil && !errors.Is(err, storage.ErrNoRow) {
+			return err
+		}
+		row.Version = newest.Version
+		for who := range asked[name] {
+			list, err := tx.Signatures(ctx, who)
+			if err != nil {
+				return err
+			}
+			if slices.ContainsFunc(list, func(s dataset.Signature) bool {
+				return s.Agreement == name && s.Version == newest.Version && s.InForce(r.made)
+			}) {
+				row.Signed++
+			} else if len(row.Missing) == wire.MaxReport {
+				r.left["agreements"]++
+			} else {
+				row.Missing = append(row.Missing, r.name(ctx, tx, who))
+			}
+		}
+		slices.Sort(row.Missing)
+		r.out.Signed = append(r.out.Signed, row)
+	}
+	return nil
+}
+
+// name gives a handle, reading each once.
+func (r *report) name(ctx context.Context, tx *catalog.Tx, id dataset.PrincipalID) string {
+	name, known := r.names[id]
+	if !known {
+		if p, err := tx.Principal(ctx, id); err == nil {
+			name = p.Handle
+		}
+		r.names[id] = name
+	}
+	return name
+}
+
+// nameReads makes the rows of reads.
+func (r *report) nameReads(ctx context.Context, tx *catalog.Tx) error {
+	for key, row := range r.reads {
+		name, err := r.scopeOf(ctx, tx, key.slot)
+		if err != nil {
+			return err
+		}
+		row.Dataset = name
+		if key.who.id.IsZero() {
+			row.Person = "~" + hex.EncodeToString(key.who.tag[:])
+		} else {
+			row.Person = r.name(ctx, tx, key.who.id)
+		}
+	}
+	return nil
+}
+
+// finish puts the rows in order.
+func (r *report) finish() wire.AuditReport {
+	for _, row := range r.reads {
+		r.out.Reads = append(r.out.Reads, *row)
+	}
+	slices.SortFunc(r.out.Reads, func(a, b wire.ReportReads) int {
+		return cmp.Or(strings.Compare(a.Dataset, b.Dataset), strings.Compare(a.Person, b.Person))
+	})
+	for key, n := range r.refusals {
+		r.out.Refusals = append(r.out.Refusals, wire.ReportRefusals{Kind: key.kind, Reason: key.reason, Count: n.count, People: len(n.people)})
+	}
+	slices.SortFunc(r.out.Refusals, func(a, b wire.ReportRefusals) int {
+		return cmp.Or(b.Count-a.Count, strings.Compare(a.Kind, b.Kind), strings.Compare(a.Reason, b.Reason))
+	})
+	for _, row := range r.verified {
+		r.out.Verified = append(r.out.Verified, *row)
+	}
+	slices.SortFunc(r.out.Verified, func(a, b wire.ReportVerified) int { return strings.Compare(a.Person, b.Person) })
+	slices.SortFunc(r.out.Idle, func(a, b wire.ReportIdle) int {
+		return cmp.Or(strings.Compare(a.Person, b.Person), strings.Compare(a.Scope.String(), b.Scope.String()), strings.Compare(string(a.Role), string(b.Role)))
+	})
+	if len(r.left) > 0 {
+		r.out.LeftOff = r.left
+	}
+	return r.out
+}
