@@ -15,6 +15,7 @@ import (
 	"dsvault/vault/audit"
 	"dsvault/vault/dataset"
 	"dsvault/vault/fault"
+	"dsvault/vault/pack"
 	"dsvault/vault/wire"
 )
 
@@ -71,8 +72,7 @@ func (c *Client) CompleteReceipt(ctx context.Context, r *audit.Receipt, pin LogP
 func SaveReceipt(path string, r audit.Receipt) (err error) {
 	defer func() {
 		if err != nil {
-			err = fault.Wrap(fault.Invalid, "client.SaveReceipt", "cannot write "+path, err).
-				WithHint("check the folder and the space on the disk; --receipts names another folder")
+			err = pack.DiskFault("client.SaveReceipt", "cannot write "+path, err)
 		}
 	}()
 	data, err := json.MarshalIndent(r, "", "  ")

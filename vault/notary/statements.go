@@ -28,11 +28,12 @@ const (
 	// ask for one; after a quiet time, stateBurst of them may follow at once.
 	stateGap   = 2 * time.Second
 	stateBurst = 30
-
-	// maxReplay is how many leaves are read to bring the array up to date. If
-	// more were written since, it is built anew from the ends of all chains.
-	maxReplay = 50_000
 )
+
+// maxReplay is how many leaves are read to bring the array up to date. If more
+// were written since, it is built anew from the ends of all chains. Tests
+// shorten it.
+var maxReplay uint64 = 50_000
 
 // metaStatement keeps index and time of the newest statement's leaf, 8 bytes each.
 const metaStatement = "statement"
