@@ -43,6 +43,9 @@ func (v *fileVerifier) receipt(path string) error {
 		return err
 	}
 	v.receipts = append(v.receipts, r)
+	if report.Checkpoint != nil {
+		v.others = append(v.others, *report.Checkpoint)
+	}
 	return v.receiptShown(out, r, report)
 }
 

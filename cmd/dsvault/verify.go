@@ -140,9 +140,11 @@ func (a *app) verifyCmd() *cobra.Command {
 		Use:   "verify FILE...",
 		Short: "Check exported logs and receipts, without a server",
 		Long: `Checks files that ` + "`dsvault log --export`" + ` and ` + "`dsvault pull`" + ` have written, on
-any machine and without a server. With receipts beside an exported log it also
-checks that the log holds the reads that the receipts are of. Of a file that
-` + "`dsvault log --format`" + ` has written, name the note: the file is looked for beside it.
+any machine and without a server. Files that are given together are also
+compared: an exported log has to hold the reads that receipts are of, and a
+whole log (of the scope /) has to be the one that the others are of. Of a file
+that ` + "`dsvault log --format`" + ` has written, name the note: the file is looked for
+beside it.
 
 The log's key is the one given with --key, or the one that this machine keeps
 from its logins. Without either it is the key in the file: then compare the key
@@ -189,7 +191,7 @@ type fileVerifier struct {
 	proof   proofFlags
 
 	receipts []audit.Receipt
-	bundles  []string
+	others   []audit.Checkpoint // of what was verified so far
 }
 
 func (v *fileVerifier) run(files []string) error {
@@ -199,20 +201,23 @@ func (v *fileVerifier) run(files []string) error {
 			failed = append(failed, inFile(path, err))
 		}
 	}
+	var parts, wholes []string
 	for _, path := range files {
-		begin, err := beginning(path)
+		begin, header, err := beginning(path)
 		switch {
 		case err != nil:
 			try(path, err)
-		case audit.IsBundle(begin):
-			v.bundles = append(v.bundles, path)
 		case audit.IsListing(begin):
 			try(path, v.listing(path))
-		default:
+		case header == nil:
 			try(path, v.receipt(path))
+		case header.Whole: // last: they are compared with the others
+			wholes = append(wholes, path)
+		default:
+			parts = append(parts, path)
 		}
 	}
-	for _, path := range v.bundles {
+	for _, path := range append(parts, wholes...) {
 		try(path, v.bundle(path))
 	}
 	for i, err := range failed {
@@ -264,19 +269,27 @@ func openFile(path string) (*os.File, int64, error) {
 	return f, info.Size(), nil
 }
 
-// beginning gives the first bytes of a file, by which its kind is told.
-func beginning(path string) ([]byte, error) {
+// beginning gives the first bytes of a file, by which its kind is told, and the
+// header if it is an exported log.
+func beginning(path string) ([]byte, *audit.BundleHeader, error) {
 	f, _, err := openFile(path)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer f.Close()
-	begin := make([]byte, 64)
-	n, err := io.ReadFull(f, begin)
-	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-		return nil, fault.Wrap(fault.Invalid, "dsvault.verify", "cannot read it", err)
+	in := bufio.NewReaderSize(f, 64<<10)
+	begin, err := in.Peek(64)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, nil, fault.Wrap(fault.Invalid, "dsvault.verify", "cannot read it", err)
 	}
-	return begin[:n], nil
+	if !audit.IsBundle(begin) {
+		return begin, nil, nil
+	}
+	header, err := audit.PeekBundle(in)
+	if err != nil {
+		return nil, nil, client.Failed(err)
+	}
+	return begin, &header, nil
 }
 
 // bundle checks an exported log.
@@ -296,7 +309,9 @@ func (v *fileVerifier) bundle(path string) error {
 	if pin.Key == "" {
 		out.Key = keyFromFile
 	}
-	opts := client.VerifyOptions{Witnesses: v.proof.witnesses, Receipts: v.receipts, AcceptRecovery: v.proof.accept}
+	opts := client.VerifyOptions{
+		Witnesses: v.proof.witnesses, Receipts: v.receipts, Others: v.others, AcceptRecovery: v.proof.accept,
+	}
 	view := logView{app: v.app}
 	if v.records {
 		opts.Each = func(r wire.Record) error { return view.add(r) }
@@ -315,6 +330,7 @@ func (v *fileVerifier) bundle(path string) error {
 	if err != nil {
 		return err
 	}
+	v.others = append(v.others, audit.Checkpoint{Origin: verified.Origin, Size: verified.Size, Root: audit.Hash(verified.Root)})
 	out.Verified = &verified
 	return v.verdict(out, now().Sub(start))
 }

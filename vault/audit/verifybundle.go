@@ -45,6 +45,11 @@ type BundleOptions struct {
 	// they are of other slots or newer: see Bundle.Receipts.
 	Receipts []Receipt
 
+	// Others are checkpoints of this log that somebody else has verified. A whole
+	// log is compared with each that is not of a longer one; otherwise only one
+	// of the same size can be. See Bundle.Compared.
+	Others []Checkpoint
+
 	// Each hears of every record, in order, after its own checks and before
 	// those of the whole. Data and Details are good until it returns. An error
 	// ends the walk.
@@ -60,6 +65,7 @@ type Bundle struct {
 	Witnesses  []string // names of those that have cosigned
 	Details    uint64   // records whose personal details are those committed to
 	Bare       uint64   // records that commit to details which are not shown: destroyed, or withheld
+	Compared   int      // of the Others, those that were compared with it
 	Receipts   int      // of the Receipts, those that the bundle is about; all of them are in it
 }
 
@@ -171,6 +177,11 @@ func (c *bundleCheck) checkpoint(data []byte) error {
 		return err
 	}
 	c.out.Witnesses = cosigned(data, c.opts.Witnesses)
+	if !c.out.Header.Whole {
+		if err := c.compare(c.out.Checkpoint.Size, c.out.Checkpoint.Root); err != nil {
+			return err
+		}
+	}
 	if c.opts.Known.Origin != origin {
 		c.opts.Known = Checkpoint{}
 	}
@@ -304,9 +315,28 @@ func (c *bundleCheck) record(data []byte) error {
 	return nil
 }
 
-// remembered compares a whole log, when it is as long as the one that is known.
+// compare compares the root at a size with what others have seen.
+func (c *bundleCheck) compare(size uint64, root Hash) error {
+	for _, o := range c.opts.Others {
+		if o.Size != size || o.Origin != c.out.Checkpoint.Origin {
+			continue
+		}
+		if o.Root != root {
+			return knownError("its first %d leaves have another root than somebody else was shown: the log was forked", size)
+		}
+		c.out.Compared++
+	}
+	return nil
+}
+
+// remembered compares a whole log, when it is as long as one that is known.
 func (c *bundleCheck) remembered() error {
 	v := c.verifier
+	if !v.some && len(c.opts.Others) > 0 && slices.ContainsFunc(c.opts.Others, func(o Checkpoint) bool { return o.Size == v.tree.Size() }) {
+		if err := c.compare(v.tree.Size(), v.tree.Root()); err != nil {
+			return err
+		}
+	}
 	if c.proven || v.some || v.tree.Size() != c.opts.Known.Size {
 		return nil
 	}

@@ -36,7 +36,8 @@ func newLogCheck(pin LogPin, opts VerifyOptions) (*logCheck, error) {
 	if k.opts, err = bundleOptions(pin, opts.Witnesses); err != nil {
 		return nil, err
 	}
-	k.opts.Receipts, k.opts.Each, k.opts.AcceptRecovery = opts.Receipts, k.record, opts.AcceptRecovery
+	k.opts.Receipts, k.opts.Others, k.opts.AcceptRecovery = opts.Receipts, opts.Others, opts.AcceptRecovery
+	k.opts.Each = k.record
 	if k.opts.Known, err = opts.Known.checkpoint(); err != nil {
 		return nil, err
 	}
@@ -62,6 +63,9 @@ func (k *logCheck) run(r io.Reader) (Verified, error) {
 
 // record shows a verified record.
 func (k *logCheck) record(r audit.Record) error {
+	if k.each == nil && r.Leaf.Seq != 1 {
+		return nil
+	}
 	var personal personal
 	if r.Details != nil {
 		// What is not JSON names nothing; it is what the leaf commits to all the same.
@@ -176,7 +180,7 @@ func (k *logCheck) summary(b audit.Bundle) (Verified, error) {
 	out := Verified{
 		Origin: b.Checkpoint.Origin, Scope: scope, Size: b.Checkpoint.Size, Root: b.Checkpoint.Root[:], Seen: b.Leaves,
 		From: b.First, Until: b.Last, Details: b.Details, Bare: b.Bare, Open: b.OpenReads, Witnesses: b.Witnesses,
-		Receipts: b.Receipts, Key: b.Key, Scopes: []VerifiedScope{},
+		Receipts: b.Receipts, Compared: b.Compared, Key: b.Key, Scopes: []VerifiedScope{},
 	}
 	if !b.Header.Whole {
 		out.Statement, out.Until = &b.Statement.Index, b.Statement.At()

@@ -45,6 +45,10 @@ type VerifyOptions struct {
 	// records that were signed are lost. What is Known of it then counts no more.
 	AcceptRecovery bool
 
+	// Others are checkpoints of this log that others were shown. The log has to
+	// agree with them, as far as they can be compared.
+	Others []audit.Checkpoint
+
 	// Export gets a copy of what the server sends: a bundle, which is good if
 	// the verification succeeds. nil is none.
 	Export io.Writer
@@ -68,6 +72,7 @@ type Verified struct {
 	Open      []uint64        `json:"open_reads"`          // reads that no record ends yet
 	Witnesses []string        `json:"witnesses"`           // names of those that have cosigned
 	Receipts  int             `json:"receipts,omitempty"`  // that were given and are in it
+	Compared  int             `json:"compared,omitempty"`  // checkpoints of others that it agrees with
 	Key       string          `json:"key"`                 // the newest key of the log that the pinned one leads to
 }
 
