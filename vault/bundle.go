@@ -3,6 +3,7 @@ package vault
 import (
 	"bufio"
 	"context"
+	"errors"
 	"io"
 	"slices"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"dsvault/vault/dataset"
 	"dsvault/vault/fault"
 	"dsvault/vault/identity"
+	"dsvault/vault/ledger"
 	"dsvault/vault/notary"
 	"dsvault/vault/wire"
 )
@@ -225,6 +227,9 @@ func (v *Vault) bundled(ctx context.Context, l storage.Leaf) (audit.Record, erro
 		return rec, nil
 	}
 	salt, details, err := v.keys.OpenDetails(ctx, l.Principal, l.Details)
+	if errors.Is(err, ledger.ErrForgotten) { // the pseudonym stays
+		return rec, nil
+	}
 	if err != nil {
 		return rec, err
 	}
