@@ -181,7 +181,7 @@ func (f *forger) signer() (signer note.Signer) {
 	f.opened(func(_ context.Context, db *catalog.DB) {
 		ring, err := keys.Open(filepath.Join(f.data, "keys"), keys.NewPassphrase(""), db, rand.Reader)
 		f.check(err)
-		signer = ring.Signer()
+		signer = ring.LogKeys()[0].Signer
 	})
 	return signer
 }
