@@ -26,6 +26,7 @@ const (
 // client's words, sealed under the person's key.
 type linkItem struct {
 	Link    dataset.LinkID `json:"link"` // so that no other link's can stand in for it
+	Member  string         `json:"member,omitempty"`
 	Purpose string         `json:"purpose,omitempty"`
 }
 
@@ -37,6 +38,7 @@ func (v *Vault) CreateLink(ctx context.Context, c identity.Caller, req wire.NewL
 	if err != nil {
 		return wire.Link{}, err
 	}
+	of := Item{Shard: ref, Member: req.Member}
 	life := time.Duration(req.Seconds) * time.Second
 	if req.Seconds == 0 {
 		life = wire.LinkLife
@@ -44,9 +46,14 @@ func (v *Vault) CreateLink(ctx context.Context, c identity.Caller, req wire.NewL
 	if req.Seconds < 0 || req.Seconds > int(wire.MaxLinkLife/time.Second) || life < minLink {
 		return wire.Link{}, fault.New(fault.Invalid, op, "a link lasts from 10 seconds to 24 hours").WithHint("give --for, for example 15m")
 	}
-	in, _, err := v.openedIntent(ctx, c, ref, req.Purpose)
+	in, found, err := v.openedIntent(ctx, c, of, req.Purpose)
 	if err != nil {
 		return wire.Link{}, err
+	}
+	if of.Member != "" { // a link to nothing is of no use
+		if _, err := v.member(ctx, c, in, found.shard, of.Member); err != nil {
+			return wire.Link{}, err
+		}
 	}
 	secret, err := identity.NewLinkSecret(v.random)
 	if err != nil {
@@ -56,7 +63,7 @@ func (v *Vault) CreateLink(ctx context.Context, c identity.Caller, req wire.NewL
 		ID: dataset.NewID[dataset.LinkID](v.random), Hash: secret.Hash(), Principal: c.Principal, Token: c.Token,
 		Dataset: ref.Dataset, Shard: ref.Number, Delivery: dataset.Opened,
 	}
-	item := linkItem{Link: l.ID, Purpose: in.Query.Purpose}
+	item := linkItem{Link: l.ID, Member: of.Member, Purpose: in.Query.Purpose}
 	if l.Item, err = v.sealLink(ctx, c.Principal, item); err != nil {
 		return wire.Link{}, err
 	}
@@ -87,7 +94,7 @@ func (v *Vault) CreateLink(ctx context.Context, c identity.Caller, req wire.NewL
 
 func wireLink(l storage.ItemLink, item linkItem) wire.Link {
 	ref := dataset.ShardRef{Dataset: l.Dataset, Number: l.Shard}
-	return wire.Link{ID: l.ID, Shard: ref.String(), Purpose: item.Purpose, Created: l.CreatedAt.UTC(), Until: l.Expires.UTC()}
+	return wire.Link{ID: l.ID, Shard: ref.String(), Member: item.Member, Purpose: item.Purpose, Created: l.CreatedAt.UTC(), Until: l.Expires.UTC()}
 }
 
 func (v *Vault) sealLink(ctx context.Context, who dataset.PrincipalID, item linkItem) ([]byte, error) {
@@ -172,7 +179,7 @@ func (v *Vault) EndLink(ctx context.Context, c identity.Caller, id dataset.LinkI
 // Linked is a link that holds: who reads by it, and what.
 type Linked struct {
 	Caller  identity.Caller
-	ref     dataset.ShardRef
+	item    Item
 	purpose string
 }
 
@@ -190,14 +197,15 @@ func (v *Vault) Linked(ctx context.Context, secret string, actor ledger.Actor) (
 		return Linked{}, fault.New(fault.Corrupt, "vault.Linked", "a link of an unknown way of delivery")
 	}
 	item, err := v.openLink(ctx, l)
-	return Linked{Caller: c, ref: dataset.ShardRef{Dataset: l.Dataset, Number: l.Shard}, purpose: item.Purpose}, err
+	of := Item{Shard: dataset.ShardRef{Dataset: l.Dataset, Number: l.Shard}, Member: item.Member}
+	return Linked{Caller: c, item: of, purpose: item.Purpose}, err
 }
 
-// OpenLinked admits a read by a link, as OpenShard does for its owner. Who holds
+// OpenLinked admits a read by a link, as Open does for its owner. Who holds
 // the link need not be that person: a refusal is recorded, and looks like any
 // absent thing.
 func (v *Vault) OpenLinked(ctx context.Context, l Linked, choose func(Content) []Span) (*OpenedStream, error) {
-	s, err := v.OpenShard(ctx, l.Caller, l.ref, l.purpose, choose)
+	s, err := v.Open(ctx, l.Caller, l.item, l.purpose, choose)
 	if fault.Is(err, fault.Forbidden) {
 		return nil, ledger.Absent()
 	}

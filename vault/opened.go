@@ -27,17 +27,22 @@ type Span struct{ Start, Length int64 }
 
 func (s Span) end() int64 { return s.Start + s.Length }
 
-// Content is what an opened read is of.
+// Item is what an opened read is of: a shard, or one member of it.
+type Item struct {
+	Shard  dataset.ShardRef
+	Member string // its path in the shard; empty: the whole shard
+}
+
+// Content is what there is of an item.
 type Content struct {
-	Size int64  // bytes
-	ETag string // two contents with one ETag have the same bytes
+	Size    int64  // bytes
+	ETag    string // two contents with one ETag have the same bytes
+	Fetches int    // requests to the object store that may be spent on it
 }
 
 const (
-	// MaxFetches is how many requests to the object store one read may take.
-	MaxFetches = 3
-
-	maxGap = 1 << 20 // bytes between spans that are rather fetched and dropped than asked for apart
+	maxFetches = 3       // requests to the object store that one opened read may take
+	maxGap     = 1 << 20 // bytes between spans that are rather fetched and dropped than asked for apart
 )
 
 // Fetches is how many requests to the object store it takes to send spans,
@@ -63,27 +68,36 @@ type OpenedStream struct {
 	Name      string // of the file: client data
 	MediaType string // as who pushed it says; empty: unknown
 
+	item  Item
 	base  int64 // where the content begins in the shard's plaintext
 	spans []Span
 	key   seal.FileKey
 }
 
-// OpenShard admits an opened read of one shard. choose says, given the content,
-// which spans of it are wanted: ascending, without overlap and for at most
-// MaxFetches fetches. No span at all is a look at what is there: it is admitted
-// and recorded too, since it opens the manifest. When OpenShard returns, the
-// read is in the log with its range; no byte has left storage yet.
-func (v *Vault) OpenShard(ctx context.Context, c identity.Caller, ref dataset.ShardRef, purpose string, choose func(Content) []Span) (*OpenedStream, error) {
-	in, found, err := v.openedIntent(ctx, c, ref, purpose)
+// Open admits an opened read of an item. choose says, given the content, which
+// spans of it are wanted: ascending, without overlap, and for no more fetches
+// than Content allows. No span at all is a look at what is there: it is admitted
+// and recorded too, since names are the client's data. When Open returns, the
+// read is in the log with its range; no byte of it has left storage yet.
+func (v *Vault) Open(ctx context.Context, c identity.Caller, item Item, purpose string, choose func(Content) []Span) (*OpenedStream, error) {
+	in, found, err := v.openedIntent(ctx, c, item, purpose)
 	if err != nil {
 		return nil, err
 	}
-	s := &OpenedStream{Content: Content{Size: found.shard.PlainSize}}
-	s.ETag = etag(&found.shard, s.base, s.Size)
-	if s.spans = choose(s.Content); !within(s.spans, s.Size) {
-		return nil, fault.New(fault.Internal, "vault.OpenShard", "these spans are not of the content")
+	s := &OpenedStream{item: item, Content: Content{Size: found.shard.PlainSize, Fetches: maxFetches}}
+	if item.Member != "" {
+		at, err := v.member(ctx, c, in, found.shard, item.Member)
+		if err != nil {
+			return nil, err
+		}
+		s.base, s.Size, s.Fetches = at.offset, at.size, maxFetches-1 // one is for the index
+		s.Name, s.MediaType = path.Base(item.Member), at.mediaType
 	}
-	in.Access = &ledger.Access{Dataset: found.shard.Dataset, Shard: ref.Number}
+	s.ETag = etag(&found.shard, s.base, s.Size)
+	if s.spans = choose(s.Content); !within(s.spans, s.Content) {
+		return nil, fault.New(fault.Internal, "vault.Open", "these spans are not of the content")
+	}
+	in.Access = &ledger.Access{Dataset: found.shard.Dataset, Shard: item.Shard.Number}
 	s.describe(&in)
 	if s.reading, err = v.admit(ctx, c, in, found.shard); err != nil {
 		return nil, err
@@ -95,8 +109,9 @@ func (v *Vault) OpenShard(ctx context.Context, c identity.Caller, ref dataset.Sh
 	return s, nil
 }
 
-// openedIntent is what an opened read of a shard wants, and what is known of it.
-func (v *Vault) openedIntent(ctx context.Context, c identity.Caller, ref dataset.ShardRef, purpose string) (ledger.Intent, found, error) {
+// openedIntent is what an opened read wants, and what is known of the shard.
+func (v *Vault) openedIntent(ctx context.Context, c identity.Caller, item Item, purpose string) (ledger.Intent, found, error) {
+	ref := item.Shard
 	if err := checkText("purpose", purpose, 63); err != nil {
 		return ledger.Intent{}, found{}, err
 	}
@@ -107,6 +122,9 @@ func (v *Vault) openedIntent(ctx context.Context, c identity.Caller, ref dataset
 	in := v.intent(c, audit.KindRead, t, rbac.Read, rbac.Shard)
 	in.Query.Object.Shard, in.Query.Delivery = ref.Number, dataset.Opened
 	in.Note = map[string]string{"object": ref.String()}
+	if item.Member != "" {
+		in.Note["member"] = item.Member
+	}
 	in.Fields = []audit.Field{audit.StringField(audit.FieldDelivery, string(dataset.Opened))}
 	if !c.Link.IsZero() {
 		in.Fields = append(in.Fields, audit.BytesField(audit.FieldLinkID, c.Link[:]))
@@ -133,17 +151,17 @@ func etag(s *storage.Shard, base, size int64) string {
 	return base64.RawURLEncoding.EncodeToString(sum[:16])
 }
 
-// within reports whether spans are of a content of this size, ascend, and take
-// no more fetches than they may.
-func within(spans []Span, size int64) bool {
+// within reports whether spans are of a content, ascend, and take no more
+// fetches than they may.
+func within(spans []Span, c Content) bool {
 	at := int64(0)
 	for _, s := range spans {
-		if s.Start < at || s.Length <= 0 || s.Start > size || s.Length > size-s.Start {
+		if s.Start < at || s.Length <= 0 || s.Start > c.Size || s.Length > c.Size-s.Start {
 			return false
 		}
 		at = s.end()
 	}
-	return Fetches(spans) <= MaxFetches
+	return Fetches(spans) <= c.Fetches
 }
 
 // describe writes into the record what the read will send. Ranges are of the
@@ -166,14 +184,16 @@ func (s *OpenedStream) describe(in *ledger.Intent) {
 	}
 }
 
-// prepare opens the manifest, and the shard's file key if anything is to be
-// sent.
-func (s *OpenedStream) prepare(ctx context.Context) error {
-	m, err := s.manifest(ctx)
-	if err != nil {
-		return err
+// prepare opens the manifest, for what a shard is called, and the shard's file
+// key if anything is to be sent.
+func (s *OpenedStream) prepare(ctx context.Context) (err error) {
+	if s.item.Member == "" {
+		m, err := s.manifest(ctx)
+		if err != nil {
+			return err
+		}
+		s.Name, s.MediaType = contentName(m), m.MediaType
 	}
-	s.Name, s.MediaType = contentName(m), m.MediaType
 	if len(s.spans) > 0 {
 		s.key, err = s.v.keys.FileKey(ctx, s.permit, s.shard.Number, s.shard.Header)
 	}

@@ -9,12 +9,14 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"dsvault/storage"
 	"dsvault/vault"
 	"dsvault/vault/audit"
 	"dsvault/vault/dataset"
 	"dsvault/vault/fault"
+	"dsvault/vault/wire"
 )
 
 // counted is an object store that keeps count of what is asked of it, and can
@@ -41,7 +43,7 @@ func (c *counted) Open(ctx context.Context, key string, offset, length int64, et
 // opened begins an opened read of shard 0 as somebody.
 func (w *world) opened(who, purpose string, spans ...vault.Span) (*vault.OpenedStream, error) {
 	ref := dataset.ShardRef{Dataset: w.scope("acme/signs/batch-1"), Number: 0}
-	return w.v.OpenShard(context.Background(), w.as(who), ref, purpose, func(vault.Content) []vault.Span { return spans })
+	return w.v.Open(context.Background(), w.as(who), vault.Item{Shard: ref}, purpose, func(vault.Content) []vault.Span { return spans })
 }
 
 // sent sends an opened read and gives its spans.
@@ -207,7 +209,7 @@ func TestOpenedIsRefused(t *testing.T) {
 	wantCode(t, err, fault.Forbidden)
 	_, err = w.opened("lee", "a\nb", vault.Span{0, 1})
 	wantCode(t, err, fault.Invalid)
-	_, err = w.v.OpenShard(context.Background(), w.as("lee"), dataset.ShardRef{Dataset: w.scope("acme/signs/batch-1"), Number: 1}, "", func(vault.Content) []vault.Span { return nil })
+	_, err = w.v.Open(context.Background(), w.as("lee"), vault.Item{Shard: dataset.ShardRef{Dataset: w.scope("acme/signs/batch-1"), Number: 1}}, "", func(vault.Content) []vault.Span { return nil })
 	wantCode(t, err, fault.Forbidden)
 
 	// A read that is under way ends when the project takes the delivery back.
@@ -223,7 +225,12 @@ func TestOpenedIsRefused(t *testing.T) {
 			return io.Discard, nil
 		}, func() { close(blocked) })
 	}()
-	wantCode(t, <-reached, fault.Forbidden)
+	select {
+	case err := <-reached:
+		wantCode(t, err, fault.Forbidden)
+	case <-time.After(time.Minute):
+		t.Fatal("the read went on")
+	}
 }
 
 // Damaged storage gives an error, and until then only what is right.
@@ -250,6 +257,11 @@ func TestOpenedDamage(t *testing.T) {
 			t.Errorf("%s: %d bytes came, or wrong ones", name, len(texts[0]))
 		}
 	}
+	begun := false
+	begin := func(int) (io.Writer, error) { begun = true; return io.Discard, nil }
+	store.damage = func(_ int64, r io.ReadCloser) io.ReadCloser { return &flipped{ReadCloser: r, at: 10} }
+	s := must[*vault.OpenedStream](t)(w.opened("carol", "", whole))
+	wantCode(t, s.Send(begin, func() {}), fault.Corrupt)
 	store.damage = nil
 	for o, err := range w.objects.List(t.Context(), "v1/") { // all of it gone
 		if err != nil {
@@ -259,10 +271,8 @@ func TestOpenedDamage(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	begun := false
-	s := must[*vault.OpenedStream](t)(w.opened("carol", "", whole))
-	err := s.Send(func(int) (io.Writer, error) { begun = true; return io.Discard, nil }, func() {})
-	wantCode(t, err, fault.Corrupt)
+	s = must[*vault.OpenedStream](t)(w.opened("carol", "", whole))
+	wantCode(t, s.Send(begin, func() {}), fault.Corrupt)
 	if begun {
 		t.Error("the answer began before there was a byte to send")
 	}
@@ -294,4 +304,51 @@ func (s *short) Read(p []byte) (int, error) {
 	n, err := s.ReadCloser.Read(p[:min(len(p), s.left)])
 	s.left -= n
 	return n, err
+}
+
+// A member takes one request for the list of members, the first time, and at
+// most two for its bytes.
+func TestMemberFetches(t *testing.T) {
+	w := newWorld(t)
+	w.setUp()
+	store := &counted{Objects: w.objects}
+	w.objects = store
+	must[struct{}](t)(struct{}{}, w.v.Close())
+	w.v = must[*vault.Vault](t)(w.open())
+	if err := w.delivery("carol", dataset.Opened); err != nil {
+		t.Fatal(err)
+	}
+	data := strings.Repeat("0123456789abcdef", 8<<20/16)
+	d := must[wire.Dataset](t)(w.v.PutFile(t.Context(), w.as("carol"), w.scope("acme/signs/large"), "large.bin", strings.NewReader(data), int64(len(data))))
+	item := vault.Item{Shard: dataset.ShardRef{Dataset: d.Scope}, Member: "large.bin"}
+	open := func(spans ...vault.Span) ([]string, error) {
+		store.opens = nil
+		s, err := w.v.Open(t.Context(), w.as("carol"), item, "", func(c vault.Content) []vault.Span {
+			if c.Size != int64(len(data)) || c.Fetches != 2 {
+				t.Errorf("%+v", c)
+			}
+			return spans
+		})
+		if err != nil {
+			return nil, err
+		}
+		return sent(s, len(spans))
+	}
+	for i, want := range []int{3, 2} { // the second time it is known where the member lies
+		texts := must[[]string](t)(open(vault.Span{Start: 16, Length: 20}, vault.Span{Start: 5 << 20, Length: 3}))
+		if texts[0] != "0123456789abcdef0123" || texts[1] != "012" || len(store.opens) != want || slices.Contains(store.opens, "") {
+			t.Errorf("read %d: %q, storage was asked %q", i, texts, store.opens)
+		}
+	}
+	if _, err := open(vault.Span{Start: 0, Length: 1}, vault.Span{Start: 3 << 20, Length: 1}, vault.Span{Start: 6 << 20, Length: 1}); !fault.Is(err, fault.Internal) {
+		t.Errorf("three places: %v", err)
+	}
+	// A damaged list is damage, not an absent member.
+	store.damage = func(_ int64, r io.ReadCloser) io.ReadCloser { return &flipped{ReadCloser: r, at: 40} }
+	item.Member = "other"
+	_, err := open()
+	wantCode(t, err, fault.Corrupt)
+	store.damage = nil
+	_, err = open()
+	wantCode(t, err, fault.NotFound)
 }

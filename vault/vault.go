@@ -85,6 +85,7 @@ type Vault struct {
 
 	places  sync.Map // dataset.Scope -> storage.ScopeRow; scopes are permanent
 	streams streams
+	members places // of opened delivery
 	checks  checkers
 
 	checkEvery, checkDataEvery time.Duration

@@ -14,24 +14,29 @@ func (a *app) linkCmd() *cobra.Command {
 	var span string
 	req := wire.NewLink{}
 	cmd := &cobra.Command{
-		Use:   "link DATASET/NUMBER",
-		Short: "Make a short-lived link to a shard, for curl, wget and browsers",
-		Long: `Prints a URL that gives the shard, decrypted by the server, without any other
-credential, as often as it is asked until the link ends. Whoever has the URL
+		Use:   "link DATASET/NUMBER [PATH]",
+		Short: "Make a short-lived link to a shard or a file in it, for curl, wget and browsers",
+		Long: `Prints a URL that gives the shard, or the file at PATH in it, decrypted by the
+server, without any other credential, as often as it is asked until the link ends. Whoever has the URL
 reads in your name: each use is decided anew for you and recorded. The project
 has to allow opened delivery. A link ends by itself after --for, or with
 "link end", and when you rotate your token or your access ends.`,
 		Example: `  curl -OJ "$(dsvault link acme/signs/batch-1/3)"
-  dsvault link acme/signs/batch-1/3 --for 2h
+  dsvault link acme/signs/batch-1/3 images/00-stop.png --for 2h
   dsvault link list
   dsvault link end lnk_…`,
-		Args: args(1, 1),
+		Args: args(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ref, err := dataset.ParseShardRef(args[0])
 			if err != nil {
 				return err
 			}
 			req.Shard = ref.String()
+			if len(args) == 2 {
+				if req.Member = args[1]; req.Member == "" {
+					return usage("an empty PATH", "leave PATH out for the whole shard")
+				}
+			}
 			if req.Seconds, err = parseFor(span); err != nil {
 				return err
 			}
@@ -86,9 +91,9 @@ func (a *app) linkListCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			header := []string{"LINK", "SHARD", "CREATED", "UNTIL"}
+			header := []string{"LINK", "SHARD", "FILE", "CREATED", "UNTIL"}
 			return list(a, s.Links(cmd.Context()), header, func(l wire.Link) []string {
-				return []string{l.ID.String(), l.Shard, timeText(l.Created), timeText(l.Until)}
+				return []string{l.ID.String(), l.Shard, l.Member, timeText(l.Created), timeText(l.Until)}
 			})
 		},
 	}

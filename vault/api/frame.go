@@ -118,10 +118,18 @@ func routing(err error) error {
 // checkPath refuses what no path of ours can be.
 func (c *call) checkPath() error {
 	u := c.Request().URL
+	path := u.EscapedPath()
+	if strings.HasSuffix(c.Path(), membersPath+"*") {
+		var member string
+		path, member = splitMember(path)
+		if len(member) > 3*dataset.MaxMemberName {
+			return fault.New(fault.Invalid, "api.checkPath", "the address is too long")
+		}
+	}
 	switch {
-	case len(u.EscapedPath()) > maxPath || len(u.RawQuery) > maxQuery:
+	case len(path) > maxPath || len(u.RawQuery) > maxQuery:
 		return fault.New(fault.Invalid, "api.checkPath", "the address is too long")
-	case strings.Contains(u.EscapedPath(), "%"):
+	case strings.Contains(path, "%"):
 		return fault.New(fault.Invalid, "api.checkPath", "the path is percent-encoded").
 			WithHint("no name needs that; names are of a-z, 0-9, '-', '_' and '.'")
 	case c.Request().Method == http.MethodOptions && c.Path() != "": // no CORS

@@ -23,13 +23,25 @@ func (s *server) openedRoutes(data string) []route {
 	return []route{
 		{method: http.MethodGet, path: data + "/shards/:n/open", do: s.openShard},
 		{method: http.MethodHead, path: data + "/shards/:n/open", do: s.openShard},
+		{method: http.MethodGet, path: data + membersPath + "*", do: s.openMember},
+		{method: http.MethodHead, path: data + membersPath + "*", do: s.openMember},
 	}
 }
 
 // openShard sends one shard in clear.
 func (s *server) openShard(c *call) (any, error) {
 	p := params{call: c}
-	ref, purpose := p.shard(), p.purpose()
+	return s.open(&p, vault.Item{Shard: p.shard()})
+}
+
+// openMember sends one file out of a shard.
+func (s *server) openMember(c *call) (any, error) {
+	p := params{call: c}
+	return s.open(&p, vault.Item{Shard: p.shard(), Member: p.member()})
+}
+
+func (s *server) open(p *params, item vault.Item) (any, error) {
+	purpose, c := p.purpose(), p.call
 	if p.err != nil {
 		return nil, p.err
 	}
@@ -42,7 +54,7 @@ func (s *server) openShard(c *call) (any, error) {
 	}
 	defer release()
 	var a opened
-	a.OpenedStream, err = s.vault.OpenShard(c.ctx(), c.caller, ref, purpose, a.choose(c.Request()))
+	a.OpenedStream, err = s.vault.Open(c.ctx(), c.caller, item, purpose, a.choose(c.Request()))
 	return nil, s.sendOpened(c, &a, err)
 }
 
@@ -81,7 +93,7 @@ func (a *opened) choose(r *http.Request) func(vault.Content) []vault.Span {
 		if header, ok := r.Header["Range"]; ok && ranged(r.Header, etag) {
 			spans, whole := []vault.Span(nil), false
 			if len(header) == 1 {
-				spans, whole = parseRange(header[0], content.Size)
+				spans, whole = parseRange(header[0], content)
 			}
 			switch {
 			case whole:
@@ -106,7 +118,9 @@ func (s *server) sendOpened(c *call, a *opened, err error) error {
 	h := c.Response().Header()
 	h.Set("ETag", quoted(a.Content))
 	h.Set("Accept-Ranges", "bytes")
-	admitted(h, a.Index, a.Hash, a.Receipt)
+	if c.caller.Link.IsZero() { // who holds a link need not be the reader whom the receipt is for
+		admitted(h, a.Index, a.Hash, a.Receipt)
+	}
 	if a.status != http.StatusOK && a.status != http.StatusPartialContent {
 		return a.decline(c)
 	}
@@ -213,7 +227,7 @@ func (a *opened) decline(c *call) error {
 	if a.status == http.StatusRequestedRangeNotSatisfiable {
 		c.Response().Header().Set("Content-Range", fmt.Sprintf("bytes */%d", a.Size))
 		detail = "this range cannot be had: it is beyond the end, broken, or of too many places"
-		hint = fmt.Sprintf("ask for at most %d ranges, in at most %d places", maxRanges, vault.MaxFetches)
+		hint = fmt.Sprintf("ask for at most %d ranges, in at most %d places", maxRanges, a.Fetches)
 	}
 	p := wire.ProblemOf(fault.New(fault.Invalid, "api.openShard", detail).WithHint(hint), c.actor.Request.String())
 	p.Status, p.Title = a.status, http.StatusText(a.status)

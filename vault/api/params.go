@@ -1,12 +1,14 @@
 package api
 
 import (
+	"io/fs"
 	"math"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"dsvault/vault/dataset"
 	"dsvault/vault/fault"
@@ -14,7 +16,7 @@ import (
 )
 
 const (
-	maxPath  = 1024     // bytes
+	maxPath  = 1024     // bytes, but for that of a member
 	maxQuery = 16 << 10 // bytes
 	maxText  = 1024     // bytes of a parameter or header without a form of its own
 	maxIndex = math.MaxInt64 - 1
@@ -199,6 +201,33 @@ func (p *params) shard() dataset.ShardRef {
 	}
 	ref, err := dataset.ParseShardRef(scope.String() + "/" + p.Param("n"))
 	return parsed(p, ref, err)
+}
+
+// membersPath is between the path of a dataset and that of a member of a shard.
+const membersPath = "/shards/:n/members/"
+
+// member is the path in a shard that ends the path of the request. It is the one
+// thing there that may be percent-encoded, so it is taken from the path as it
+// was sent: the router decodes some paths and not others.
+func (p *params) member() string {
+	_, escaped := splitMember(p.Request().URL.EscapedPath())
+	name, err := url.PathUnescape(escaped)
+	if err != nil || len(name) > dataset.MaxMemberName || !utf8.ValidString(name) || !fs.ValidPath(name) || name == "." {
+		err = fault.Wrap(fault.Invalid, "api.params", "that is not the path of a file in a shard", err).
+			WithHint("percent-encode the path as `dsvault ls DATASET/NUMBER` shows it")
+	}
+	return parsed(p, name, err)
+}
+
+// splitMember gives what stands before a member's path, and that path. A project
+// may be called members.
+func splitMember(path string) (before, member string) {
+	elements := strings.SplitN(path, "/", 10) // "", v1, datasets, CLIENT, PROJECT, DATASET, shards, N, members, …
+	if len(elements) < 10 {
+		return path, ""
+	}
+	member = elements[9]
+	return strings.TrimSuffix(path, member), member
 }
 
 func (p *params) attempt() dataset.AttemptID {

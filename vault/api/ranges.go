@@ -13,14 +13,13 @@ import (
 // maxRanges is how many ranges one request may name. Few clients name two.
 const maxRanges = 16
 
-// parseRange reads a Range header (RFC 9110, 14.2) for a content of size bytes:
-// the spans that it asks for, in ascending order, those that touch joined.
+// parseRange reads a Range header (RFC 9110, 14.2) for a content: the spans that it asks for, in ascending order, those that touch joined.
 // whole says that the header is to be ignored. Neither whole nor spans means
 // that it cannot be satisfied: it is broken, beyond the end, or would take too
 // much from storage.
-func parseRange(header string, size int64) (spans []vault.Span, whole bool) {
+func parseRange(header string, content vault.Content) (spans []vault.Span, whole bool) {
 	unit, set, ok := strings.Cut(header, "=")
-	if !strings.EqualFold(unit, "bytes") || size == 0 {
+	if !strings.EqualFold(unit, "bytes") || content.Size == 0 {
 		return nil, true // unknown units are ignored; so is a range of nothing
 	}
 	if !ok || strings.Count(set, ",") >= maxRanges {
@@ -30,7 +29,7 @@ func parseRange(header string, size int64) (spans []vault.Span, whole bool) {
 		if spec = strings.Trim(spec, " \t"); spec == "" {
 			continue
 		}
-		span, ok := parseSpan(spec, size)
+		span, ok := parseSpan(spec, content.Size)
 		if !ok {
 			return nil, false
 		}
@@ -38,7 +37,7 @@ func parseRange(header string, size int64) (spans []vault.Span, whole bool) {
 			spans = append(spans, span)
 		}
 	}
-	if spans = join(spans); vault.Fetches(spans) > vault.MaxFetches {
+	if spans = join(spans); vault.Fetches(spans) > content.Fetches {
 		return nil, false
 	}
 	return spans, false

@@ -173,6 +173,11 @@ func (w *world) testRead(t *testing.T) {
 			t.Errorf("%s, opened: %d %v", method, a.status, a.header)
 		}
 	}
+	for _, method := range []string{"GET", "HEAD"} {
+		if a := w.send("lena", method, strings.Replace(onePath, "sealed", "members/one", 1), nil); a.status != 200 || a.header.Get("Content-Length") != "1000" {
+			t.Errorf("%s of a member: %d %v", method, a.status, a.header)
+		}
+	}
 	l := w.link("lena", "acme/signs/one/0")
 	for _, method := range []string{"GET", "HEAD"} {
 		if a := w.send("", method, wire.LinkPath+l.Secret, nil); a.status != 200 {

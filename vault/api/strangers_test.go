@@ -65,6 +65,8 @@ func TestStrangers(t *testing.T) {
 			{"PUT", data + "/uploads/" + dataset.AttemptID{1}.String() + "/index", "BODY"},
 			{"GET", data + "/shards/0/sealed", nil}, {"GET", data + "/shards/7/sealed", nil},
 			{"GET", data + "/shards/0/open", nil}, {"GET", data + "/shards/7/open", nil}, {"HEAD", data + "/shards/0/open", nil},
+			{"GET", data + "/shards/0/members/one", nil}, {"GET", data + "/shards/0/members/none", nil}, {"HEAD", data + "/shards/7/members/a%20b", nil},
+			{"POST", "/v1/links", wire.NewLink{Shard: ds + "/0", Member: "one"}}, {"POST", "/v1/links", wire.NewLink{Shard: ds + "/0", Member: "none"}},
 			{"POST", data + "/shards/0/uploads", wire.NewUpload{Fingerprint: make([]byte, 32), Size: 5}},
 			{"PUT", data + "/uploads/" + dataset.AttemptID{1}.String(), "BODY"},
 			{"POST", data + "/uploads/" + dataset.AttemptID{1}.String() + "/commit", wire.Commit{SHA256: make([]byte, 32)}},

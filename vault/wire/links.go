@@ -21,6 +21,7 @@ const (
 // with its secret.
 type NewLink struct {
 	Shard   string `json:"shard"`             // DATASET/NUMBER
+	Member  string `json:"member,omitempty"`  // path of a file in the shard; absent: the whole shard
 	Seconds int    `json:"seconds,omitempty"` // that it is to last; 0: LinkLife
 	Purpose string `json:"purpose,omitempty"`
 }
@@ -32,6 +33,7 @@ type NewLink struct {
 type Link struct {
 	ID      dataset.LinkID `json:"id"`
 	Shard   string         `json:"shard"`
+	Member  string         `json:"member,omitempty"`
 	Purpose string         `json:"purpose,omitempty"`
 	Created time.Time      `json:"created"`
 	Until   time.Time      `json:"until"`
