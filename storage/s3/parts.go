@@ -15,7 +15,7 @@ type partBuffers struct {
 }
 
 // idleParts is how many buffers keep their pages while nobody uses them.
-const idleParts = 2
+const idleParts = 4
 
 var parts partBuffers
 

@@ -22,7 +22,7 @@ type Report struct {
 	IfMatch            bool // GET refuses another ETag; without, the ETag of each answer is looked at all the same
 	Checksums          bool // a body damaged on the way is refused; without, all that was put is read back
 	PartChecksums      bool // likewise a part of a multipart upload
-	Multipart          bool // an object can be put in parts; without, it has at most 16 MiB
+	Multipart          bool // an object can be put in parts; without, it has at most 8 MiB
 	MultipartETag      bool // Complete gives the ETag that the object then has; without, it is read back
 	ListUploads        bool // unfinished uploads to one key are listed; without, the server has to clear them away
 	SweepUploads       bool // unfinished uploads below a prefix are listed; without, Delete finds those to its key

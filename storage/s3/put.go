@@ -14,9 +14,9 @@ import (
 )
 
 const (
-	partSize = 16 << 20 // bytes; all the memory that one Put holds
+	partSize = 8 << 20 // bytes; one Put holds two parts in memory: one is sent while the next one fills
 	maxParts = 10_000
-	// MaxObject is the largest object that Put stores, in bytes (156 GiB).
+	// MaxObject is the largest object that Put stores, in bytes (78 GiB).
 	MaxObject = partSize * maxParts
 )
 
@@ -92,22 +92,14 @@ func (s *Store) putParts(ctx context.Context, key string, src *source, buffer []
 		}
 	}()
 	var parts []minio.CompletePart
-	for data, last := buffer, false; ; {
+	send := func(ctx context.Context, data []byte) error {
 		part, err := s.core.PutObjectPart(ctx, bucket, name, id, len(parts)+1, bytes.NewReader(data), int64(len(data)),
 			minio.PutObjectPartOptions{Sha256Hex: hexSum(out.add(data)), DisableContentSha256: true})
-		if err != nil {
-			return err
-		}
 		parts = append(parts, minio.CompletePart{PartNumber: part.PartNumber, ETag: part.ETag})
-		if last {
-			break
-		}
-		if len(parts) == maxParts {
-			return tooLarge("s3.Put")
-		}
-		if data, last, err = src.next(buffer); err != nil {
-			return err
-		}
+		return err
+	}
+	if err := src.each(ctx, buffer, send); err != nil {
+		return err
 	}
 	if err := ctx.Err(); err != nil {
 		return err
@@ -127,5 +119,5 @@ const contentType = "application/octet-stream"
 func hexSum(sum [sha256.Size]byte) string { return hex.EncodeToString(sum[:]) }
 
 func tooLarge(op string) error {
-	return fault.New(fault.TooLarge, op, "an object has at most 156 GiB").WithHint("Cut the data into smaller shards.")
+	return fault.New(fault.TooLarge, op, "an object has at most 78 GiB").WithHint("Cut the data into smaller shards.")
 }

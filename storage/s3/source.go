@@ -16,8 +16,8 @@ type source struct {
 	read int64 // bytes given out by next
 
 	ahead  [1]byte
-	peeked bool   // ahead holds the byte after those read
-	pooled []byte // of parts; nil: none
+	peeked bool     // ahead holds the byte after those read
+	pooled [][]byte // of parts
 }
 
 // smallObject is up to which size a buffer is not worth keeping.
@@ -28,18 +28,48 @@ func (s *source) buffer() []byte {
 	if 0 <= s.size && s.size <= smallObject {
 		return make([]byte, s.size)
 	}
-	s.pooled = parts.get()
+	buffer := parts.get()
+	s.pooled = append(s.pooled, buffer)
 	if 0 <= s.size && s.size < partSize {
-		return s.pooled[:s.size]
+		return buffer[:s.size]
 	}
-	return s.pooled
+	return buffer
 }
 
 // release gives the memory back. No request may be using it.
 func (s *source) release() {
-	if s.pooled != nil {
-		parts.put(s.pooled)
-		s.pooled = nil
+	for _, buffer := range s.pooled {
+		parts.put(buffer)
+	}
+	s.pooled = nil
+}
+
+// each sends what is in buffer and then the rest, part by part. It reads the
+// next part while one is sent; send is never called twice at once, and is done
+// when each returns.
+func (s *source) each(ctx context.Context, buffer []byte, send func(context.Context, []byte) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	other := s.buffer()
+	for n, data, last := 1, buffer, false; ; n++ {
+		sent := make(chan error, 1)
+		go func(data []byte) { sent <- send(ctx, data) }(data)
+		if last {
+			return <-sent
+		}
+		var err error
+		if data, last, err = s.next(other); err == nil && n == maxParts {
+			err = tooLarge("s3.Put")
+		}
+		if err != nil {
+			cancel() // what is on its way is for nothing
+			<-sent
+			return err
+		}
+		if err := <-sent; err != nil {
+			return err
+		}
+		buffer, other = other, buffer
 	}
 }
 
