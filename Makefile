@@ -10,6 +10,8 @@ MAKEFLAGS   += --no-print-directory
 
 GO       ?= go
 PARALLEL ?= 2
+ROUNDS   ?= 5
+S3       ?= minio
 DEMO     ?=
 FUZZTIME ?= 20s
 BENCH    ?= .
@@ -25,13 +27,13 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 EXEC := $(if $(SUDO),-exec "sudo -E env PATH=$(PATH) HOME=$(HOME) GOCACHE=$(BIN)/../root-go-build")
 TEST := CGO_ENABLED=1 DSVAULT_TEST_REQUIRE=1 $(GO) test -race -count=1 -v -p $(PARALLEL) $(EXEC)
 
-.PHONY: build help demo test soak bench fuzz fmt vet staticcheck layers tidy unit interop packages tools clean
+.PHONY: build help demo test soak bench bench-peers fuzz fmt vet staticcheck layers tidy unit interop packages tools clean
 
 build: ## build bin/dsvault, a static binary
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/dsvault ./cmd/dsvault
 
 help: ## list the targets
-	@sed -nE 's/^([a-z]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 
 demo: ## show the main job on a vault of its own
 	$(GO) run ./cmd/dsvault demo $(DEMO)
@@ -58,6 +60,7 @@ fmt: ## fail if gofmt would change a file
 
 vet: ## go vet
 	$(GO) vet ./...
+	$(GO) vet -tags peers ./cmd/dsvault
 
 staticcheck: tools ## staticcheck
 	$(BIN)/staticcheck ./...
@@ -124,6 +127,8 @@ TOOLS := \
 	honnef.co/go/tools/cmd/staticcheck@v0.8.2 \
 	github.com/OpenPeeDeeP/depguard/v2/cmd/depguard@v2.3.0
 
+RESTIC := github.com/restic/restic/cmd/restic@v0.18.1
+
 # One stamp for each tool and version: "/" is not for file names.
 stamp  = $(BIN)/.installed/$(subst /,_,$(1))
 tools: $(foreach tool,$(TOOLS),$(call stamp,$(tool)))
@@ -134,4 +139,7 @@ $(call stamp,$(1)):
 	GOBIN=$(BIN) GOFLAGS= CGO_ENABLED=0 $$(GO) install $(1)
 	@touch $$@
 endef
-$(foreach tool,$(TOOLS),$(eval $(call install,$(tool))))
+$(foreach tool,$(TOOLS) $(RESTIC),$(eval $(call install,$(tool))))
+
+bench-peers: tools $(call stamp,$(RESTIC)) ## compare with rclone, restic and others (ROUNDS, S3=versitygw), and write docs/benchmarks.md
+	$(GO) test -tags peers -count=1 -run '^TestPeers$$' -v -timeout 1h ./cmd/dsvault -args -peers-rounds $(ROUNDS) -peers-s3 $(S3) -peers-report $(CURDIR)/docs/benchmarks.md
