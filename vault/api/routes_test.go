@@ -84,6 +84,14 @@ func (w *world) testPeople(t *testing.T) {
 	if a := w.send("victor", "GET", "/v1/whoami", nil); a.status != http.StatusUnauthorized {
 		t.Errorf("somebody disabled: %d", a.status)
 	}
+	w.person("ann")
+	w.grant(dataset.Auditor, "ann", "/")
+	if a := w.send("ann", "GET", "/v1/log/listing?format=csv", nil); a.status != http.StatusOK {
+		t.Errorf("a listing of the log: %d %s", a.status, a.body)
+	}
+	if out := call[wire.Anonymized](w, "root", "POST", "/v1/people/ann/anonymize", nil); out.Grants != 1 {
+		t.Errorf("%+v", out)
+	}
 }
 
 func (w *world) testAgreements(t *testing.T) {
