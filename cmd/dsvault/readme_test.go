@@ -129,7 +129,7 @@ func TestReadmeWalk(t *testing.T) {
 	}
 	for _, want := range []string{
 		"pushed acme/signs/batch-1: sent 2 shards of 2", "nothing to send", "exit status 4", "exit status 1",
-		"needs nda", "signed nda version 1 as kim", "lee is no longer labeler", "no such thing, or not for you", "verified: ",
+		"needs nda", "signed nda version 1 as kim", "lee is no longer labeler", "no such thing, or not for you", "verified: ", "receipt good: ",
 	} {
 		if !bytes.Contains(out, []byte(want)) {
 			t.Errorf("the walk does not print %q", want)

@@ -2,12 +2,16 @@ package audit_test
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 	"testing"
 
 	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
 
 	"dsvault/vault/audit"
 )
@@ -62,6 +66,41 @@ func TestReceipt(t *testing.T) {
 	_, numbers := key(t, "123", 1)
 	_, err = audit.OpenCheckpoint([]byte(odd), "dsvault/receipt/v1", numbers)
 	wantCheck(t, err, audit.CheckCheckpoint, -1)
+}
+
+// What the documentation says of other people's tools.
+func TestReceiptWithOtherTools(t *testing.T) {
+	b := sampleBundle(t)
+	r := b.complete(t, b.receipt(t, 3))
+	verifier := note.VerifierList(mustVerifier(t, b.header.Key))
+	promise, err := note.Open([]byte(r.Promise), verifier)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hash := tlog.RecordHash(r.Leaf)
+	if lines := strings.Split(promise.Text, "\n"); len(lines) != 5 || lines[3] != base64.StdEncoding.EncodeToString(hash[:]) {
+		t.Errorf("the promise is %q", promise.Text)
+	}
+	checkpoint, err := note.Open([]byte(r.Checkpoint), verifier)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(checkpoint.Text, "\n")
+	size, err := strconv.ParseInt(lines[1], 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, err := base64.StdEncoding.DecodeString(lines[2])
+	if err != nil {
+		t.Fatal(err)
+	}
+	proof := make(tlog.RecordProof, len(r.Proof))
+	for i, h := range r.Proof {
+		proof[i] = tlog.Hash(h)
+	}
+	if err := tlog.CheckRecord(proof, size, tlog.Hash(root), int64(r.Index), hash); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestReceiptRefuses(t *testing.T) {
