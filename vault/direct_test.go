@@ -70,7 +70,7 @@ func (d *directUpload) presign(n int, sum [32]byte) (wire.Presigned, error) {
 }
 
 // use makes the request that a presigned URL is for, without credentials.
-func use(t *testing.T, method string, p wire.Presigned, body []byte, header ...string) (int, []byte) {
+func use(t testing.TB, method string, p wire.Presigned, body []byte, header ...string) (int, []byte) {
 	t.Helper()
 	req, err := http.NewRequest(method, p.URL.Expose(), bytes.NewReader(body))
 	if err != nil {

@@ -49,7 +49,7 @@ func (c *clock) Add(d time.Duration) {
 
 // world is a running vault with people in it.
 type world struct {
-	t       *testing.T
+	t       testing.TB
 	v       *vault.Vault
 	db      *catalog.DB
 	objects storage.Objects
@@ -69,7 +69,7 @@ func newWorld(t *testing.T) *world {
 	return newWorldOn(t, "sqlite:"+filepath.Join(t.TempDir(), "catalog.db"), catalog.Options{})
 }
 
-func newWorldOn(t *testing.T, url string, opts catalog.Options) *world {
+func newWorldOn(t testing.TB, url string, opts catalog.Options) *world {
 	t.Helper()
 	ctx := context.Background()
 	w := &world{t: t, clock: &clock{t: time.Date(2027, 2, 28, 12, 0, 0, 0, time.UTC)},
@@ -108,7 +108,7 @@ func newWorldOn(t *testing.T, url string, opts catalog.Options) *world {
 	return w
 }
 
-func must[T any](t *testing.T) func(T, error) T {
+func must[T any](t testing.TB) func(T, error) T {
 	return func(v T, err error) T {
 		t.Helper()
 		if err != nil {
