@@ -125,7 +125,7 @@ func Open(ctx context.Context, cfg Config) (*Vault, error) {
 	var err error
 	v.ledger, err = ledger.Open(ctx, ledger.Config{
 		Catalog: v.db, World: v.world, Sealer: v.keys, Now: v.now, Random: v.random, Logger: v.log,
-		Queue: cfg.Queue, Meter: cfg.Meter,
+		Queue: cfg.Queue, Meter: cfg.Meter, Shared: !cfg.Exclusive,
 	})
 	if err != nil {
 		return nil, err

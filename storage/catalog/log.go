@@ -118,6 +118,24 @@ func (tx *Tx) OpenReads(ctx context.Context, limit int) ([]storage.OpenRead, err
 	return openReads.list(ctx, tx, "catalog.OpenReads", "ORDER BY idx LIMIT $1", page(limit))
 }
 
+// NodeLease is the name of the lease that shows a node, as open reads name it, to
+// be alive.
+func NodeLease(node string) string { return "node/" + node }
+
+// AbandonedReads lists the open reads of nodes that do not have their lease any
+// more, the oldest first.
+func (tx *Tx) AbandonedReads(ctx context.Context, limit int) ([]storage.OpenRead, error) {
+	return openReads.list(ctx, tx, "catalog.AbandonedReads", "WHERE NOT EXISTS (SELECT 1 FROM leases"+
+		" WHERE leases.name = 'node/' || open_reads.node AND leases.until > "+tx.db.dialect.now+") ORDER BY idx LIMIT $1", page(limit))
+}
+
+// DropDeadNodes forgets the leases of nodes that have run out.
+func (tx *Tx) DropDeadNodes(ctx context.Context) error {
+	_, err := tx.exec(ctx, "catalog.DropDeadNodes",
+		"DELETE FROM leases WHERE name >= 'node/' AND name < 'node0' AND until <= "+tx.db.dialect.now)
+	return err
+}
+
 func numbers(list []uint64) []any {
 	args := make([]any, len(list))
 	for i, n := range list {

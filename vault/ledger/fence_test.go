@@ -253,6 +253,44 @@ func TestAbandonedReads(t *testing.T) {
 	})
 }
 
+// TestReadsOfLivingNodes: a node that starts leaves the reads of others alone as
+// long as they are alive, and closes them after that.
+func TestReadsOfLivingNodes(t *testing.T) {
+	onEngines(t, func(t *testing.T, url string) {
+		v, first := newVault(t, url)
+		first.Close()
+		start := func() *ledger.Ledger {
+			t.Helper()
+			config := v.config(first)
+			config.Shared = true
+			l := must[*ledger.Ledger](t)(ledger.Open(t.Context(), config))
+			t.Cleanup(l.Close)
+			return l
+		}
+		open := func() []uint64 {
+			t.Helper()
+			_, report := v.log(first)
+			return report.OpenReads
+		}
+		a := start()
+		read := must[*ledger.Permit](t)(a.Admit(t.Context(), v.read(v.lee, 1)))
+		b := start()
+		own := must[*ledger.Permit](t)(b.Admit(t.Context(), v.read(v.lee, 2)))
+		if got := open(); len(got) != 2 {
+			t.Fatalf("open are %v, want the reads of two nodes", got)
+		}
+		a.Close() // as its process may end with a read under way
+		start()
+		if got := open(); len(got) != 1 || got[0] != own.Receipt().Index {
+			t.Errorf("open are %v, want %d, of the node that is alive", got, own.Receipt().Index)
+		}
+		check(t, own.End(t.Context(), 1, ledger.Finished))
+		if got := open(); len(got) != 0 {
+			t.Errorf("open are %v; read %d has ended", got, read.Receipt().Index)
+		}
+	})
+}
+
 // TestOpenReadWithoutRead: a vault whose open reads are not in its log does not start.
 func TestOpenReadWithoutRead(t *testing.T) {
 	for _, index := range []uint64{0, 1 << 40} {

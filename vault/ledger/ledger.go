@@ -145,7 +145,7 @@ type Sealed struct {
 }
 
 // Config is what a Ledger is made of. Every field is required, but for the last
-// three.
+// four.
 type Config struct {
 	Catalog *catalog.DB
 	World   *rbac.World
@@ -159,9 +159,13 @@ type Config struct {
 
 	// LeaveOpen leaves the reads as they are that an earlier process left open.
 	LeaveOpen bool
+	// Shared says that other nodes may have the catalog open: then only the
+	// reads of nodes that are gone are closed, now and later.
+	Shared bool
 }
 
-// Ledger admits. It owns one goroutine, the committer, from Open to Close.
+// Ledger admits. It owns the committer, from Open to Close, and what shows other
+// nodes that this one is alive.
 type Ledger struct {
 	db     *catalog.DB
 	world  *rbac.World
@@ -171,6 +175,10 @@ type Ledger struct {
 	meter  Meter
 	most   int    // entries that may wait
 	node   string // this process, in open reads
+	shared bool
+
+	alive   context.CancelFunc
+	workers sync.WaitGroup // end with alive
 
 	logged atomic.Int64 // the log's time as far as this node has seen it, Unix microseconds
 
@@ -191,13 +199,18 @@ func Open(ctx context.Context, cfg Config) (*Ledger, error) {
 		db: cfg.Catalog, world: cfg.World, sealer: cfg.Sealer, now: cfg.Now, log: cfg.Logger,
 		node: dataset.NewID[dataset.RequestID](cfg.Random).String(),
 		wake: make(chan struct{}, 1), done: make(chan struct{}),
-		most: cmp.Or(cfg.Queue, maxQueue), meter: noMeter{},
+		most: cmp.Or(cfg.Queue, maxQueue), meter: noMeter{}, shared: cfg.Shared, alive: func() {},
 	}
 	if cfg.Meter != nil {
 		l.meter = cfg.Meter
 	}
 	if err := l.CatchUp(ctx); err != nil {
 		return nil, err
+	}
+	if l.shared {
+		if err := l.live(ctx); err != nil {
+			return nil, err
+		}
 	}
 	go l.run()
 	if cfg.LeaveOpen {
@@ -210,7 +223,8 @@ func Open(ctx context.Context, cfg Config) (*Ledger, error) {
 	return l, nil
 }
 
-// Close refuses new work, finishes what is queued and ends the committer.
+// Close refuses new work, finishes what is queued and ends the committer. Reads
+// that are open then are left to other nodes, or to the next start.
 func (l *Ledger) Close() {
 	l.mu.Lock()
 	already := l.closed
@@ -220,6 +234,8 @@ func (l *Ledger) Close() {
 		l.signal()
 	}
 	<-l.done
+	l.alive()
+	l.workers.Wait()
 }
 
 // World is the policy state that this node decides on.

@@ -1,17 +1,11 @@
 package ledger
 
 import (
-	"cmp"
 	"context"
-	"errors"
-	"fmt"
-	"math"
-	"slices"
 	"sync/atomic"
 	"time"
 
 	"dsvault/rbac"
-	"dsvault/storage"
 	"dsvault/vault/audit"
 	"dsvault/vault/dataset"
 	"dsvault/vault/fault"
@@ -149,61 +143,4 @@ func closing(index uint64, place Place, object audit.Object, bytes int64, cause 
 			audit.Uint64Field(audit.FieldRefIndex, index),
 		},
 	}
-}
-
-// closeAbandoned closes the reads that an earlier process left open. How much
-// they sent is unknown; the record says the most that it can have been.
-func (l *Ledger) closeAbandoned(ctx context.Context) error {
-	var size uint64 // reads from there on began after this start
-	err := l.db.View(ctx, func(tx *txView) error {
-		head, err := tx.Head(ctx)
-		size = head.Size
-		return err
-	})
-	for err == nil {
-		var open []storage.OpenRead
-		err = l.db.View(ctx, func(tx *txView) (err error) {
-			open, err = tx.OpenReads(ctx, maxBatch)
-			return err
-		})
-		open = slices.DeleteFunc(open, func(r storage.OpenRead) bool { return r.Index >= size })
-		if err != nil || len(open) == 0 {
-			return err
-		}
-		errs := make(chan error, len(open))
-		for _, r := range open {
-			go func() { errs <- l.closeOne(ctx, r) }()
-		}
-		for range open {
-			err = cmp.Or(err, <-errs)
-		}
-	}
-	return err
-}
-
-func (l *Ledger) closeOne(ctx context.Context, r storage.OpenRead) error {
-	const op = "ledger.closeOne"
-	var data []byte
-	err := l.db.View(ctx, func(tx *txView) error {
-		return tx.LeafData(ctx, r.Index, r.Index+1, func(_, _ uint64, leaf []byte) error {
-			data = leaf
-			return nil
-		})
-	})
-	if err != nil {
-		return err
-	}
-	leaf, err := audit.ParseLeaf(data)
-	most, bounded := leaf.Uint64(audit.FieldMaxBytes)
-	if err == nil && (leaf.Kind != audit.KindRead || !bounded || most > math.MaxInt64) {
-		err = errors.New("it is no read")
-	}
-	if err != nil {
-		return fault.Wrap(fault.Corrupt, op, fmt.Sprintf("record %d, of an open read, is damaged", r.Index), err)
-	}
-	_, err = l.Record(ctx, closing(r.Index, Place{Slot: leaf.Slot, Tag: leaf.Tag}, leaf.Object, int64(most), Crashed, Actor{}))
-	if fault.Is(err, fault.Conflict) {
-		return nil // another node was faster
-	}
-	return err
 }
