@@ -57,15 +57,11 @@ func (p *pusher) look(ctx context.Context) error {
 		return err
 	}
 	byPrint := make(map[string]int, len(have))
-	byNumber := make(map[int]int, len(have))
+	taken := make(map[int]bool, len(have))
 	for i, s := range have {
 		if _, twice := byPrint[string(s.Fingerprint)]; !twice {
 			byPrint[string(s.Fingerprint)] = i
 		}
-		byNumber[s.Number] = i
-	}
-	taken := make(map[int]bool, len(have))
-	for _, s := range have {
 		taken[s.Number] = s.Version > 0
 	}
 	count := p.plan.Shards()
@@ -73,11 +69,6 @@ func (p *pusher) look(ctx context.Context) error {
 	for n := range count {
 		print := p.plan.Fingerprint(n, p.salt)
 		i, found := byPrint[string(print[:])]
-		if !found {
-			former := p.plan.FormerFingerprint(n, p.salt)
-			i, found = byNumber[n]
-			found = found && bytes.Equal(have[i].Fingerprint, former[:])
-		}
 		if !found {
 			p.missing = append(p.missing, n)
 			continue

@@ -121,6 +121,12 @@ func (p *Plan) measure(buf *bytes.Buffer, s *shard, last string) (entries int, e
 // one in a folder that folder.
 func (p *Plan) entries(s shard) iter.Seq[*member] { return p.entriesAfter(s, "") }
 
+// noTime stands for the time of a folder in all shards but the first one that
+// has files of it. So these stay as they are when a file is added to the folder
+// or replaced, which changes its time. It is a moment of 2001, since tar complains
+// of times before 1970.
+const noTime = 1_000_000_000_000_000_001
+
 // entriesAfter leaves out the folders that hold last.
 func (p *Plan) entriesAfter(s shard, last string) iter.Seq[*member] {
 	return func(yield func(*member) bool) {
@@ -132,7 +138,11 @@ func (p *Plan) entriesAfter(s shard, last string) iter.Seq[*member] {
 					break
 				}
 				slash += next + 1
-				if folder, ok := p.folders[m.name[:slash-1]]; ok && !yield(&folder) {
+				folder, ok := p.folders[m.name[:slash-1]]
+				if i > 0 && strings.HasPrefix(p.members[i-1].name, m.name[:slash]) {
+					folder.mtime = noTime // it is in the shard before, where it has one
+				}
+				if ok && !yield(&folder) {
 					return
 				}
 			}

@@ -277,16 +277,10 @@ func (p *Plan) Manifest(n int) dataset.Manifest {
 
 // Fingerprint names the content of shard n without reading it: HMAC-SHA256
 // under salt over the format version, the packing, the shard's place in its
-// file, and the name, kind, size, mode and time of every member and of
-// every folder above one; for a slice also the file's hash. The same
+// file, and the name, kind, size, mode and time of every entry of its archive;
+// for a slice also the file's hash. The same
 // input gives the same value on every machine, wherever in the plan it lies.
-func (p *Plan) Fingerprint(n int, salt []byte) [32]byte { return p.fingerprint(n, salt, printVersion) }
-
-// FormerFingerprint is what earlier versions of this program gave for shard n:
-// it covers the number too.
-func (p *Plan) FormerFingerprint(n int, salt []byte) [32]byte { return p.fingerprint(n, salt, 1) }
-
-func (p *Plan) fingerprint(n int, salt []byte, version int64) [32]byte {
+func (p *Plan) Fingerprint(n int, salt []byte) [32]byte {
 	mac := hmac.New(sha256.New, salt)
 	s := p.shards[n]
 	// Strings carry their length, so that no two listings have one encoding.
@@ -294,9 +288,9 @@ func (p *Plan) fingerprint(n int, salt []byte, version int64) [32]byte {
 	number := func(v int64) { line = binary.BigEndian.AppendUint64(line, uint64(v)) }
 	text := func(v string) { number(int64(len(v))); line = append(line, v...) }
 	text("dsvault pack")
-	number(version)
+	number(printVersion)
 	text(string(p.packing))
-	if version == 1 || p.packing == dataset.PackPart || p.packing == dataset.PackSlice {
+	if p.packing == dataset.PackPart || p.packing == dataset.PackSlice {
 		number(int64(n))
 	}
 	number(s.offset)

@@ -178,8 +178,8 @@ func (t *untar) file(m member, tr *tar.Reader, in *hashReader) error {
 }
 
 // unlock lets the folders of the archive that are there already be written to:
-// another shard of the dataset may have given them their modes. The function it
-// gives undoes that.
+// another shard of the dataset may have given them their modes, and their times,
+// which it notes for finish. The function it gives undoes that.
 func (t *untar) unlock(root *os.Root) (lock func(), err error) {
 	type opened struct {
 		name string
@@ -191,10 +191,16 @@ func (t *untar) unlock(root *os.Root) (lock func(), err error) {
 			_ = root.Chmod(o.name, o.mode)
 		}
 	}
-	for _, m := range t.folders { // the upper ones come first
+	for i, m := range t.folders { // the upper ones come first
 		info, err := root.Lstat(m.name)
-		if err != nil || !info.IsDir() || info.Mode()&0o700 == 0o700 {
+		if err != nil || !info.IsDir() {
 			continue // absent, or for move to stumble over
+		}
+		if m.mtime == noTime {
+			t.folders[i].mtime = info.ModTime().UnixNano()
+		}
+		if info.Mode()&0o700 == 0o700 {
+			continue
 		}
 		if err := root.Chmod(m.name, info.Mode().Perm()|0o700); err != nil {
 			return lock, localFault("pack.Unpack", "cannot write to the folder "+quote(m.name), err)
@@ -212,7 +218,7 @@ func (t *untar) finish(root *os.Root) error {
 	})
 	for _, m := range t.folders {
 		err := root.Chmod(m.name, os.FileMode(m.mode))
-		if err == nil {
+		if err == nil && m.mtime != noTime {
 			err = root.Chtimes(m.name, time.Time{}, time.Unix(0, m.mtime))
 		}
 		if err != nil {
