@@ -104,16 +104,16 @@ func ParseIndex(data []byte) (Index, error) {
 // r keeps its code, one of each is returned as it is. What each has heard is only
 // good if no error follows.
 func ScanIndex(r io.Reader, each func(IndexHead, Member) error) (IndexHead, error) {
-	lines := bufio.NewScanner(io.LimitReader(r, MaxIndex+1))
+	limited := &io.LimitedReader{R: r, N: MaxIndex + 1}
+	lines := bufio.NewScanner(limited)
 	lines.Buffer(make([]byte, 0, 4096), maxIndexLine)
 	lines.Split(wholeLines)
-	total := 0
 	next := func() ([]byte, error) {
 		if !lines.Scan() {
+			if limited.N == 0 {
+				return nil, indexTooLarge()
+			}
 			return nil, lines.Err()
-		}
-		if total += len(lines.Bytes()); total > MaxIndex {
-			return nil, indexTooLarge()
 		}
 		return lines.Bytes(), nil
 	}

@@ -94,10 +94,11 @@ func plan(t testing.TB, path string, opts Options) *Plan {
 func write(t testing.TB, p *Plan, n int) ([]byte, dataset.Manifest) {
 	t.Helper()
 	var buf bytes.Buffer
-	m, _, err := p.Write(t.Context(), n, &buf)
+	m, members, err := p.Write(t.Context(), n, &buf)
 	if err != nil {
 		t.Fatal(err)
 	}
+	wantIndex(t, buf.Bytes(), m, members)
 	if int64(buf.Len()) != p.Size(n) || m.Size != p.Size(n) {
 		t.Fatalf("shard %d has %d bytes, planned %d, manifest %d", n, buf.Len(), p.Size(n), m.Size)
 	}
