@@ -31,6 +31,9 @@ func (v *Vault) StoreIndex(ctx context.Context, c identity.Caller, scope dataset
 		return wire.Stored{}, fault.New(fault.TooLarge, op, fmt.Sprintf("a sealed index has at most %d bytes", most)).
 			WithHint("send the shard without one")
 	}
+	if size < seal.SealedSize(0) {
+		return wire.Stored{}, fault.New(fault.Invalid, op, "that is no sealed index").WithHint("seal it to the dataset's one recipient")
+	}
 	if err := v.putIndex(ctx, &a, body, size); err != nil {
 		return wire.Stored{}, err
 	}
