@@ -50,6 +50,8 @@ func (v *Vault) Complete(ctx context.Context, c identity.Caller, scope dataset.S
 	switch {
 	case len(req.Shards) == 0:
 		return wire.Dataset{}, fault.New(fault.Invalid, op, "a version has at least one shard")
+	case req.Push != d.Push: // even of the same list: its shards may have been replaced
+		return wire.Dataset{}, superseded(op, scope)
 	case d.Version >= dataset.MaxVersions:
 		return wire.Dataset{}, fault.New(fault.Conflict, op, fmt.Sprintf("a dataset has at most %d versions", dataset.MaxVersions)).
 			WithHint("go on under a new dataset name")

@@ -144,6 +144,8 @@ func TestPushesDoNotMix(t *testing.T) {
 	if got := string(must[[]byte](t)(w.read("carol", ds, 1))); got != "of the second" {
 		t.Errorf("read %q", got)
 	}
-	// A repeated answer that was lost: the same list is there, whoever asks.
-	must[wire.Dataset](t)(w.complete("carol", ds, "1", first))
+	// Asked again, since the answer was lost, it is there; for the other it is not.
+	must[wire.Dataset](t)(w.complete("carol", ds, "1", second))
+	_, err = w.complete("carol", ds, "1", first)
+	wantCode(t, err, fault.Conflict)
 }

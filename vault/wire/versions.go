@@ -24,7 +24,7 @@ type Push struct {
 
 // Complete makes the dataset's next version of the shards in the list, in this
 // order. Shards that are in no version are left over from an earlier plan and
-// are dropped. The list of the newest version changes nothing.
+// are dropped. The list of the newest version, asked for again, changes nothing.
 // POST /v1/datasets/…/complete gives Dataset.
 type Complete struct {
 	Shards dataset.ShardList `json:"shards"`
