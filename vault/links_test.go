@@ -11,10 +11,13 @@ import (
 	"testing"
 	"time"
 
+	"dsvault/storage"
+	"dsvault/storage/catalog"
 	"dsvault/vault"
 	"dsvault/vault/audit"
 	"dsvault/vault/dataset"
 	"dsvault/vault/fault"
+	"dsvault/vault/identity"
 	"dsvault/vault/ledger"
 	"dsvault/vault/wire"
 )
@@ -224,7 +227,11 @@ func TestLinkEndCuts(t *testing.T) {
 	blocked := make(chan struct{})
 	err := s.Send(func(int) (io.Writer, error) {
 		must[wire.Revoked](t)(w.v.EndLink(ctx, w.as("lee"), l.ID))
-		<-blocked
+		select {
+		case <-blocked:
+		case <-time.After(time.Minute):
+			t.Error("the read goes on")
+		}
 		return io.Discard, nil
 	}, func() { close(blocked) })
 	wantCode(t, err, fault.Forbidden)
@@ -263,4 +270,26 @@ func TestLinkLimit(t *testing.T) {
 	for range 50 {
 		must[wire.Link](t)(w.link("lee", wire.NewLink{Seconds: 60}))
 	}
+}
+
+// What a link is of cannot be taken from another link, even by who writes to
+// the catalog.
+func TestLinkItemIsBound(t *testing.T) {
+	w := newWorld(t)
+	w.linkUp()
+	ctx := context.Background()
+	l := must[wire.Link](t)(w.link("lee", wire.NewLink{}))
+	secret := must[identity.Secret](t)(identity.NewLinkSecret(rand.Reader))
+	tx := must[*catalog.Tx](t)(w.db.Begin(ctx))
+	defer tx.Rollback()
+	row := must[storage.ItemLink](t)(tx.Link(ctx, l.ID, w.as("lee").Principal))
+	row.ID, row.Hash = dataset.NewID[dataset.LinkID](rand.Reader), secret.Hash()
+	if err := tx.AddLink(ctx, row); err != nil {
+		t.Fatal(err)
+	}
+	if err := tx.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	_, err := w.v.Linked(ctx, secret.Expose(), ledger.Actor{})
+	wantCode(t, err, fault.Corrupt)
 }
