@@ -76,26 +76,41 @@ func (tx *Tx) AppendLeaves(ctx context.Context, list []storage.Leaf) error {
 // errEnough ends the reading of rows when nothing more is wanted.
 var errEnough = errors.New("enough")
 
-// eachBatch streams the batches that w selects and that begin at start or
-// later and before to (0: the end), in order. columns are leaves, or leaves and
-// details.
-func (tx *Tx) eachBatch(ctx context.Context, op, columns string, start, to uint64, w filter, f func(*leafBatch) error) error {
-	w.and("first >= " + w.arg(int64(start)))
+// Batches are read a few at a time, and more when those were not enough: who ends
+// a query of PostgreSQL early has it send the rest all the same.
+const (
+	fewBatches  = 4
+	manyBatches = 256
+)
+
+// eachBatch streams the batches that w selects, in order: those that begin at
+// its first argument or later, which is moved on, and before to (0: the end).
+// columns are leaves, or leaves and details.
+func (tx *Tx) eachBatch(ctx context.Context, op, columns string, to uint64, w filter, f func(*leafBatch) error) error {
+	w.and("first >= $1")
 	if to > 0 {
 		w.and("first < " + w.arg(int64(to)))
 	}
-	query := "SELECT first, count, " + columns + " FROM leaf_batches " + w.where() + "ORDER BY first"
-	err := tx.each(ctx, op, false, query, w.args, func(rows *sql.Rows) error {
-		var b leafBatch
-		if err := scan(rows, op, &b.first, &b.count, raw{&b.leaves}, raw{&b.details}); err != nil {
+	query := "SELECT first, count, " + columns + " FROM leaf_batches " + w.where() + "ORDER BY first LIMIT " + w.arg(int64(0))
+	for atOnce := int64(fewBatches); ; atOnce = min(4*atOnce, manyBatches) {
+		w.args[len(w.args)-1] = atOnce
+		got := int64(0)
+		err := tx.each(ctx, op, false, query, w.args, func(rows *sql.Rows) error {
+			var b leafBatch
+			if err := scan(rows, op, &b.first, &b.count, raw{&b.leaves}, raw{&b.details}); err != nil {
+				return err
+			}
+			got++
+			w.args[0] = int64(b.first) + 1
+			return f(&b)
+		})
+		if errors.Is(err, errEnough) {
+			return nil
+		}
+		if err != nil || got < atOnce {
 			return err
 		}
-		return f(&b)
-	})
-	if errors.Is(err, errEnough) {
-		return nil
 	}
-	return err
 }
 
 // batchAt gives the first index of the batch that a leaf is in, or would be.
@@ -126,23 +141,22 @@ func (tx *Tx) Leaves(ctx context.Context, q storage.LeafQuery, f func(storage.Le
 	if err != nil {
 		return err
 	}
-	var w filter
+	w := filter{args: []any{int64(start)}}
 	if slots != nil {
 		sub := filter{args: w.args}
 		sub.under(q.Under)
-		from := sub.arg(int64(start))
 		w.args = sub.args
-		w.and("first IN (SELECT first FROM leaf_slots WHERE first >= " + from + " AND slot IN (SELECT slot FROM scopes " + sub.where() + "))")
+		w.and("first IN (SELECT first FROM leaf_slots WHERE first >= $1 AND slot IN (SELECT slot FROM scopes " + sub.where() + "))")
 	}
 	if !q.Principal.IsZero() {
 		whose := w.arg(q.Principal[:])
 		if q.Bare != 0 {
 			whose += ", " + w.arg(nobody[:])
 		}
-		w.and("first IN (SELECT first FROM leaf_people WHERE first >= " + w.arg(int64(start)) + " AND principal IN (" + whose + "))")
+		w.and("first IN (SELECT first FROM leaf_people WHERE first >= $1 AND principal IN (" + whose + "))")
 	}
 	found := 0
-	return tx.eachBatch(ctx, op, "leaves, details", start, q.To, w, func(b *leafBatch) error {
+	return tx.eachBatch(ctx, op, "leaves, details", q.To, w, func(b *leafBatch) error {
 		type personal struct {
 			who    dataset.PrincipalID
 			sealed []byte
@@ -227,7 +241,7 @@ func (tx *Tx) LeafSince(ctx context.Context, us int64) (uint64, error) {
 		}
 	}
 	index := uint64(low)
-	err := tx.eachBatch(ctx, op, "leaves, NULL", index, 0, filter{}, func(b *leafBatch) error {
+	err := tx.eachBatch(ctx, op, "leaves, NULL", 0, filter{args: []any{int64(index)}}, func(b *leafBatch) error {
 		return b.eachLeaf(func(l *storage.Leaf) error {
 			if l.Time < us {
 				index = l.Index + 1
@@ -249,7 +263,7 @@ func (tx *Tx) LeafData(ctx context.Context, from, to uint64, f func(index, slot 
 	if err != nil || from >= to {
 		return err
 	}
-	return tx.eachBatch(ctx, op, "leaves, NULL", start, to, filter{}, func(b *leafBatch) error {
+	return tx.eachBatch(ctx, op, "leaves, NULL", to, filter{args: []any{int64(start)}}, func(b *leafBatch) error {
 		return b.eachLeaf(func(l *storage.Leaf) error {
 			switch {
 			case l.Index < from:
