@@ -19,6 +19,8 @@ func testForget(s *fixture) {
 		return dataset.Grant{ID: newID[dataset.GrantID](), Principal: who, Role: dataset.Labeler, Scope: scope("acme"), Reason: "why", By: bob, At: day(1)}
 	}
 	hers, his := grant(ann), grant(bob)
+	link := storage.ItemLink{ID: newID[dataset.LinkID](), Hash: fresh(), Principal: ann, Token: token.ID, Dataset: d.Scope, Delivery: dataset.Opened,
+		Item: []byte("sealed"), CreatedAt: day(1), Expires: day(2)}
 	work := dataset.Assignment{ID: newID[dataset.AssignmentID](), Principal: ann, Dataset: d.ID, Scope: d.Scope,
 		Shards: dataset.ShardSet{{First: 0, Last: 3}}, By: bob, At: day(1)}
 	f := storage.Forgotten{Principal: ann, At: day(5), About: []uint64{3, 1 << 40}}
@@ -26,7 +28,7 @@ func testForget(s *fixture) {
 	s.write(func(ctx context.Context, tx *Tx) (err error) {
 		for _, step := range []func() error{
 			func() error { return tx.AddToken(ctx, token) }, func() error { return tx.AddToken(ctx, old) },
-			func() error { return tx.AddDevice(ctx, device) },
+			func() error { return tx.AddDevice(ctx, device) }, func() error { return tx.AddLink(ctx, link) },
 			func() error { return tx.AddGrant(ctx, hers, 2) }, func() error { return tx.AddGrant(ctx, his, 2) },
 			func() error { return tx.AddAssignment(ctx, work, 2) },
 		} {
@@ -49,6 +51,7 @@ func testForget(s *fixture) {
 		storage.Principal{ID: ann, Handle: "anon-1", Disabled: day(5), Revision: 3, CreatedAt: day(1)})
 	failsWith(s, "token", getErr(s, func(ctx context.Context, tx *Tx) (any, error) { return tx.TokenByHash(ctx, token.Hash) }), storage.ErrNoRow)
 	failsWith(s, "device", getErr(s, func(ctx context.Context, tx *Tx) (any, error) { return tx.Device(ctx, device.ID) }), storage.ErrNoRow)
+	failsWith(s, "link", getErr(s, func(ctx context.Context, tx *Tx) (any, error) { return tx.LinkByHash(ctx, link.Hash) }), storage.ErrNoRow)
 	hers.Reason, hers.Revoked = "", day(5)
 	same(s, "grants", get(s, func(ctx context.Context, tx *Tx) ([]dataset.Grant, error) {
 		return tx.Grants(ctx, storage.GrantQuery{Principal: ann, IncludeEnded: true})
@@ -69,6 +72,37 @@ func testForget(s *fixture) {
 	same(s, "to do", get(s, todo), []storage.Forgotten{f})
 	s.write(func(ctx context.Context, tx *Tx) error { return tx.SetForgotten(ctx, ann) })
 	same(s, "done", get(s, todo), nil)
+}
+
+// TestForgetKnowsEveryTable: whoever adds a table with rows of people decides
+// what becomes of them, in Forget and here.
+func TestForgetKnowsEveryTable(t *testing.T) {
+	s := &fixture{T: t, url: "sqlite:" + t.TempDir() + "/x.db"}
+	s.db = open(t, s.url)
+	rows, err := s.rawDB().Query("SELECT m.name FROM sqlite_schema m JOIN pragma_table_info(m.name) c" +
+		" WHERE m.type = 'table' AND c.name = 'principal' ORDER BY m.name")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	var tables []string
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			t.Fatal(err)
+		}
+		tables = append(tables, name)
+	}
+	same(s, "tables with rows of people", tables, []string{
+		"assignments", // end, and stay under the ID
+		"devices",     // go
+		"forgotten",
+		"grants",      // end, and stay under the ID without their reasons
+		"leaf_people", // go with the details
+		"links",       // go
+		"signatures",  // stay under the ID
+		"tokens",      // go
+	})
 }
 
 func testDropDetailsOf(s *fixture) {

@@ -63,6 +63,7 @@ func newNode(t *testing.T, url, served string, queue int) *node {
 	n.client.Transport.(*http.Transport).DisableCompression = true
 	n.login("root")
 	n.populate(1000)
+	call[wire.Entry](n.world, "carol", "PATCH", "/v1/projects/acme/signs", wire.ProjectUpdate{Delivery: &[]dataset.Delivery{dataset.Opened}})
 	return n
 }
 
@@ -108,6 +109,13 @@ func (n *node) servesNothing(cause string) {
 	if line["level"] != "WARN" || line["code"] != "unavailable" || line["cause"] == "" {
 		n.t.Errorf("the server's log says %v", line)
 	}
+	opened := strings.Replace(onePath, "/sealed", "/open", 1)
+	for _, ranged := range []string{"", "bytes=0-9"} {
+		a := n.send("lena", "GET", opened, nil, "Range", ranged)
+		if a.status != 503 || a.header.Get("Retry-After") == "" || a.problem(n.t).Code != "unavailable" {
+			n.t.Errorf("a read in clear, %q: %d %v %s", ranged, a.status, a.header, a.body)
+		}
+	}
 	// A change too.
 	a = n.send("root", "POST", "/v1/grants", wire.Grant{Role: dataset.Reviewer, Person: "lena", Scope: n.scope("acme")})
 	if a.status != 503 || a.header.Get("Retry-After") == "" {
@@ -117,7 +125,7 @@ func (n *node) servesNothing(cause string) {
 	if a.status != 404 {
 		n.t.Errorf("a refusal that could not be recorded: %d %s", a.status, a.body)
 	}
-	if got := n.counted(failures) - before; got != 3 {
+	if got := n.counted(failures) - before; got != 5 {
 		n.t.Errorf("%s went up by %v", failures, got)
 	}
 	n.logs.await(n.t, func(line map[string]any) bool {
@@ -130,6 +138,9 @@ func (n *node) serves() {
 	n.t.Helper()
 	if a := n.read("lena"); a.status != 200 || a.header.Get(wire.HeaderLeaf) == "" {
 		n.t.Errorf("a read afterwards: %d %s", a.status, a.body)
+	}
+	if a := n.send("lena", "GET", strings.Replace(onePath, "/sealed", "/open", 1), nil); a.status != 200 || len(a.body) != 1000 {
+		n.t.Errorf("a read in clear afterwards: %d %s", a.status, a.body)
 	}
 	if a := n.read("sam"); a.status != 404 {
 		n.t.Errorf("a refusal afterwards: %d %s", a.status, a.body)
