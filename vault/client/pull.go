@@ -2,6 +2,7 @@ package client
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
@@ -100,6 +101,10 @@ func (c *Client) Pull(ctx context.Context, scope dataset.Scope, opts PullOptions
 			WithHint("--receipts names another folder, --receipts none goes without")
 	}
 	out.Shards = make([]PulledShard, len(numbers))
+	var assembly *pack.Assembly // of files whose parts all come now
+	if opts.Shard == nil && !apart && !opts.Sealed {
+		assembly = pack.NewAssembly(opts.Dir)
+	}
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(parallel(opts.Parallel))
 	for i, n := range numbers {
@@ -107,13 +112,17 @@ func (c *Client) Pull(ctx context.Context, scope dataset.Scope, opts PullOptions
 			break
 		}
 		group.Go(func() error {
-			p := puller{c: c, ref: dataset.ShardRef{Dataset: scope, Number: n}, opts: opts, apart: apart, receipts: receipts, pin: opts.Pin}
+			p := puller{c: c, ref: dataset.ShardRef{Dataset: scope, Number: n}, opts: opts, apart: apart, receipts: receipts, pin: opts.Pin, assembly: assembly}
 			err := c.retry(groupCtx, shardRetries, p.run)
 			out.Shards[i] = p.out
 			return err
 		})
 	}
-	if err := group.Wait(); err != nil {
+	err = group.Wait()
+	if assembly != nil {
+		err = cmp.Or(err, assembly.Close(ctx))
+	}
+	if err != nil {
 		return out, err
 	}
 	if err := ctx.Err(); err != nil {
@@ -191,10 +200,11 @@ func (c *Client) readable(ctx context.Context, scope dataset.Scope, opts PullOpt
 
 // puller fetches one shard.
 type puller struct {
-	c     *Client
-	ref   dataset.ShardRef
-	opts  PullOptions
-	apart bool // slices stay files of their own
+	c        *Client
+	ref      dataset.ShardRef
+	opts     PullOptions
+	apart    bool // slices stay files of their own
+	assembly *pack.Assembly
 
 	receipts string // folder; "": none are kept
 	pin      LogPin
@@ -262,7 +272,7 @@ func (p *puller) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	result, err := pack.Unpack(ctx, p.opts.Dir, plain, manifest, pack.UnpackOptions{Overwrite: p.opts.Overwrite, Apart: p.apart})
+	result, err := pack.Unpack(ctx, p.opts.Dir, plain, manifest, pack.UnpackOptions{Overwrite: p.opts.Overwrite, Apart: p.apart, Assembly: p.assembly})
 	p.out.Files, p.out.Same, p.out.Bytes = result.Files, result.Same, result.Bytes
 	p.out.Name, p.out.Missing = result.Name, result.Missing
 	return err

@@ -105,6 +105,9 @@ func sweep(root *os.Root) error {
 			continue
 		}
 		f, err := root.Open(e.Name())
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // its owner has just removed it
+		}
 		if err != nil {
 			return err
 		}
