@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -53,6 +54,9 @@ func eachS3(t *testing.T, test func(t *testing.T, w *world, server storagetest.S
 	}
 }
 
+// patience is how long nothing may move in a request to a server here.
+const patience = 2 * time.Second
+
 // newS3World is newWorld with its objects on a server.
 func newS3World(t *testing.T, server storagetest.S3Server, transport http.RoundTripper) *world {
 	t.Helper()
@@ -64,7 +68,7 @@ func newS3World(t *testing.T, server storagetest.S3Server, transport http.RoundT
 	t.Cleanup(func() { w.db.Close() })
 	w.objects = must[*s3.Store](t)(s3.Open(ctx, s3.Config{
 		Endpoint: strings.TrimPrefix(server.Endpoint, "http://"), Bucket: server.Bucket, Region: server.Region, Transport: transport,
-		Creds: credentials.NewStaticV4(server.AccessKey, server.SecretKey, ""),
+		Creds: credentials.NewStaticV4(server.AccessKey, server.SecretKey, ""), Patience: patience,
 	}))
 	keyDir := filepath.Join(data, "keys")
 	if err := keys.Init(keyDir, "dsvault-test", keys.NewPassphrase(""), rand.Reader); err != nil {
@@ -129,6 +133,10 @@ type replaced struct {
 	io.Closer
 }
 
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(b []byte) (int, error) { return f(b) }
+
 // failing is a connection that ends with an error.
 type failing struct{ err error }
 
@@ -179,6 +187,21 @@ var wrongs = map[string]func(*http.Request, http.RoundTripper) (*http.Response, 
 	"reset in the answer's body": withBody(func(body io.Reader, n int64) io.Reader {
 		return io.MultiReader(io.LimitReader(body, n/2), failing{syscall.ECONNRESET})
 	}),
+	"stall": func(r *http.Request, _ http.RoundTripper) (*http.Response, error) {
+		if r.Body != nil {
+			r.Body.Close()
+		}
+		<-r.Context().Done() // there is no other end
+		return nil, r.Context().Err()
+	},
+	"stall in the answer's body": func(r *http.Request, next http.RoundTripper) (*http.Response, error) {
+		resp, err := next.RoundTrip(r)
+		if err == nil && r.Method == http.MethodGet {
+			stalled := readerFunc(func([]byte) (int, error) { <-r.Context().Done(); return 0, r.Context().Err() })
+			resp.Body = replaced{io.MultiReader(io.LimitReader(resp.Body, resp.ContentLength/2), stalled), resp.Body}
+		}
+		return resp, err
+	},
 	"truncated answer": withBody(func(body io.Reader, n int64) io.Reader { return io.LimitReader(body, n/2) }),
 	"damaged answer": withBody(func(body io.Reader, n int64) io.Reader {
 		half := io.LimitReader(body, n/2)
@@ -247,7 +270,23 @@ func TestS3UploadFaults(t *testing.T) {
 			try(ds, name, small, forever)
 		}
 		try(ds, "lost answer", large, 1)
-		w.verify()
+		if os.Getenv("DSVAULT_TEST_FULL") == "1" {
+			try(ds, "lost answer", large, forever)
+			for _, name := range []string{"reset in the request's body", "503", "wrong ETag", "stall"} {
+				try(ds, name, large, 1)
+			}
+		}
+		commits := make(map[uint32]int)
+		for _, l := range w.verify() {
+			if l.Kind == audit.KindUploadEnd && l.Object.ID == w.datasetID(ds) {
+				commits[l.Object.Number]++
+			}
+		}
+		for shard := range n {
+			if commits[uint32(shard)] != 1 {
+				t.Errorf("shard %d was committed %d times", shard, commits[uint32(shard)])
+			}
+		}
 	})
 }
 
@@ -287,6 +326,12 @@ func TestS3ReadFaults(t *testing.T) {
 		}
 		checkReadEnds(t, w, sent, finished)
 	})
+}
+
+func (w *world) datasetID(ds string) dataset.DatasetID {
+	w.t.Helper()
+	d := must[wire.Dataset](w.t)(w.v.Dataset(context.Background(), w.as("carol"), w.scope(ds)))
+	return d.ID
 }
 
 func open(r io.Reader, id *seal.Identity) ([]byte, error) {

@@ -33,15 +33,19 @@ func TestJourney(t *testing.T) {
 		name     string
 		postgres bool
 		s3       func(testing.TB) storagetest.S3Server
+		versions bool // the bucket keeps them
 	}
 	stacks := []stack{
-		{"SQLite, folder", false, nil},
-		{"SQLite, versitygw", false, versity},
-		{"SQLite, MinIO", false, minIO},
-		{"PostgreSQL, versitygw", true, versity},
+		{name: "SQLite, folder"},
+		{name: "SQLite, versitygw", s3: versity},
+		{name: "SQLite, MinIO", s3: minIO},
+		{name: "SQLite, rclone", s3: storagetest.Rclone},
+		{name: "SQLite, versitygw with versions", s3: versity, versions: true},
+		{name: "PostgreSQL, versitygw", postgres: true, s3: versity},
 	}
 	if full() {
-		stacks = append(stacks, stack{"PostgreSQL, folder", true, nil}, stack{"PostgreSQL, MinIO", true, minIO})
+		stacks = append(stacks, stack{name: "PostgreSQL, folder", postgres: true}, stack{name: "PostgreSQL, MinIO", postgres: true, s3: minIO},
+			stack{name: "SQLite, MinIO with versions", s3: minIO, versions: true})
 	}
 	for _, tt := range stacks {
 		t.Run(tt.name, func(t *testing.T) {
@@ -53,6 +57,11 @@ func TestJourney(t *testing.T) {
 			objects := func() map[string][]byte { return folderObjects(t, filepath.Join(s.data, "objects", "objects")) }
 			if tt.s3 != nil {
 				server := tt.s3(t)
+				if tt.versions {
+					if err := s3Client(t, server).EnableVersioning(t.Context(), server.Bucket); err != nil {
+						t.Fatal(err)
+					}
+				}
 				s.useS3(server)
 				objects = func() map[string][]byte { return bucketObjects(t, server) }
 			}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -180,6 +181,32 @@ func TestWrongETag(t *testing.T) {
 			t.Error(err)
 		} else {
 			r.Close()
+		}
+		wrongIn(http.MethodPut) // of parts: Complete names what the server has not
+		_, err = s.Put(t.Context(), "parts", io.LimitReader(zeros{}, partSize+1), -1)
+		f.fault = nil
+		if !isUnavailable(err) {
+			t.Errorf("the answers for parts were wrong: error %v", err)
+		}
+		if _, err := s.Stat(t.Context(), "parts"); !errors.Is(err, storage.ErrNoObject) {
+			t.Errorf("it was completed all the same: %v", err)
+		}
+		checkNoUploads(t, s, "parts")
+		f.fault = func(r *http.Request, next http.RoundTripper) (*http.Response, error) {
+			resp, err := next.RoundTrip(r)
+			if err == nil && isComplete(r) {
+				text, _ := io.ReadAll(resp.Body)
+				text = regexp.MustCompile(`<ETag>.*</ETag>`).ReplaceAll(text, []byte("<ETag>d41d8cd98f00b204e9800998ecf8427e</ETag>"))
+				resp.Body, resp.ContentLength = body{bytes.NewReader(text), resp.Body}, int64(len(text))
+			}
+			return resp, err
+		}
+		put2, err := s.Put(t.Context(), "complete", io.LimitReader(zeros{}, partSize+1), -1)
+		f.fault = nil
+		if err != nil {
+			t.Errorf("the bytes are there, the answer to Complete was wrong: %v", err)
+		} else if o, err := s.Stat(t.Context(), "complete"); err != nil || o.ETag != put2.ETag {
+			t.Errorf("%+v is pinned, and there is %+v, %v", put2, o, err)
 		}
 		wrongIn(http.MethodGet)
 		for _, r := range [][2]int64{{0, -1}, {0, 5}, {3, 2}, {3, -1}} {

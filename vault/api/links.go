@@ -57,6 +57,11 @@ func (s *server) readLinked(c *call) error {
 		return err
 	}
 	c.caller = linked.Caller
+	end, err := s.admit(c.caller.Principal)
+	if err != nil {
+		return err
+	}
+	defer end()
 	release, err := s.slots.take(c.caller.Principal)
 	if err != nil {
 		return err
