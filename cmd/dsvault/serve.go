@@ -72,7 +72,7 @@ breaks its truth table is refused, and the old one stays in force.`,
 	f.StringVar(&cfg.Key, "tls-key", "", "PEM file with its key")
 	f.BoolVar(&cfg.BehindTLSProxy, "behind-tls-proxy", false, "a proxy in front ends TLS and sets X-Forwarded-For")
 	f.StringVar(&cfg.Policies, "policies", "", "folder with model.conf, policy.csv and truth.csv (default: the built-in policy)")
-	f.IntVar(&cfg.MaxRequests, "max-requests", 500, "requests a second of one person or service; four times as many in a burst")
+	f.IntVar(&cfg.MaxRequests, "max-requests", 1000, "requests a second of one person or service; four times as many in a burst")
 	f.IntVar(&cfg.MaxTransfers, "max-transfers", 256, "shards and files on their way at once")
 	f.IntVar(&cfg.MaxTransfersEach, "max-transfers-each", 16, "likewise, of one person or service")
 	f.StringVar(&checkEvery, "check-every", "24h", "how often storage is compared with the catalog; or never")

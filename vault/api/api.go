@@ -51,7 +51,7 @@ type Options struct {
 	Streams, StreamsEach int
 
 	// Requests is how many requests a second one principal may make, and
-	// RequestBurst how many at once before that counts; 0 means 500 and four
+	// RequestBurst how many at once before that counts; 0 means 1000 and four
 	// times as many as in a second. Beyond it the answer is 429.
 	Requests     rate.Limit
 	RequestBurst int
@@ -74,7 +74,7 @@ func (o Options) withDefaults() Options {
 	o.BodyTime = cmp.Or(o.BodyTime, 30*time.Second)
 	o.MaxFile = cmp.Or(o.MaxFile, wire.MaxShard)
 	o.Streams, o.StreamsEach = cmp.Or(o.Streams, 256), cmp.Or(o.StreamsEach, 16)
-	o.Requests = cmp.Or(o.Requests, 500)
+	o.Requests = cmp.Or(o.Requests, 1000)
 	o.RequestBurst = cmp.Or(o.RequestBurst, max(int(4*o.Requests), 1))
 	o.Calls, o.CallsEach = cmp.Or(o.Calls, 2048), cmp.Or(o.CallsEach, 128)
 	o.AuthFailures, o.AuthRefill = cmp.Or(o.AuthFailures, 50), cmp.Or(o.AuthRefill, 5)
