@@ -83,7 +83,7 @@ func (l *logs) failed(route string) int {
 	return n
 }
 
-// TestStorm has many readers that do not read and writers that trickle, beside
+// TestStorm has many readers that do not read and writers that stop, beside
 // some that are quick: the quick ones do not feel it, the slow ones are ended,
 // and when all is over no goroutine and no open file is left.
 func TestStorm(t *testing.T) {
