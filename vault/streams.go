@@ -97,6 +97,12 @@ func (v *Vault) watchStreams(ctx context.Context) {
 		if len(running) == 0 {
 			continue
 		}
+		if err := v.notary.Halted(); err != nil {
+			for _, s := range running {
+				s.cancel(err)
+			}
+			continue
+		}
 		if err := v.ledger.CatchUp(ctx); err != nil {
 			v.log.Warn("cannot follow the policy", "err", err)
 			if blind++; blind >= maxBlind {
