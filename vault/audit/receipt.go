@@ -119,7 +119,7 @@ func (r *Receipt) Verify(opts BundleOptions) (ReceiptReport, error) {
 	case r.Checkpoint == "":
 		return out, nil
 	}
-	cp, err := openWith([]byte(r.Checkpoint), origin, keys)
+	cp, err := r.openCheckpoint(opts)
 	if err != nil {
 		return ReceiptReport{}, err
 	}
@@ -132,6 +132,21 @@ func (r *Receipt) Verify(opts BundleOptions) (ReceiptReport, error) {
 	}
 	out.Checkpoint, out.Witnesses = &cp, cosigned([]byte(r.Checkpoint), opts.Witnesses)
 	return out, nil
+}
+
+// openCheckpoint opens the receipt's checkpoint, which may be of a later epoch
+// of the log than the promise.
+func (r *Receipt) openCheckpoint(opts BundleOptions) (Checkpoint, error) {
+	origin, _, _ := strings.Cut(r.Checkpoint, "\n")
+	promised, _ := SplitOrigin(r.Origin)
+	if name, _ := SplitOrigin(origin); name != promised {
+		origin = r.Origin // which it is then found not to be of
+	}
+	keys, origin, err := opts.trust(origin, r.Key, r.Successions)
+	if err != nil {
+		return Checkpoint{}, err
+	}
+	return openWith([]byte(r.Checkpoint), origin, keys)
 }
 
 // trust gives the keys and the name to check with. The origin may be of another
