@@ -17,8 +17,6 @@ import (
 	"dsvault/vault/audit"
 )
 
-func TestMain(m *testing.M) { storagetest.Main(m) }
-
 // engines make new, empty catalogs and return their URLs.
 var engines = []struct {
 	name string
@@ -65,27 +63,33 @@ func growOther(t testing.TB, db *catalog.DB, to uint64) {
 
 func growBy(t testing.TB, db *catalog.DB, to uint64, leafData func(uint64) []byte) {
 	t.Helper()
-	ctx := t.Context()
-	check(t, db.Update(ctx, func(tx *catalog.Tx) error {
-		head, err := tx.LockHead(ctx)
-		if err != nil {
-			return err
-		}
-		tree, err := audit.NewTree(head.Size, head.Frontier)
-		if err != nil {
-			return err
-		}
-		var leaves []storage.Leaf
-		for i := head.Size; i < to; i++ {
-			leaves = append(leaves, storage.Leaf{Index: i, Data: leafData(i)})
-			tree.Append(audit.LeafHash(leafData(i)))
-		}
-		head.Size, head.Frontier = to, tree.Frontier()
-		if err := tx.AppendLeaves(ctx, leaves); err != nil {
-			return err
-		}
-		return tx.SetHead(ctx, head)
-	}))
+	check(t, db.Update(t.Context(), func(tx *catalog.Tx) error { return growIn(t.Context(), tx, to, leafData) }))
+}
+
+func growIn(ctx context.Context, tx *catalog.Tx, to uint64, leafData func(uint64) []byte) error {
+	head, err := tx.LockHead(ctx)
+	if err != nil {
+		return err
+	}
+	tree, err := audit.NewTree(head.Size, head.Frontier)
+	if err != nil {
+		return err
+	}
+	var leaves []storage.Leaf
+	for i := head.Size; i < to; i++ {
+		leaves = append(leaves, storage.Leaf{Index: i, Data: leafData(i)})
+		tree.Append(audit.LeafHash(leafData(i)))
+	}
+	head.Size, head.Frontier = max(to, head.Size), tree.Frontier()
+	if err := tx.AppendLeaves(ctx, leaves); err != nil {
+		return err
+	}
+	return tx.SetHead(ctx, head)
+}
+
+// tilesOf is tile n of the lowest level with these hashes.
+func tilesOf(n uint64, hashes []audit.Hash) []storage.Tile {
+	return []storage.Tile{{N: n, Root: subtree(hashes), Hashes: hashes}}
 }
 
 // naive is a tree that keeps every hash.
