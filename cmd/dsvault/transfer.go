@@ -38,7 +38,7 @@ last goes on.`,
 	f.StringVar(&opts.Format, "format", "", "tar, shards (a folder's files as they are), jsonl, csv, parquet or file; by looking if left out")
 	f.IntVar(&opts.Records, "records", 0, "most samples, lines, records or rows of a shard")
 	f.StringVar(&opts.Field, "shards-by-field", "", "one shard for each value of this field of a JSONL or CSV file")
-	f.IntVar(&opts.Parallel, "parallel", 2, "shards at a time")
+	f.IntVar(&opts.Parallel, "parallel", 2, "shards at a time; each takes about 2 MiB of memory, and 1 KiB for each file in it")
 	f.BoolVar(&opts.Recut, "recut", false, "cut a folder anew, not where the version before was cut")
 	f.BoolVar(&opts.Direct, "direct", false, "put what is sealed straight into the vault's S3 storage")
 	f.BoolVar(&opts.SkipSpecial, "skip-special", false, "leave out links, devices, sockets and FIFOs instead of failing")

@@ -110,6 +110,7 @@ var suite = []struct {
 	{"StoredObjects", testStoredObjects},
 	{"MissingShards", testMissingShards},
 	{"Versions", testVersions},
+	{"MovedVersions", testMovedVersions},
 	{"Parts", testParts},
 	{"NoncesAreUniqueForEver", testNonces},
 	{"Principals", testPrincipals},

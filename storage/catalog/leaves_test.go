@@ -176,9 +176,9 @@ func (s *fixture) rawExec(db interface {
 	}
 }
 
-// testMovedLeaves: a log that was written one leaf in a row is the same log
-// after the migration.
-func testMovedLeaves(s *fixture) {
+// before is a catalog of its own, with the schema as it was before a migration.
+func (s *fixture) before(migration int64) *fixture {
+	s.Helper()
 	old := *s
 	old.url = s.freshURL()
 	if path, ok := strings.CutPrefix(old.url, "sqlite:"); ok {
@@ -191,13 +191,21 @@ func testMovedLeaves(s *fixture) {
 	if err != nil {
 		s.Fatal(err)
 	}
-	before, err := goose.NewProvider(s.db.dialect.goose, db, nil, goose.WithGoMigrations(list...), goose.WithDisableGlobalRegistry(true))
+	provider, err := goose.NewProvider(s.db.dialect.goose, db, nil, goose.WithGoMigrations(list...), goose.WithDisableGlobalRegistry(true))
 	if err == nil {
-		_, err = before.UpTo(s.Context(), 1)
+		_, err = provider.UpTo(s.Context(), migration-1)
 	}
 	if err != nil {
 		s.Fatal(err)
 	}
+	return &old
+}
+
+// testMovedLeaves: a log that was written one leaf in a row is the same log
+// after the migration.
+func testMovedLeaves(s *fixture) {
+	old := s.before(2)
+	db := old.rawDB()
 	ann, bob := newID[dataset.PrincipalID](), newID[dataset.PrincipalID]()
 	want := manyLeaves(1000, ann, bob)
 	tree, err := audit.NewTree(0, nil)
@@ -229,19 +237,19 @@ func testMovedLeaves(s *fixture) {
 	if tree, err = audit.NewTree(0, nil); err != nil {
 		s.Fatal(err)
 	}
-	got := leafList(&old, storage.LeafQuery{})
+	got := leafList(old, storage.LeafQuery{})
 	for _, l := range got {
 		tree.Append(audit.LeafHash(l.Data))
 	}
 	if tree.Root() != root || !slices.EqualFunc(got, want, sameLeaf) {
 		s.Error("the log is another one after the migration")
 	}
-	same(s, "of one person", indexes(leafList(&old, storage.LeafQuery{Principal: bob})),
+	same(s, "of one person", indexes(leafList(old, storage.LeafQuery{Principal: bob})),
 		selected(want, func(l *storage.Leaf) bool { return l.Principal == bob }))
 	old.scopeRow(9, "acme")
-	same(s, "of one slot", indexes(leafList(&old, storage.LeafQuery{Under: scope("acme")})),
+	same(s, "of one slot", indexes(leafList(old, storage.LeafQuery{Under: scope("acme")})),
 		selected(want, func(l *storage.Leaf) bool { return l.Slot == 9 }))
-	open := get(&old, func(ctx context.Context, tx *Tx) ([]storage.OpenRead, error) { return tx.OpenReads(ctx, 0) })
+	open := get(old, func(ctx context.Context, tx *Tx) ([]storage.OpenRead, error) { return tx.OpenReads(ctx, 0) })
 	same(s, "open reads", open, []storage.OpenRead{{Index: 7, Node: "node-1"}})
 	old.write(func(ctx context.Context, tx *Tx) error { return tx.AppendLeaves(ctx, []storage.Leaf{{Index: 1000}}) })
 	if _, err := old.rawDB().ExecContext(s.Context(), "SELECT 1 FROM details"); err == nil {

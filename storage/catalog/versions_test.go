@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 
@@ -70,4 +71,56 @@ func testVersions(s *fixture) {
 		_, err := tx.BeginPush(ctx, newID[dataset.DatasetID]())
 		return err
 	}), storage.ErrNoRow)
+}
+
+// testMovedVersions: what was complete before there were versions is version 1.
+func testMovedVersions(s *fixture) {
+	old := s.before(2)
+	db := old.rawDB()
+	blob := func(b byte, n int) []byte { return bytes.Repeat([]byte{b}, n) }
+	for i, shards := range []int{3, 1, 0} {
+		slot, path, id := int64(i+1), fmt.Sprint("acme/signs/d", i), blob(byte(i+1), 16)
+		old.rawExec(db, "INSERT INTO scopes (slot, path, tag, created_at, created_by) VALUES ($1, $2, $3, 1, $3)", slot, path, id)
+		complete := min(shards, 1)
+		old.rawExec(db, "INSERT INTO datasets (id, slot, path, tag, state, recipient, salt, complete, shards, revision, created_at, created_by)"+
+			" VALUES ($1, $2, $3, $1, 'active', 'age1', $4, $5, $6, 1, 1, $1)", id, slot, path, blob(9, 32), int64(complete), int64(shards))
+		for n := range max(shards, 2) { // the last one has two shards and is not complete
+			if complete == 1 && n >= shards {
+				break
+			}
+			old.rawExec(db, "INSERT INTO shards (dataset, number, attempt, object, etag, sealed_size, plain_size, sha256, header, nonce, fingerprint, manifest, committed_at, committed_by)"+
+				" VALUES ($1, $2, $3, $4, 'e', 20, 10, $5, $5, $6, $5, $5, $7, $1)",
+				id, int64(n), blob(byte(16*i+n), 16), fmt.Sprint("k", i, n), blob(7, 32), blob(byte(100+16*i+n), 16), int64(1000+n))
+		}
+	}
+	old.rawExec(db, "INSERT INTO attempts (id, dataset, number, object, plain_size, fingerprint, etag, sealed_size, sha256, started_at, started_by)"+
+		" VALUES ($1, $2, 5, 'a', 10, $3, '', 0, $3, 1, $1)", blob(200, 16), blob(3, 16), blob(7, 32))
+	db.Close()
+	old.db = open(s.T, old.url)
+
+	for i, want := range []string{"0-2", "0", ""} {
+		d := get(old, func(ctx context.Context, tx *Tx) (storage.Dataset, error) {
+			return tx.Dataset(ctx, scope(fmt.Sprint("acme/signs/d", i)))
+		})
+		shards := get(old, func(ctx context.Context, tx *Tx) ([]storage.Shard, error) { return tx.Shards(ctx, d.ID, -1, 0) })
+		all := get(old, func(ctx context.Context, tx *Tx) ([]storage.Version, error) { return tx.Versions(ctx, d.ID, 0, 0) })
+		if want == "" {
+			if d.Version != 0 || d.Complete || len(all) != 0 || len(shards) != 2 || shards[0].Version != 0 || shards[0].Index.Size != 0 {
+				s.Errorf("an incomplete dataset: %+v, %v, %+v", d, all, shards)
+			}
+			continue
+		}
+		if len(all) != 1 || all[0].Shards.String() != want || all[0].PlainSize != int64(10*len(shards)) || all[0].SealedSize != int64(20*len(shards)) ||
+			d.Version != 1 || !d.Complete || d.Shards != len(shards) || d.Push != 0 {
+			s.Errorf("%+v, %+v", d, all)
+		}
+		for _, sh := range shards {
+			same(s, "version of a shard", sh.Version, 1)
+		}
+	}
+	if a := get(old, func(ctx context.Context, tx *Tx) (storage.Attempt, error) {
+		return tx.Attempt(ctx, dataset.AttemptID(blob(200, 16)))
+	}); a.Number != 5 || a.Index.Size != 0 {
+		s.Errorf("%+v", a)
+	}
 }
