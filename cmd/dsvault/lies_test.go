@@ -2,9 +2,12 @@ package main
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -251,4 +254,69 @@ func TestVerifyLogRemembersScopes(t *testing.T) {
 	w.between(nil)
 	other := client.Known{Origin: known.Origin, Size: known.Size, Root: known.Root, Scopes: map[string]dataset.HexBytes{"acme/other": known.Scopes["acme/signs"]}}
 	wantCode(t, verify(other), fault.Corrupt)
+}
+
+// TestPullChecksReceipts: a read without a receipt of its own brings no data.
+func TestPullChecksReceipts(t *testing.T) {
+	w := newWorld(t)
+	carol, _ := pushed(t, w, 2)
+	receipts := t.TempDir()
+	pull := func() error {
+		shard := 0
+		_, err := carol.Pull(t.Context(), scope(t, batch), client.PullOptions{
+			Dir: t.TempDir(), Shard: &shard, Receipts: receipts, Pin: w.pin,
+		})
+		return err
+	}
+	var first string
+	change := func(to func(receipt string) string) {
+		w.between(func(rw http.ResponseWriter, r *http.Request, next http.Handler) {
+			rec := record(r, next)
+			if receipt := rec.Header().Get(wire.HeaderReceipt); receipt != "" {
+				rec.Header().Set(wire.HeaderReceipt, to(receipt))
+			}
+			replay(rw, rec, rec.Body.Bytes())
+		})
+	}
+	change(func(receipt string) string { first = receipt; return receipt })
+	if err := pull(); err != nil || first == "" {
+		t.Fatalf("%q, %v", first, err)
+	}
+	for name, to := range map[string]func(string) string{
+		"none":           func(string) string { return "" },
+		"of earlier":     func(string) string { return first },
+		"another's leaf": func(receipt string) string { return edited(t, receipt, func(r *audit.Receipt) { r.Index++ }) },
+		"another's log":  func(receipt string) string { return edited(t, receipt, func(r *audit.Receipt) { r.Origin += "x" }) },
+	} {
+		change(to)
+		if err := pull(); !fault.Is(err, fault.Corrupt) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	w.between(nil)
+	if err := pull(); err != nil {
+		t.Error(err)
+	}
+	kept, err := os.ReadDir(receipts)
+	if err != nil || len(kept) != 2 {
+		t.Errorf("%d receipts are kept, %v", len(kept), err)
+	}
+}
+
+// edited changes a receipt as it stands in a header.
+func edited(t *testing.T, header string, edit func(*audit.Receipt)) string {
+	t.Helper()
+	data, err := base64.StdEncoding.DecodeString(header)
+	if err != nil {
+		t.Error(err)
+	}
+	r, err := audit.ParseReceipt(data)
+	if err != nil {
+		t.Error(err)
+	}
+	edit(&r)
+	if data, err = json.Marshal(r); err != nil {
+		t.Error(err)
+	}
+	return base64.StdEncoding.EncodeToString(data)
 }

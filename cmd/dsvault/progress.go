@@ -55,6 +55,15 @@ func (p *progress) Done(n int64) {
 	}
 }
 
+// reached says how much of how much is done by now.
+func (p *progress) reached(done, total uint64) {
+	p.mu.Lock()
+	more, rest := int64(total)-p.total, int64(done)-p.done
+	p.mu.Unlock()
+	p.Expect(more)
+	p.Done(rest)
+}
+
 // finish removes the bar.
 func (p *progress) finish() {
 	p.mu.Lock()

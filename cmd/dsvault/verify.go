@@ -75,8 +75,14 @@ func (a *app) verifyLog(ctx context.Context, s *session, scope dataset.Scope, vi
 	if file != nil {
 		opts.Export = file
 	}
+	bar := &progress{}
+	if view == nil { // the records on the screen are progress enough
+		bar = a.progressOf("records", false)
+		opts.Progress = bar.reached
+	}
 	start := now()
 	v, err := s.VerifyLog(ctx, scope, client.LogPin{Origin: s.login.LogOrigin, Key: s.login.LogKey}, opts)
+	bar.finish()
 	if view != nil {
 		if shown := view.end(); err == nil {
 			err = shown

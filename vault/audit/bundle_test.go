@@ -157,6 +157,11 @@ func TestBundle(t *testing.T) {
 	opts := b.options(t)
 	opts.Nonce = nonce
 	opts.Known = audit.Checkpoint{Origin: origin, Size: 5, Root: audit.Hash(naiveRoot(b.log.data[:5]))}
+	opts.Progress = func(done, total uint64) {
+		if done != 0 || total != 6 {
+			t.Errorf("%d of %d records", done, total)
+		}
+	}
 	var seen []uint64
 	opts.Each = func(r audit.Record) error {
 		if !bytes.Equal(r.Data, b.log.data[r.Index]) || r.Hash != audit.LeafHash(r.Data) || r.Leaf.Slot != 1 {

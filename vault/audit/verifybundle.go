@@ -50,6 +50,9 @@ type BundleOptions struct {
 	// of the same size can be. See Bundle.Compared.
 	Others []Checkpoint
 
+	// Progress, if set, hears now and then how many records of how many are done.
+	Progress func(done, total uint64)
+
 	// Each hears of every record, in order, after its own checks and before
 	// those of the whole. Data and Details are good until it returns. An error
 	// ends the walk.
@@ -145,7 +148,11 @@ func (c *bundleCheck) run() error {
 			return err
 		}
 	}
+	total := c.total()
 	for kind == partRecord {
+		if c.opts.Progress != nil && c.records%tellEvery == 0 {
+			c.opts.Progress(c.records, total)
+		}
 		if err := c.record(data); err != nil {
 			return err
 		}
@@ -160,6 +167,20 @@ func (c *bundleCheck) run() error {
 		return err
 	}
 	return c.finish()
+}
+
+// tellEvery is how many records pass between two words to Progress.
+const tellEvery = 1 << 12
+
+// total is how many records there should be.
+func (c *bundleCheck) total() (n uint64) {
+	if c.out.Header.Whole {
+		return c.out.Checkpoint.Size
+	}
+	for _, e := range c.stated {
+		n += e.Count
+	}
+	return n
 }
 
 // checkpoint opens the checkpoint, and compares its size with what is known.

@@ -141,6 +141,9 @@ func (p *puller) keepReceipt(resp *http.Response) (string, error) {
 		return bad("the receipt is of something else", nil)
 	}
 	path := filepath.Join(p.receipts, receiptName(p.ref, r.Index))
+	if _, err := os.Lstat(path); err == nil { // then this read has no record of its own
+		return bad("the receipt is of an earlier read", nil)
+	}
 	return path, SaveReceipt(path, r)
 }
 

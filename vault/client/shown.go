@@ -37,7 +37,7 @@ func newLogCheck(pin LogPin, opts VerifyOptions) (*logCheck, error) {
 		return nil, err
 	}
 	k.opts.Receipts, k.opts.Others, k.opts.AcceptRecovery = opts.Receipts, opts.Others, opts.AcceptRecovery
-	k.opts.Each = k.record
+	k.opts.Each, k.opts.Progress = k.record, opts.Progress
 	if k.opts.Known, err = opts.Known.checkpoint(); err != nil {
 		return nil, err
 	}

@@ -49,6 +49,9 @@ type VerifyOptions struct {
 	// agree with them, as far as they can be compared.
 	Others []audit.Checkpoint
 
+	// Progress, if set, hears now and then how many records of how many are done.
+	Progress func(done, total uint64)
+
 	// Export gets a copy of what the server sends: a bundle, which is good if
 	// the verification succeeds. nil is none.
 	Export io.Writer
