@@ -152,7 +152,7 @@ func TestDirectUpload(t *testing.T) {
 				ends++
 			}
 		}
-		if ends != 3 {
+		if ends != 2+3 { // two of batch-1 came through the vault, which hashes alike
 			t.Errorf("%d records of parts", ends)
 		}
 	})

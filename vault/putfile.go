@@ -126,7 +126,7 @@ func fingerprintFile(salt [32]byte, name string, size int64, plain []byte) [32]b
 // gives the plaintext's hash.
 func (v *Vault) sealTo(ctx context.Context, a *storage.Attempt, to seal.Recipient, body io.Reader, size int64) ([]byte, error) {
 	const op = "vault.sealTo"
-	plain, sealed := sha256.New(), sha256.New()
+	plain := sha256.New()
 	counted := &counter{hash: plain}
 	r, w := io.Pipe()
 	sealing := make(chan error, 1)
@@ -146,7 +146,7 @@ func (v *Vault) sealTo(ctx context.Context, a *storage.Attempt, to seal.Recipien
 	if size >= 0 {
 		sealedSize = seal.SealedSize(size)
 	}
-	o, err := v.objects.Put(ctx, a.Key, io.TeeReader(r, sealed), sealedSize)
+	o, sum, err := storage.PutHashed(ctx, v.objects, a.Key, r, sealedSize)
 	r.CloseWithError(errPutEnded)
 	if e := <-sealing; err == nil && !errors.Is(e, errPutEnded) {
 		err = e
@@ -154,7 +154,7 @@ func (v *Vault) sealTo(ctx context.Context, a *storage.Attempt, to seal.Recipien
 	if err != nil {
 		return nil, err
 	}
-	a.PlainSize, a.ETag, a.SealedSize, a.SHA256 = counted.n, o.ETag, o.Size, [32]byte(sealed.Sum(nil))
+	a.PlainSize, a.ETag, a.SealedSize, a.SHA256 = counted.n, o.ETag, o.Size, sum
 	return plain.Sum(nil), v.storeAttempt(ctx, *a, o, a.SHA256)
 }
 

@@ -3,7 +3,6 @@ package vault
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -186,7 +185,7 @@ func (v *Vault) StartUpload(ctx context.Context, c identity.Caller, ref dataset.
 	if err != nil {
 		return wire.Upload{}, err
 	}
-	return wire.Upload{Attempt: a.ID, Number: a.Number}, v.addAttempt(ctx, a)
+	return wire.Upload{Attempt: a.ID, Number: a.Number, PartSize: a.PartSize}, v.addAttempt(ctx, a)
 }
 
 // checkOpen refuses an upload that cannot become a shard any more.
@@ -207,7 +206,7 @@ func (v *Vault) newAttempt(d storage.Dataset, n int, size int64, c identity.Call
 	id := dataset.NewID[dataset.AttemptID](v.random)
 	return storage.Attempt{
 		ID: id, Dataset: d.ID, Number: n, PlainSize: size, StartedAt: v.now(), StartedBy: c.Principal,
-		Key: fmt.Sprintf("v1/%s/%06d/%s.age", d.ID, n, id),
+		Key: fmt.Sprintf("v1/%s/%06d/%s.age", d.ID, n, id), PartSize: storage.HashedBy(v.objects),
 	}
 }
 
@@ -279,12 +278,10 @@ func (v *Vault) StoreUpload(ctx context.Context, c identity.Caller, scope datase
 	if err := v.claim(ctx, a.ID); err != nil {
 		return wire.Stored{}, err
 	}
-	sum := sha256.New()
-	o, err := v.objects.Put(ctx, a.Key, io.TeeReader(body, sum), size)
+	o, digest, err := storage.PutHashed(ctx, v.objects, a.Key, body, size)
 	if err != nil {
 		return wire.Stored{}, err
 	}
-	digest := [32]byte(sum.Sum(nil))
 	if err := v.storeAttempt(ctx, a, o, digest); err != nil {
 		return wire.Stored{}, err
 	}

@@ -182,10 +182,11 @@ func (w *world) startUpload(push int, name, ds string, n int, plain, sealed []by
 		if _, err := w.v.StoreUpload(ctx, w.as(name), ref.Dataset, up.Attempt, bytes.NewReader(sealed), int64(len(sealed))); err != nil {
 			return err
 		}
-		sum, sealedSum := sha256.Sum256(plain), sha256.Sum256(sealed)
+		sum, sealedHash := sha256.Sum256(plain), dataset.SealedHash(up.PartSize)
+		sealedHash.Write(sealed)
 		m := must[[]byte](w.t)(json.Marshal(dataset.Manifest{Version: 1, Number: n, Packing: dataset.PackFile, Name: "file", Size: int64(len(plain)), SHA256: sum[:]}))
 		manifest := must[[]byte](w.t)(seal.SealBytes(m, to))
-		_, err := w.v.CommitUpload(ctx, w.as(name), ref.Dataset, up.Attempt, wire.Commit{SHA256: sealedSum[:], Manifest: manifest})
+		_, err := w.v.CommitUpload(ctx, w.as(name), ref.Dataset, up.Attempt, wire.Commit{SHA256: sealedHash.Sum(nil), Manifest: manifest})
 		return err
 	}, err
 }

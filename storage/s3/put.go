@@ -10,11 +10,12 @@ import (
 	"github.com/minio/minio-go/v7"
 
 	"dsvault/storage"
+	"dsvault/vault/dataset"
 	"dsvault/vault/fault"
 )
 
 const (
-	partSize = 8 << 20 // bytes; one Put holds two parts in memory: one is sent while the next one fills
+	partSize = dataset.PartSize // bytes; one Put holds two parts in memory: one is sent while the next one fills
 	maxParts = 10_000
 	// MaxObject is the largest object that Put stores, in bytes (78 GiB).
 	MaxObject = partSize * maxParts
@@ -28,36 +29,53 @@ const (
 // say, or the context ends, the object may be there all the same: make another
 // attempt under another key.
 func (s *Store) Put(ctx context.Context, key string, r io.Reader, size int64) (storage.Object, error) {
+	o, _, err := s.PutHashed(ctx, key, r, size)
+	return o, err
+}
+
+// PutHashed is Put. The hashes of the parts are in their signatures anyway.
+func (s *Store) PutHashed(ctx context.Context, key string, r io.Reader, size int64) (storage.Object, [sha256.Size]byte, error) {
 	const op = "s3.Put"
-	if err := begin(ctx, op, key); err != nil {
-		return storage.Object{}, err
+	var out sent
+	err := begin(ctx, op, key)
+	switch {
+	case err != nil:
+	case size < -1:
+		err = fault.New(fault.Invalid, op, "the size is negative")
+	case size > MaxObject:
+		err = tooLarge(op)
 	}
-	if size < -1 {
-		return storage.Object{}, fault.New(fault.Invalid, op, "the size is negative")
+	if err != nil {
+		return storage.Object{}, [sha256.Size]byte{}, err
 	}
-	if size > MaxObject {
-		return storage.Object{}, tooLarge(op)
+	o, err := s.put(ctx, key, &source{ctx: ctx, r: r, size: size}, &out)
+	if out.size == 0 {
+		out.sums = nil // no part has no bytes
 	}
-	src := &source{ctx: ctx, r: r, size: size}
+	return o, dataset.PartsSum(out.sums), err
+}
+
+func (s *Store) put(ctx context.Context, key string, src *source, out *sent) (storage.Object, error) {
+	const op = "s3.Put"
 	buffer := src.buffer()
 	defer src.release()
 	first, last, err := src.next(buffer)
 	if err != nil {
 		return storage.Object{}, classify(op, err)
 	}
-	out := sent{part: partSize}
+	out.part = partSize
 	if last {
-		err = s.putWhole(ctx, key, first, &out)
+		err = s.putWhole(ctx, key, first, out)
 	} else {
 		out.by = byParts
-		err = s.putParts(ctx, key, src, buffer, &out)
+		err = s.putParts(ctx, key, src, buffer, out)
 	}
 	if err != nil && (!out.asked || ctx.Err() != nil) {
 		return storage.Object{}, classify(op, err)
 	}
 	// The last request may have failed on its way back only. What is stored
 	// decides, not what was heard of it.
-	o, unconfirmed := s.confirm(ctx, key, out)
+	o, unconfirmed := s.confirm(ctx, key, *out)
 	if unconfirmed == nil {
 		return o, nil
 	}

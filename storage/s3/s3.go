@@ -39,6 +39,7 @@ var (
 	_ storage.Objects   = (*Store)(nil)
 	_ storage.Pager     = (*Store)(nil)
 	_ storage.Sweeper   = (*Store)(nil)
+	_ storage.Hasher    = (*Store)(nil)
 	_ storage.Describer = (*Store)(nil)
 )
 

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"dsvault/storage"
+	"dsvault/vault/dataset"
 	"dsvault/vault/fault"
 )
 
@@ -75,9 +76,13 @@ func testSizes(t *testing.T, store storage.Objects) {
 				if !known {
 					said = -1
 				}
-				put, err := store.Put(t.Context(), key, content(byte(i), size), said)
+				put, sum, err := storage.PutHashed(t.Context(), store, key, content(byte(i), size), said)
 				if err != nil {
 					t.Fatal(err)
+				}
+				hash := dataset.SealedHash(storage.HashedBy(store))
+				if _, err := io.Copy(hash, content(byte(i), size)); err != nil || !bytes.Equal(hash.Sum(nil), sum[:]) {
+					t.Errorf("PutHashed gave the hash %x", sum)
 				}
 				if put.Key != key || put.Size != size || put.ETag == "" || put.ModTime.IsZero() {
 					t.Errorf("Put returned %+v, want key %q and size %d", put, key, size)

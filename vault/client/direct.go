@@ -182,8 +182,12 @@ var errParts = errors.New("client: the parts do not fit")
 // checkUpload refuses parts that this client would not send.
 func checkUpload(d wire.DirectUpload, sealed int64) error {
 	if d.PartSize != dataset.PartSize || d.Parts != dataset.Parts(sealed) {
-		return fault.Wrap(fault.Internal, "client.Push", "the server wants other parts than this client sends", errParts).
-			WithHint("check that client and server have the same version")
+		return partsDiffer()
 	}
 	return nil
+}
+
+func partsDiffer() error {
+	return fault.Wrap(fault.Internal, "client.Push", "the server wants other parts than this client sends", errParts).
+		WithHint("check that client and server have the same version")
 }

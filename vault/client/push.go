@@ -150,11 +150,14 @@ func (p *pusher) attempt(ctx context.Context, n int) error {
 		return err
 	}
 	path := datasetPath(p.scope) + "/uploads/" + up.Attempt.String()
+	if up.PartSize != 0 && up.PartSize != dataset.PartSize {
+		return partsDiffer()
+	}
 	send := p.sendWhole
 	if p.direct {
 		send = p.sendParts
 	}
-	sent, err := send(ctx, path, n)
+	sent, err := send(ctx, path, n, up.PartSize)
 	if err == nil {
 		err = p.commit(ctx, path, p.plan.Numbered(sent.manifest, p.numbers[n]), sent.members, sent.sum)
 	}
@@ -168,8 +171,8 @@ func (p *pusher) attempt(ctx context.Context, n int) error {
 }
 
 // sendWhole seals shard n and sends it to the server, in one request.
-func (p *pusher) sendWhole(ctx context.Context, path string, n int) (sentShard, error) {
-	body := p.seal(ctx, n)
+func (p *pusher) sendWhole(ctx context.Context, path string, n int, partSize int64) (sentShard, error) {
+	body := p.seal(ctx, n, dataset.SealedHash(partSize))
 	var stored wire.Stored
 	err := p.c.call(ctx, request{op: "client.Push", method: http.MethodPut, path: path,
 		body: body, size: seal.SealedSize(p.plan.Size(n))}, &stored)
@@ -242,9 +245,9 @@ type sealedBody struct {
 	reported int64
 }
 
-func (p *pusher) seal(ctx context.Context, n int) *sealedBody {
+func (p *pusher) seal(ctx context.Context, n int, sealed hash.Hash) *sealedBody {
 	pr, pw := io.Pipe()
-	b := &sealedBody{PipeReader: pr, done: make(chan struct{}), hash: sha256.New()}
+	b := &sealedBody{PipeReader: pr, done: make(chan struct{}), hash: sealed}
 	go func() {
 		defer close(b.done)
 		b.err = b.run(ctx, p, n, pw)

@@ -49,7 +49,7 @@ type sentShard struct {
 }
 
 // sendParts seals shard n and puts it into the object store, part by part.
-func (p *pusher) sendParts(ctx context.Context, path string, n int) (sentShard, error) {
+func (p *pusher) sendParts(ctx context.Context, path string, n int, _ int64) (sentShard, error) {
 	const op = "client.Push"
 	var out sentShard
 	var up wire.DirectUpload

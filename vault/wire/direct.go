@@ -42,10 +42,9 @@ type Presigned struct {
 func (Presigned) LogValue() slog.Value { return slog.StringValue(hiddenURL) }
 
 // DirectUpload says how the sealed bytes of an attempt go straight to the object
-// store: in Parts parts of PartSize bytes, the last one as large as it comes. The
-// attempt's SHA256 is then over the SHA-256 of every part, in order, in Stored
-// and in Commit alike. POST /v1/datasets/…/uploads/{attempt}/direct gives it, in
-// place of PUT /v1/datasets/…/uploads/{attempt}.
+// store: in Parts parts of PartSize bytes, the last one as large as it comes.
+// POST /v1/datasets/…/uploads/{attempt}/direct gives it, in place of PUT
+// /v1/datasets/…/uploads/{attempt}.
 type DirectUpload struct {
 	PartSize int64 `json:"part_size"`
 	Parts    int   `json:"parts"`

@@ -255,10 +255,12 @@ type NewUpload struct {
 // /v1/datasets/…/uploads/{attempt} as the body, with Content-Length, and the
 // sealed manifest follows in Commit. The sealed index goes to PUT …/index below
 // that, before Commit; a shard without one has members that cannot be listed.
-// Both PUTs answer Stored.
+// Both PUTs answer Stored. With a PartSize the SHA-256 of the sealed bytes, in
+// Stored, Commit and Shard, is over the SHA-256 of every so many bytes.
 type Upload struct {
-	Attempt dataset.AttemptID `json:"attempt"`
-	Number  int               `json:"number"`
+	Attempt  dataset.AttemptID `json:"attempt"`
+	Number   int               `json:"number"`
+	PartSize int64             `json:"part_size,omitempty"`
 }
 
 // Stored is what the server has of an attempt's bytes.
