@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -138,6 +139,31 @@ func TestLinkWithTools(t *testing.T) {
 			t.Errorf("%d %s: %d bytes", code, msg, len(got))
 		}
 	})
+}
+
+// The uses of a link are requests of its owner.
+func TestLinkRate(t *testing.T) {
+	var now atomic.Int64
+	now.Store(time.Now().UnixNano())
+	w := newWorld(t, api.Options{Requests: 1, RequestBurst: 40, Now: func() time.Time { return time.Unix(0, now.Load()) }})
+	w.populate(10)
+	w.opens("clip", "a.txt", []byte("hello"))
+	l := w.link("lena", "acme/signs/clip/0")
+	statuses := map[int]int{}
+	for range 60 {
+		a := w.send("", "HEAD", wire.LinkPath+l.Secret, nil)
+		statuses[a.status]++
+		if a.status == 429 && a.header.Get("Retry-After") == "" {
+			t.Errorf("%v", a.header)
+		}
+	}
+	if statuses[200] == 0 || statuses[429] < 20 || statuses[200]+statuses[429] != 60 {
+		t.Errorf("%v", statuses)
+	}
+	now.Add(int64(5 * time.Second))
+	if a := w.send("", "GET", wire.LinkPath+l.Secret, nil); a.status != 200 {
+		t.Errorf("later: %d", a.status)
+	}
 }
 
 // A link is one of its owner's transfers.
