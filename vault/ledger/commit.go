@@ -390,8 +390,10 @@ func (e *entry) build(now int64, revision uint64, chain storage.Chain) audit.Lea
 		Decision: audit.Allowed, Reason: e.decision.Rule, Commitment: e.sealed.Commitment,
 	}
 	leaf.Set(e.in.Fields...)
-	if e.in.Access != nil { // whoever closes an abandoned read takes it from here
-		leaf.Set(audit.Uint64Field(audit.FieldMaxBytes, uint64(e.in.Access.MaxBytes)))
+	if a := e.in.Access; a != nil { // whoever closes an abandoned read takes it from here
+		if most, ok := leaf.Uint64(audit.FieldMaxBytes); !ok || most != uint64(a.MaxBytes) {
+			leaf.Set(audit.Uint64Field(audit.FieldMaxBytes, uint64(a.MaxBytes)))
+		}
 	}
 	if !e.decision.Allowed {
 		leaf.Decision, leaf.Kind = audit.Refused, audit.KindRefused
