@@ -48,12 +48,12 @@ func benchmarkAdmission(b *testing.B, db *DB, n int) {
 	ctx := b.Context()
 	size := uint64(0)
 	for b.Loop() {
-		leaves, reads := make([]storage.Leaf, n), make([]storage.OpenRead, n)
+		leaves, reads := make([]storage.Leaf, n), make([]uint64, n)
 		for i := range leaves {
 			index := size + uint64(i)
 			who := dataset.PrincipalID{byte(i)}
 			leaves[i] = storage.Leaf{Index: index, Slot: index % slots, Kind: 1, Data: make([]byte, dataBytes), Principal: who, Details: make([]byte, detailBytes)}
-			reads[i] = storage.OpenRead{Index: index, Node: "node"}
+			reads[i] = index
 		}
 		timed(&batch, func() error { return admit(ctx, db, leaves, reads, slots) })
 		size += uint64(n)
@@ -83,7 +83,7 @@ func benchmarkAdmission(b *testing.B, db *DB, n int) {
 	b.ReportMetric(float64(n)*1e6/each(batch), "leaves/s")
 }
 
-func admit(ctx context.Context, db *DB, leaves []storage.Leaf, reads []storage.OpenRead, slots uint64) error {
+func admit(ctx context.Context, db *DB, leaves []storage.Leaf, reads []uint64, slots uint64) error {
 	tx, err := db.Begin(ctx)
 	if err != nil {
 		return err
@@ -103,7 +103,7 @@ func admit(ctx context.Context, db *DB, leaves []storage.Leaf, reads []storage.O
 	if err := tx.AppendLeaves(ctx, leaves); err != nil {
 		return err
 	}
-	if err := tx.AddOpenReads(ctx, reads); err != nil {
+	if err := tx.AddOpenReads(ctx, "node", reads); err != nil {
 		return err
 	}
 	var chains []storage.Chain

@@ -20,6 +20,7 @@ type dialect struct {
 	lockRow    string // appended to a SELECT whose row is to be locked
 	remote     bool   // a server, whose connection may break
 	unnumbered bool   // reads ? too, and binds it faster: used for bulk inserts
+	numbers    string // has a row with a column value for each number of $1, a JSON array
 	scrub      func(ctx context.Context, c *conn, wait bool) (clean bool, err error)
 	now        string // the database's own clock, Unix microseconds
 
@@ -56,6 +57,7 @@ var sqliteDialect = dialect{
 	beginRead:  "BEGIN",
 	scrub:      scrubSQLite,
 	unnumbered: true,
+	numbers:    "json_each($1)",
 	now:        "CAST(unixepoch('subsec') * 1000000 AS INTEGER)",
 	Int:        "INTEGER", Text: "TEXT", Blob: "BLOB",
 	NoBytes:  "x''",
@@ -69,6 +71,7 @@ var postgresDialect = dialect{
 	beginWrite: "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
 	beginRead:  "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
 	lockRow:    " FOR UPDATE",
+	numbers:    "json_array_elements_text(CAST($1 AS json))",
 	now:        "CAST(extract(epoch from clock_timestamp()) * 1000000 AS bigint)",
 	remote:     true,
 	scrub:      scrubPostgres,

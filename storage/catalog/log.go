@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"slices"
+	"strconv"
 
 	"dsvault/storage"
 	"dsvault/vault/fault"
@@ -84,33 +85,51 @@ var chainsUpsert = chains.upsert("slot")
 
 var openReads = table[storage.OpenRead]{
 	name: "open_reads", columns: "idx, node",
-	into:   func(r *storage.OpenRead) []any { return []any{&r.Index, &r.Node} },
-	values: func(r *storage.OpenRead) []any { return []any{int64(r.Index), r.Node} },
+	into: func(r *storage.OpenRead) []any { return []any{&r.Index, &r.Node} },
 }
 
-// AddOpenReads adds admitted reads. An index that is there is storage.ErrExists.
-func (tx *Tx) AddOpenReads(ctx context.Context, list []storage.OpenRead) error {
-	return openReads.insert(ctx, tx, "catalog.AddOpenReads", "", list...)
+// AddOpenReads adds reads that a node has admitted. An index that is there is
+// storage.ErrExists.
+func (tx *Tx) AddOpenReads(ctx context.Context, node string, indexes []uint64) error {
+	if len(indexes) == 0 {
+		return nil
+	}
+	_, err := tx.exec(ctx, "catalog.AddOpenReads", "INSERT INTO open_reads (idx, node) SELECT CAST(value AS bigint), CAST($2 AS text) FROM "+
+		tx.db.dialect.numbers, jsonNumbers(indexes), node)
+	return err
 }
 
 // CloseOpenReads removes reads and returns the indexes, ascending, of those
 // that were still open.
 func (tx *Tx) CloseOpenReads(ctx context.Context, indexes []uint64) ([]uint64, error) {
 	const op = "catalog.CloseOpenReads"
+	if len(indexes) == 0 {
+		return nil, nil
+	}
 	var closed []uint64
-	err := inChunks(indexes, func(indexes []uint64) error {
-		query := "DELETE FROM open_reads WHERE idx IN (" + placeholders(1, len(indexes)) + ") RETURNING idx"
-		return tx.each(ctx, op, true, query, numbers(indexes), func(rows *sql.Rows) error {
-			var index uint64
-			if err := scan(rows, op, &index); err != nil {
-				return err
-			}
-			closed = append(closed, index)
-			return nil
-		})
+	query := "DELETE FROM open_reads WHERE idx IN (SELECT CAST(value AS bigint) FROM " + tx.db.dialect.numbers + ") RETURNING idx"
+	err := tx.each(ctx, op, true, query, []any{jsonNumbers(indexes)}, func(rows *sql.Rows) error {
+		var index uint64
+		if err := scan(rows, op, &index); err != nil {
+			return err
+		}
+		closed = append(closed, index)
+		return nil
 	})
 	slices.Sort(closed)
 	return closed, err
+}
+
+// jsonNumbers is the argument of dialect.numbers.
+func jsonNumbers(list []uint64) string {
+	b := append(make([]byte, 0, 2+10*len(list)), '[')
+	for i, n := range list {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = strconv.AppendUint(b, n, 10)
+	}
+	return string(append(b, ']'))
 }
 
 // OpenReads lists open reads, the oldest first.

@@ -177,15 +177,29 @@ func testOpenReads(s *fixture) {
 	for i := range uint64(70) {
 		list = append(list, storage.OpenRead{Index: i * 3, Node: fmt.Sprint("node-", i%2)})
 	}
-	shuffled := slices.Clone(list)
-	slices.Reverse(shuffled)
-	s.write(func(ctx context.Context, tx *Tx) error { return tx.AddOpenReads(ctx, shuffled) })
+	add := func(node string, indexes ...uint64) error {
+		return s.try(func(ctx context.Context, tx *Tx) error { return tx.AddOpenReads(ctx, node, indexes) })
+	}
+	for i := range uint64(2) {
+		var indexes []uint64
+		for _, r := range slices.Backward(list) {
+			if r.Index/3%2 == i {
+				indexes = append(indexes, r.Index)
+			}
+		}
+		if err := add(fmt.Sprint("node-", i), indexes...); err != nil {
+			s.Fatal(err)
+		}
+	}
+	if err := add("node-1"); err != nil {
+		s.Error(err)
+	}
 	read := func(limit int) []storage.OpenRead {
 		return get(s, func(ctx context.Context, tx *Tx) ([]storage.OpenRead, error) { return tx.OpenReads(ctx, limit) })
 	}
 	same(s, "all", read(0), list)
 	same(s, "two", read(2), list[:2])
-	failsWith(s, "again", s.try(func(ctx context.Context, tx *Tx) error { return tx.AddOpenReads(ctx, list[:1]) }), storage.ErrExists)
+	failsWith(s, "again", add("node-1", 1<<40, 0), storage.ErrExists)
 	var closed []uint64
 	s.write(func(ctx context.Context, tx *Tx) (err error) {
 		closed, err = tx.CloseOpenReads(ctx, []uint64{6, 1, 0, 3, 3, 999})

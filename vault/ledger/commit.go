@@ -426,12 +426,12 @@ func reasonText(reasons []string) string {
 func (b *batch) write(ctx context.Context, tx *catalog.Tx, node string) error {
 	leaves := make([]storage.Leaf, 0, len(b.admitted))
 	touched := make(map[uint64]struct{}, len(b.admitted))
-	var opened []storage.OpenRead
+	var opened []uint64
 	for _, e := range b.admitted {
 		leaves = append(leaves, e.leaf)
 		touched[e.leaf.Slot] = struct{}{}
 		if e.opens {
-			opened = append(opened, storage.OpenRead{Index: e.leaf.Index, Node: node})
+			opened = append(opened, e.leaf.Index)
 		}
 	}
 	if err := tx.AppendLeaves(ctx, leaves); err != nil {
@@ -444,10 +444,8 @@ func (b *batch) write(ctx context.Context, tx *catalog.Tx, node string) error {
 	if err := tx.SetChains(ctx, chains); err != nil {
 		return err
 	}
-	if len(opened) > 0 {
-		if err := tx.AddOpenReads(ctx, opened); err != nil {
-			return err
-		}
+	if err := tx.AddOpenReads(ctx, node, opened); err != nil {
+		return err
 	}
 	b.head.Frontier = b.tree.Frontier()
 	return tx.SetHead(ctx, b.head)

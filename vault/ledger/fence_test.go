@@ -296,7 +296,7 @@ func TestOpenReadWithoutRead(t *testing.T) {
 	for _, index := range []uint64{0, 1 << 40} {
 		v, n := newVault(t, engines[0].url(t))
 		tx := must[*catalog.Tx](t)(n.db.Begin(t.Context()))
-		check(t, tx.AddOpenReads(t.Context(), []storage.OpenRead{{Index: index, Node: "gone"}}))
+		check(t, tx.AddOpenReads(t.Context(), "gone", []uint64{index}))
 		head := must[storage.Head](t)(tx.Head(t.Context()))
 		head.Size = max(head.Size, index+1)
 		check(t, tx.SetHead(t.Context(), head))
