@@ -1,0 +1,45 @@
+package vault_test
+
+import (
+	"bytes"
+	"context"
+	"testing"
+
+	"dsvault/vault"
+	"dsvault/vault/audit"
+	"dsvault/vault/fault"
+)
+
+// TestBundlesAreLimited: each bundle on its way keeps proofs in memory, so only
+// so many are; one that has ended makes room, and so does one that was refused.
+func TestBundlesAreLimited(t *testing.T) {
+	w := newWorld(t)
+	w.setUp()
+	ctx := context.Background()
+	ask := func(who string) (*vault.Bundle, error) {
+		return w.v.LogBundle(ctx, w.as(who), vault.BundleQuery{Under: w.scope("acme"), Nonce: [16]byte{1}})
+	}
+	for range 20 {
+		_, err := ask("stranger")
+		wantCode(t, err, fault.NotFound)
+	}
+	var open []*vault.Bundle
+	for range 8 {
+		open = append(open, must[*vault.Bundle](t)(ask("root")))
+	}
+	_, err := ask("root")
+	wantCode(t, err, fault.Busy)
+	open[0].Close()
+	last := must[*vault.Bundle](t)(ask("root"))
+	var out bytes.Buffer
+	if err := last.Send(ctx, &out); err != nil {
+		t.Fatal(err)
+	}
+	got, err := audit.VerifyBundle(&out, audit.BundleOptions{Nonce: [16]byte{1}})
+	if err != nil || got.Leaves == 0 || got.Header.Scope != "acme" {
+		t.Errorf("%+v, %v", got, err)
+	}
+	for _, b := range append(open[1:], last) {
+		b.Close()
+	}
+}
