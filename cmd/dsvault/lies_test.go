@@ -268,7 +268,7 @@ func TestPullChecksReceipts(t *testing.T) {
 		})
 		return err
 	}
-	var first string
+	var first, others string
 	change := func(to func(receipt string) string) {
 		w.between(func(rw http.ResponseWriter, r *http.Request, next http.Handler) {
 			rec := record(r, next)
@@ -282,10 +282,17 @@ func TestPullChecksReceipts(t *testing.T) {
 	if err := pull(); err != nil || first == "" {
 		t.Fatalf("%q, %v", first, err)
 	}
+	change(func(receipt string) string { others = receipt; return receipt })
+	shard := 0
+	dora := w.join("dora", dataset.ClientUser, "acme")
+	if _, err := dora.Pull(t.Context(), scope(t, batch), client.PullOptions{Dir: t.TempDir(), Shard: &shard, Receipts: client.NoReceipts}); err != nil || others == "" {
+		t.Fatalf("%q, %v", others, err)
+	}
 	for name, to := range map[string]func(string) string{
 		"none":           func(string) string { return "" },
 		"of earlier":     func(string) string { return first },
 		"another's leaf": func(receipt string) string { return edited(t, receipt, func(r *audit.Receipt) { r.Index++ }) },
+		"another's read": func(string) string { return others },
 		"another's log":  func(receipt string) string { return edited(t, receipt, func(r *audit.Receipt) { r.Origin += "x" }) },
 	} {
 		change(to)

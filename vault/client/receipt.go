@@ -1,6 +1,7 @@
 package client
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/hex"
@@ -137,7 +138,9 @@ func (p *puller) keepReceipt(resp *http.Response) (string, error) {
 		return "", err
 	}
 	object := report.Leaf.Object
-	if report.Leaf.Kind != audit.KindRead || object.Kind != audit.ObjectShard || int(object.Number) != p.ref.Number {
+	device, _ := report.Leaf.Bytes(audit.FieldDeviceID)
+	if report.Leaf.Kind != audit.KindRead || object.Kind != audit.ObjectShard || int(object.Number) != p.ref.Number ||
+		!bytes.Equal(device, p.c.deviceID[:]) {
 		return bad("the receipt is of something else", nil)
 	}
 	path := filepath.Join(p.receipts, receiptName(p.ref, r.Index))
