@@ -108,6 +108,7 @@ packages:
 	@need=(); \
 	command -v git >/dev/null || need+=(git ca-certificates); \
 	command -v curl >/dev/null || need+=(curl ca-certificates); \
+	command -v wget >/dev/null || need+=(wget ca-certificates); \
 	command -v gcc >/dev/null || need+=(gcc); \
 	[ -e /usr/include/stdlib.h ] || need+=(libc6-dev); \
 	command -v strace >/dev/null || need+=(strace); \
