@@ -120,35 +120,46 @@ func (p *peers) deliver(round int) {
 	again, againPID := p.start("reencrypt", p.s3.Endpoint, p.path("age.key"))
 	name := fmt.Sprintf("acme/signs/one-%d", round)
 	p.site.ok("cleo", "push", p.path("large.bin"), name, "--shard-size", "2GiB")
-	p.sh(storagetest.Binary(p.t, "age") + ` -r "$RECIPIENT" -o sealed.age large.bin`)
-	_, err := p.plain.FPutObject(ctx, p.s3.Bucket, "sealed.age", p.path("sealed.age"), minio.PutObjectOptions{})
-	p.must(err)
+	p.must(p.sh(storagetest.Binary(p.t, "age") + ` -r "$RECIPIENT" -o sealed.age large.bin`))
+	p.put("sealed.age")
 	signed, err := p.plain.PresignedGetObject(ctx, p.s3.Bucket, "sealed.age", time.Hour, nil)
 	p.must(err)
 
-	p.measure(deliverSealed, "dsvault", p.site.server.cmd.Process.Pid, func() {
+	p.measure(deliverSealed, "dsvault", p.site.server.cmd.Process.Pid, func() error {
 		p.fetch(p.asCleo(http.MethodGet, "/v1/datasets/"+name+"/shards/0/sealed"))
+		return nil
 	})
 	through := *signed
 	through.Host = proxy
-	p.measure(deliverSealed, "a reverse proxy", proxyPID, func() {
+	p.measure(deliverSealed, "a reverse proxy", proxyPID, func() error {
 		req, err := http.NewRequest(http.MethodGet, through.String(), nil)
 		p.must(err)
 		req.Host = signed.Host
 		p.fetch(req)
+		return nil
 	})
-	p.measure(deliverSealed, "decrypting and encrypting anew", againPID, func() {
+	p.measure(deliverSealed, "decrypting and encrypting anew", againPID, func() error {
 		req, err := http.NewRequest(http.MethodGet, "http://"+again+"/?of="+url.QueryEscape(signed.String()), nil)
 		p.must(err)
 		p.fetch(req)
+		return nil
 	})
 	by, err := p.client(proxy)
 	p.must(err)
-	p.measure(takeSealed, "a reverse proxy", proxyPID, func() {
+	p.measure(takeSealed, "a reverse proxy", proxyPID, func() error {
 		_, err := by.FPutObject(ctx, p.s3.Bucket, "by-proxy", p.path("large.bin"), minio.PutObjectOptions{})
-		p.must(err)
+		return err
 	})
 	p.remove("sealed.age")
+}
+
+// put stores a file as it is.
+func (p *peers) put(name string) {
+	p.t.Helper()
+	p.try(func() error {
+		_, err := p.plain.FPutObject(context.Background(), p.s3.Bucket, name, p.path(name), minio.PutObjectOptions{})
+		return err
+	})
 }
 
 // asCleo makes a request of the vault.
@@ -196,9 +207,8 @@ func (p *peers) ranges(round int) {
 	ctx := context.Background()
 	name := fmt.Sprintf("acme/signs/ranges-%d", round)
 	p.site.ok("cleo", "push", p.path("large.bin"), name, "--shard-size", "2GiB")
-	_, err := p.plain.FPutObject(ctx, p.s3.Bucket, "plain", p.path("large.bin"), minio.PutObjectOptions{})
-	p.must(err)
-	signed, err := p.plain.PresignedGetObject(ctx, p.s3.Bucket, "plain", time.Hour, nil)
+	p.put("large.bin")
+	signed, err := p.plain.PresignedGetObject(ctx, p.s3.Bucket, "large.bin", time.Hour, nil)
 	p.must(err)
 	for range rangeTries {
 		offset, err := rand.Int(rand.Reader, big.NewInt(*peersSize-1<<20))
