@@ -1,7 +1,6 @@
 package ledger_test
 
 import (
-	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -46,7 +45,7 @@ func TestSyscallsFail(t *testing.T) {
 			n.Close()
 			check(t, n.db.Close())
 			if t.Failed() {
-				t.Fatal(fmt.Sprintf("after call %d of %s in each thread had failed with %s", nth, f.call, f.errno))
+				t.Fatalf("after call %d of %s in each thread had failed with %s", nth, f.call, f.errno)
 			}
 		}
 	}
