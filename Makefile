@@ -74,6 +74,7 @@ tidy: ## fail if go mod tidy would change go.mod or go.sum
 
 unit: packages tools ## go test -race, with nothing skipped
 	$(TEST) -timeout 40m ./... | awk "$$SUMMARY"
+	CGO_ENABLED=0 DSVAULT_TEST_REQUIRE=1 $(GO) test -count=1 -timeout 20m $(EXEC) -run '^(TestMemory|TestLongLog)$$' ./cmd/dsvault
 
 interop: ## what other people's tools say of the log, in a module of its own
 	cd vault/notary/interop && $(GO) vet ./... && $(GO) test -count=1 -timeout 5m ./...

@@ -42,7 +42,7 @@ func TestInitTwice(t *testing.T) {
 	s.stop()
 	s.init().wants(t, exitConflict)
 	for name, data := range folderObjects(t, filepath.Join(s.data, "keys")) {
-		if !bytes.Equal(before[name], data) {
+		if name != "log.checkpoint" && !bytes.Equal(before[name], data) { // that one the server moves on
 			t.Errorf("a second init changed %s", name)
 		}
 	}
