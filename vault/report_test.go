@@ -52,8 +52,7 @@ func TestReport(t *testing.T) {
 	w.assign("conny", "1")
 	must[wire.Agreement](t)(w.v.Publish(ctx, w.as("root"), wire.Publish{Name: "nda", Text: "Tell nobody."}))
 	defer must[*vault.ShardStream](t)(w.v.ReadShard(ctx, w.as("lee"), ref, w.ids["lee"], "")).Close() // too late
-	w.v = must[*vault.Vault](t)(w.open())                                                             // as after a crash
-	t.Cleanup(func() { w.v.Close() })
+	w.reopen()
 	defer must[*vault.ShardStream](t)(w.v.ReadShard(ctx, w.as("lee"), ref, w.ids["lee"], "")).Close() // runs
 	w.clock.Add(april.Sub(w.clock.Now()))
 	must[[]byte](t)(w.read("carol", ds, 0))

@@ -108,6 +108,14 @@ func newWorldOn(t testing.TB, url string, opts catalog.Options) *world {
 	return w
 }
 
+// reopen opens the vault beside the one that runs, as after a crash.
+func (w *world) reopen() {
+	w.t.Helper()
+	crashed := w.v
+	w.t.Cleanup(func() { crashed.Close() })
+	w.v = must[*vault.Vault](w.t)(w.open())
+}
+
 func must[T any](t testing.TB) func(T, error) T {
 	return func(v T, err error) T {
 		t.Helper()

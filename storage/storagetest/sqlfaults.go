@@ -85,8 +85,8 @@ func statement[T any](c *faultyConn, text string, f func() (T, error)) (result T
 		return result, io.ErrUnexpectedEOF
 	}
 	done, err := f()
-	if rows, ok := any(done).(driver.Rows); ok && err == nil {
-		rows.Close()
+	if c, ok := any(done).(io.Closer); ok && err == nil {
+		c.Close() // rows or a statement that nobody gets; SQLite would keep the connection open, and its locks
 	}
 	if err == nil {
 		if c.faults.Remote {
