@@ -82,6 +82,7 @@ var faultyOps = []faultyOp{
 	},
 	uploadOp(),
 	completeOp(),
+	anonymizeOp(),
 }
 
 // newDataset makes another dataset with n shards.
@@ -138,6 +139,31 @@ func completeOp() faultyOp {
 		},
 		done: func(w *world) bool {
 			return must[wire.Dataset](w.t)(w.v.Dataset(context.Background(), w.as("carol"), w.scope(ds))).Complete
+		},
+	}
+}
+
+func anonymizeOp() faultyOp {
+	var who dataset.PrincipalID
+	return faultyOp{
+		name: "anonymize", who: "root", kind: audit.KindAnonymize,
+		prepare: func(w *world) func(identity.Caller) error {
+			w.made++
+			name := fmt.Sprintf("made-%d", w.made)
+			w.invite(name)
+			who = w.person(name).ID
+			return func(c identity.Caller) error {
+				_, err := w.v.Anonymize(context.Background(), c, name)
+				return err
+			}
+		},
+		done: func(w *world) (gone bool) {
+			w.look(func(ctx context.Context, tx *catalog.Tx) error {
+				p, err := tx.Principal(ctx, who)
+				gone = len(p.Key.Sealed) == 0
+				return err
+			})
+			return gone
 		},
 	}
 }

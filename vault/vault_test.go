@@ -58,7 +58,7 @@ type world struct {
 	tokens  map[string]string
 	devices map[string]*seal.Identity
 	ids     map[string]dataset.DeviceID
-	made    int // datasets, by newDataset
+	made    int // datasets and people, in tests of faults
 
 	checkEvery, checkDataEvery time.Duration // for open
 	shared                     bool          // likewise: other nodes have the catalog open
