@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"regexp"
@@ -123,10 +124,10 @@ func isUnavailable(err error) bool {
 func TestResetInUpload(t *testing.T) {
 	eachServer(t, func(t *testing.T, server storagetest.S3Server) {
 		s, f := faulty(t, server)
-		for key, size := range map[string]int{"small": 100_000, "large": partSize + 100_000} {
+		for name, size := range map[string]int{"small": 100_000, "large": partSize + 100_000} {
 			data := bytes.Repeat([]byte("0123456789"), size/10)
 			for _, resets := range []int{1, 2 * maxTries} {
-				left := resets
+				key, left := fmt.Sprintf("%s-%d", name, resets), resets
 				f.fault = func(r *http.Request, next http.RoundTripper) (*http.Response, error) {
 					if r.Method == http.MethodPut && left > 0 && !strings.Contains(r.URL.Path, scratch) {
 						left--
@@ -139,6 +140,8 @@ func TestResetInUpload(t *testing.T) {
 				switch {
 				case left == resets:
 					t.Errorf("%s: nothing was reset", key)
+				case resets == 1 && server.Name == "rclone" && isUnavailable(err):
+					t.Logf("%s: %v", key, err) // it may remove what the broken PUT left after the next one has ended
 				case resets == 1 && err != nil:
 					t.Errorf("%s: one reset: %v", key, err)
 				case resets == 1:
