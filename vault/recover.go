@@ -53,7 +53,7 @@ func Recover(ctx context.Context, cfg RecoverConfig, confirm func(notary.Loss) e
 	if err := confirm(loss); err != nil {
 		return loss, none, err
 	}
-	release, err := standAlone(ctx, cfg)
+	release, err := standAlone(ctx, cfg.Catalog, cfg.Logger, cfg.Random)
 	if err != nil {
 		return loss, none, err
 	}
@@ -111,7 +111,7 @@ func checkLeaves(ctx context.Context, db *catalog.DB, head audit.Checkpoint) err
 		if !errors.As(err, &found) {
 			return err
 		}
-		return fault.Wrap(fault.Corrupt, "vault.Recover", "the log of this catalog is itself damaged: "+err.Error(), err).
+		return fault.Wrap(fault.Corrupt, "vault.checkLeaves", "the log of this catalog is itself damaged: "+err.Error(), err).
 			WithHint("restore another backup of the catalog")
 	}
 	for from := uint64(0); from < head.Size; from += pageSize {
@@ -133,13 +133,13 @@ func checkLeaves(ctx context.Context, db *catalog.DB, head audit.Checkpoint) err
 
 // standAlone makes sure that no server runs on the catalog, and keeps others
 // from signing meanwhile.
-func standAlone(ctx context.Context, cfg RecoverConfig) (release func(), err error) {
-	holder := dataset.NewID[dataset.RequestID](cfg.Random).String()
+func standAlone(ctx context.Context, db *catalog.DB, logger *slog.Logger, random io.Reader) (release func(), err error) {
+	holder := dataset.NewID[dataset.RequestID](random).String()
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	held := false
 	for range 5 { // a server that was killed just now had it for three seconds
-		err := cfg.Catalog.Update(ctx, func(tx *catalog.Tx) (err error) {
+		err := db.Update(ctx, func(tx *catalog.Tx) (err error) {
 			held, err = tx.TakeLease(ctx, electNotary, holder, 10*time.Minute)
 			return err
 		})
@@ -156,13 +156,13 @@ func standAlone(ctx context.Context, cfg RecoverConfig) (release func(), err err
 		}
 	}
 	if !held {
-		return nil, fault.New(fault.Conflict, "vault.Recover", "a server runs on this catalog").WithHint("stop every server of this vault first")
+		return nil, fault.New(fault.Conflict, "vault.standAlone", "a server runs on this catalog").WithHint("stop every server of this vault first")
 	}
 	return func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()
-		if err := cfg.Catalog.Update(ctx, func(tx *catalog.Tx) error { return tx.DropLease(ctx, electNotary, holder) }); err != nil {
-			cfg.Logger.Warn("a lease is left to run out", "err", err)
+		if err := db.Update(ctx, func(tx *catalog.Tx) error { return tx.DropLease(ctx, electNotary, holder) }); err != nil {
+			logger.Warn("a lease is left to run out", "err", err)
 		}
 	}, nil
 }

@@ -85,46 +85,58 @@ func (c nodeConfig) meter() ledger.Meter {
 	return c.Counts
 }
 
-// initNode makes a vault and gives the first admin's token. Everything is made
-// in a folder beside Data and renamed at the end, so that Data is a whole vault
-// or is not there.
+// initNode makes a vault and gives the first admin's token.
 func initNode(ctx context.Context, cfg nodeConfig, admin string) (identity.Secret, error) {
-	const op = "dsvault.init"
-	if _, err := os.ReadDir(cfg.Data); err == nil {
-		if err := os.Remove(cfg.Data); err != nil { // only an empty folder goes
-			return identity.Secret{}, fault.Wrap(fault.Conflict, op, cfg.Data+" is there already and is not empty", err).
-				WithHint("a vault is initialised once: start it with `dsvault serve`, or name another folder with --data")
-		}
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return identity.Secret{}, fault.Wrap(fault.Invalid, op, "cannot use "+cfg.Data, err).WithHint("name a folder with --data")
-	}
-	parent := filepath.Dir(filepath.Clean(cfg.Data))
-	if err := os.MkdirAll(parent, 0o700); err != nil {
-		return identity.Secret{}, fault.Wrap(fault.Unavailable, op, "cannot make "+parent, err)
-	}
-	sweepStages(parent)
-	stage, err := os.MkdirTemp(parent, stagePrefix+"*") // 0700
-	if err != nil {
-		return identity.Secret{}, fault.Wrap(fault.Unavailable, op, "cannot write to "+parent, err).
-			WithHint("name a folder below one that you may write to with --data")
-	}
-	defer os.RemoveAll(stage) // does nothing once it is renamed
-	unlock, err := lockFolder(stage)
+	stage, publish, discard, err := stageData(cfg.Data, "dsvault.init")
 	if err != nil {
 		return identity.Secret{}, err
 	}
-	defer unlock()
-	final := cfg.Data
+	defer discard()
 	cfg.Data = stage
 	token, err := initStage(ctx, cfg, admin)
 	if err != nil {
 		return identity.Secret{}, err
 	}
-	if err := os.Rename(stage, final); err != nil {
-		return identity.Secret{}, fault.Wrap(fault.Conflict, op, "cannot put the vault at "+final, err).
-			WithHint("name a folder that does not exist with --data")
+	return token, publish()
+}
+
+// stageData gives a folder beside data in which a vault is made, and which
+// publish renames to data at the end: so data is a whole vault or is not there.
+func stageData(data, op string) (stage string, publish func() error, discard func(), err error) {
+	if _, err := os.ReadDir(data); err == nil {
+		if err := os.Remove(data); err != nil { // only an empty folder goes
+			return "", nil, nil, fault.Wrap(fault.Conflict, op, data+" is there already and is not empty", err).
+				WithHint("a vault is made once: start it with `dsvault serve`, or name another folder with --data")
+		}
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return "", nil, nil, fault.Wrap(fault.Invalid, op, "cannot use "+data, err).WithHint("name a folder with --data")
 	}
-	return token, syncFolder(parent)
+	parent := filepath.Dir(filepath.Clean(data))
+	if err := os.MkdirAll(parent, 0o700); err != nil {
+		return "", nil, nil, fault.Wrap(fault.Unavailable, op, "cannot make "+parent, err)
+	}
+	sweepStages(parent)
+	if stage, err = os.MkdirTemp(parent, stagePrefix+"*"); err != nil { // 0700
+		return "", nil, nil, fault.Wrap(fault.Unavailable, op, "cannot write to "+parent, err).
+			WithHint("name a folder below one that you may write to with --data")
+	}
+	unlock, err := lockFolder(stage)
+	if err != nil {
+		os.RemoveAll(stage)
+		return "", nil, nil, err
+	}
+	discard = func() {
+		os.RemoveAll(stage) // does nothing once it is renamed
+		unlock()
+	}
+	publish = func() error {
+		if err := os.Rename(stage, data); err != nil {
+			return fault.Wrap(fault.Conflict, op, "cannot put the vault at "+data, err).
+				WithHint("name a folder that does not exist with --data")
+		}
+		return syncFolder(parent)
+	}
+	return stage, publish, discard, nil
 }
 
 const stagePrefix = ".dsvault-init-"

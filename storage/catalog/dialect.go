@@ -23,6 +23,9 @@ type dialect struct {
 	numbers    string // has a row with a column value for each number of $1, a JSON array
 	scrub      func(ctx context.Context, c *conn, wait bool) (clean bool, err error)
 	now        string // the database's own clock, Unix microseconds
+	tables     string // lists the tables, the oldest first
+	columns    string // lists the columns of the table $1
+	keys       string // lists those of its primary key, in order
 
 	// Words of the schema.
 	Int, Text, Blob string
@@ -59,6 +62,9 @@ var sqliteDialect = dialect{
 	unnumbered: true,
 	numbers:    "json_each($1)",
 	now:        "CAST(unixepoch('subsec') * 1000000 AS INTEGER)",
+	tables:     "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY rowid",
+	columns:    "SELECT name FROM pragma_table_info($1)",
+	keys:       "SELECT name FROM pragma_table_info($1) WHERE pk > 0 ORDER BY pk",
 	Int:        "INTEGER", Text: "TEXT", Blob: "BLOB",
 	NoBytes:  "x''",
 	End:      " STRICT",
@@ -73,9 +79,13 @@ var postgresDialect = dialect{
 	lockRow:    " FOR UPDATE",
 	numbers:    "json_array_elements_text(CAST($1 AS json))",
 	now:        "CAST(extract(epoch from clock_timestamp()) * 1000000 AS bigint)",
-	remote:     true,
-	scrub:      scrubPostgres,
-	Int:        "bigint", Text: `text COLLATE "C"`, Blob: "bytea",
+	tables:     "SELECT CAST(relname AS text) FROM pg_class WHERE relkind = 'r' AND relnamespace = current_schema()::regnamespace ORDER BY oid",
+	columns:    "SELECT CAST(attname AS text) FROM pg_attribute WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped",
+	keys: "SELECT CAST(a.attname AS text) FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)" +
+		" WHERE i.indrelid = to_regclass($1) AND i.indisprimary ORDER BY array_position(i.indkey::int2[], a.attnum)",
+	remote: true,
+	scrub:  scrubPostgres,
+	Int:    "bigint", Text: `text COLLATE "C"`, Blob: "bytea",
 	NoBytes: "''",
 }
 

@@ -119,6 +119,16 @@ func (n *Notary) publishedIn(ctx context.Context, tx *catalog.Tx) (cp audit.Chec
 	return cp, true, nil
 }
 
+// Head gives the size and root that the catalog's head says the log has. It has
+// no origin.
+func Head(ctx context.Context, db *catalog.DB) (head audit.Checkpoint, err error) {
+	err = db.View(ctx, func(tx *catalog.Tx) (err error) {
+		head, err = headOf(ctx, tx)
+		return err
+	})
+	return head, err
+}
+
 // headOf gives the log as the catalog's head says it is.
 func headOf(ctx context.Context, tx *catalog.Tx) (audit.Checkpoint, error) {
 	head, err := tx.Head(ctx)
