@@ -106,7 +106,7 @@ func (c GrantChange) apply(w *World) {
 	}
 	p.grants[at] = grant{
 		id: c.ID, until: end(c.Until), scope: w.scope(c.Scope), depth: uint8(c.Scope.Depth()),
-		role: uint8(role), self: c.By == c.Principal,
+		role: uint8(role), self: c.By == c.Principal, approved: second(c.ApprovedBy, c.By, c.Principal),
 	}
 }
 

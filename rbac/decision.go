@@ -23,7 +23,11 @@ type Query struct {
 	Target   dataset.PrincipalID // of grants, assignments and approvals: to whom
 	Purpose  string              // what the actor says that the data is for
 	Delivery dataset.Delivery    // how the data is to leave; empty: sealed
+	Terms    [32]byte            // names whatever else the action is about; an approval is for exactly one
+	Asked    Action              // of an approval: the action that it is about
 	Now      time.Time
+
+	agreed bool // NeedsDual asks what would be if another person had approved
 }
 
 // Decision is the answer. The zero Decision is a refusal.

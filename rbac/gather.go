@@ -19,6 +19,10 @@ type grounds struct {
 	shard     [2]int64 // assignments of the object's shard
 	dataset   int64    // assignments of any shard of the object's dataset
 	signed    int64
+	dual      int64 // approval of this very question
+
+	// Those of the above that a second person approved.
+	ownerApproved, reviewingApproved, shardApproved int64
 
 	kind Kind
 }
@@ -28,6 +32,12 @@ func both(ends *[2]int64, until int64, self bool) {
 	ends[0] = max(ends[0], until)
 	if !self {
 		ends[1] = max(ends[1], until)
+	}
+}
+
+func approvedToo(end *int64, until int64, approved bool) {
+	if approved {
+		*end = max(*end, until)
 	}
 }
 
@@ -45,9 +55,13 @@ func (w *World) gather(g *grounds, n uint32, q *Query, at *scope) {
 	if q.Target == q.Actor || q.Action == Approve && q.Object.Owner == q.Actor {
 		g.fixed |= Self
 	}
+	if q.Action == Approve && (q.Asked == Grant || q.Asked == Assign) {
+		g.fixed |= Access
+	}
 	if terms := w.projectAt(at); terms != nil {
 		w.gatherTerms(g, p, q, terms)
 	}
+	w.gatherDual(g, q)
 	w.gatherGrants(g, p, q, at)
 	if at.dataset != 0 {
 		w.gatherAssignments(g, pair{n, at.dataset}, q.Object.Shard)
@@ -104,8 +118,10 @@ func (w *World) gatherGrants(g *grounds, p *person, q *Query, at *scope) {
 			switch role {
 			case dataset.ClientUser:
 				both(&g.owner, r.until, r.self)
+				approvedToo(&g.ownerApproved, r.until, r.approved)
 			case dataset.Reviewer:
 				both(&g.reviewing, r.until, r.self)
+				approvedToo(&g.reviewingApproved, r.until, r.approved)
 			}
 		}
 	}
@@ -123,6 +139,7 @@ func (w *World) gatherAssignments(g *grounds, key pair, shard int) {
 		g.dataset = max(g.dataset, r.until)
 		if w.assignments.has(n, r, shard) {
 			both(&g.shard, r.until, r.self)
+			approvedToo(&g.shardApproved, r.until, r.approved)
 		}
 		n = r.next
 	}
@@ -154,6 +171,9 @@ func (g *grounds) at(t int64) (RoleSet, Facts) {
 	}
 	if g.signed > t {
 		facts |= NDA
+	}
+	if g.approved(roles) > t {
+		facts |= Dual
 	}
 	if near&auditor != 0 && near != auditor || near&(contractor|labeler) == contractor|labeler {
 		facts |= Conflict
@@ -210,7 +230,8 @@ func (g *grounds) next(t int64) int64 {
 		see(g.reviewing[i])
 		see(g.shard[i])
 	}
-	see(g.dataset)
-	see(g.signed)
+	for _, end := range [...]int64{g.dataset, g.signed, g.dual, g.ownerApproved, g.reviewingApproved, g.shardApproved} {
+		see(end)
+	}
 	return first
 }

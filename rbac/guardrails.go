@@ -76,6 +76,8 @@ var guardrails = []guardrail{
 	{"sensitive data takes two people", bulkData, nil, Sensitive | Dual, func(_ RoleSet, f Facts) bool {
 		return !f.Has(Sensitive) || f.Has(Dual)
 	}},
+	{"access to sensitive data is given by two people", []Kind{GrantObj, AssignmentObj}, []Action{Grant, Assign}, Sensitive | Dual,
+		func(_ RoleSet, f Facts) bool { return !f.Has(Sensitive) || f.Has(Dual) }},
 	{"nobody reads what only he granted himself", []Kind{Shard}, nil, SelfGranted, while(0, SelfGranted)},
 	{"data stays in its region", bulkData, nil, Region, while(Region, 0)},
 	{"data leaves only in a way that the project allows", []Kind{Shard}, []Action{Read}, Delivery, while(Delivery, 0)},
@@ -121,8 +123,8 @@ var guardrails = []guardrail{
 	{"nobody assigns to himself", []Kind{AssignmentObj}, []Action{Assign}, Self, while(0, Self)},
 	{"nobody approves his own request", []Kind{Approval}, []Action{Approve}, Self, while(0, Self)},
 	{"nobody reviews his own work", []Kind{Annotation}, []Action{Review}, Author, while(0, Author)},
-	{"approving is for admins and owners", []Kind{Approval}, []Action{Approve}, Owner,
-		func(r RoleSet, f Facts) bool { return r&admin != 0 || isOwner(r, f) }},
+	{"approving is for admins and, but for access, for owners", []Kind{Approval}, []Action{Approve}, Owner | Access,
+		func(r RoleSet, f Facts) bool { return r&admin != 0 || isOwner(r, f) && !f.Has(Access) }},
 	{"grants are listed by admins and auditors", []Kind{GrantObj}, []Action{Read}, 0, only(admin | auditor)},
 	{"assignments are seen by admins, auditors, reviewers and whoever they are for", []Kind{AssignmentObj}, []Action{Read},
 		Own, func(r RoleSet, f Facts) bool { return r&(admin|auditor|reviewer) != 0 || f.Has(Own) }},
@@ -159,46 +161,74 @@ func checkGuardrails(rules []Rule, ix *index, guards []guardrail) error {
 	return nil
 }
 
-// checkCell does so for one kind and action.
+// checkCell does so for one kind and action. It does not try every combination
+// of facts, whose number doubles with each: of what a guardrail looks at it
+// tries all, and of the rest it looks for one that no deny matches.
 func checkCell(rules []Rule, about []int, all []guardrail, kind Kind, action Action) error {
-	var guards []*guardrail
-	relevant := relevantFacts(rules, about)
 	for i := range all {
-		if g := &all[i]; g.about(kind, action) {
-			guards = append(guards, g)
-			relevant |= g.reads
-		}
-	}
-	for facts := range factSpace(relevant) {
-		// One pass over the rules serves all 128 role sets.
-		var allow, deny RoleSet
-		for _, i := range about {
-			r := &rules[i]
-			switch {
-			case !r.met(facts):
-			case !r.Deny:
-				allow |= r.roles
-			case r.Role == anyRole:
-				deny, allow = allRoles, 0
-			default:
-				deny |= r.roles
-			}
-		}
-		if allow == 0 || deny == allRoles {
+		g := &all[i]
+		if !g.about(kind, action) {
 			continue
 		}
-		for roles := range allRoles + 1 {
-			if roles&allow == 0 || roles&deny != 0 {
+		for _, n := range about {
+			if rules[n].Deny {
 				continue
 			}
-			for _, g := range guards {
-				if !g.permits(roles, facts) {
+			for roles := range allRoles + 1 {
+				if !rules[n].heldBy(roles) {
+					continue
+				}
+				if facts, broken := breach(rules, about, &rules[n], g, roles); broken {
 					return brokenGuardrail(rules, about, g, kind, action, roles, facts)
 				}
 			}
 		}
 	}
 	return nil
+}
+
+// breach looks for facts with which an allow lets roles do what g does not
+// permit.
+func breach(rules []Rule, about []int, allow *Rule, g *guardrail, roles RoleSet) (Facts, bool) {
+	var denies []*Rule
+	relevant := g.reads | allow.need | allow.forbid
+	for _, n := range about {
+		if r := &rules[n]; r.Deny && r.heldBy(roles) {
+			denies = append(denies, r)
+			relevant |= (r.need | r.forbid) & (stateFacts | Live)
+		}
+	}
+	for facts := range factSpace(relevant) {
+		if !allow.met(facts) || g.permits(roles, facts) {
+			continue
+		}
+		if found, ok := avoid(denies, facts, relevant|stateFacts|Live); ok {
+			return found, true
+		}
+	}
+	return 0, false
+}
+
+// avoid completes facts, of which those in decided are to stay, so that no deny
+// matches; or it reports that this cannot be done.
+func avoid(denies []*Rule, facts, decided Facts) (Facts, bool) {
+	for _, r := range denies {
+		if r.need&decided&^facts != 0 || r.forbid&decided&facts != 0 {
+			continue // it does not match, whatever becomes of the rest
+		}
+		for open := (r.need | r.forbid) &^ decided; open != 0; open &= open - 1 {
+			fact := open & -open
+			with := facts &^ fact
+			if r.forbid&fact != 0 {
+				with |= fact
+			}
+			if found, ok := avoid(denies, with, decided|fact); ok {
+				return found, true
+			}
+		}
+		return 0, false
+	}
+	return facts, true
 }
 
 func brokenGuardrail(rules []Rule, about []int, g *guardrail, kind Kind, action Action, roles RoleSet, facts Facts) error {

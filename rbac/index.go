@@ -67,6 +67,8 @@ type grant struct {
 	depth uint8 // of the scope, so that most grants are judged without looking it up
 	role  uint8 // its place in dataset.Roles
 	self  bool  // granted by the principal
+
+	approved bool // by a second person
 }
 
 type signature struct {
@@ -115,6 +117,7 @@ type assignment struct {
 	first, last int32  // of its shards
 	next        uint32 // of the same person and dataset; 0: none
 	self        bool   // assigned by the principal
+	approved    bool   // by a second person
 	several     bool   // look into sets
 }
 
@@ -147,6 +150,7 @@ func (t *assignments) put(at pair, a dataset.Assignment) {
 	}
 	r := t.record(n)
 	r.id, r.until, r.self = a.ID, end(a.Until), a.By == a.Principal
+	r.approved = second(a.ApprovedBy, a.By, a.Principal)
 	r.first, r.last, r.several = int32(a.Shards[0].First), int32(a.Shards.Max()), len(a.Shards) > 1
 	delete(t.sets, n)
 	if r.several {

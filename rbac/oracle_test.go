@@ -22,6 +22,7 @@ type oracle struct {
 	assignments map[dataset.AssignmentID]dataset.Assignment
 	signatures  []dataset.Signature
 	newest      map[string]int
+	approvals   map[dataset.ApprovalID]ApprovalChange
 }
 
 func newOracle(p *Policy) *oracle {
@@ -29,6 +30,7 @@ func newOracle(p *Policy) *oracle {
 		p.Rules(), map[dataset.PrincipalID]PrincipalChange{}, map[dataset.Scope]bool{}, map[dataset.Scope]ProjectChange{},
 		map[dataset.Scope]DatasetChange{}, map[dataset.GrantID]dataset.Grant{},
 		map[dataset.AssignmentID]dataset.Assignment{}, nil, map[string]int{},
+		map[dataset.ApprovalID]ApprovalChange{},
 	}
 }
 
@@ -54,6 +56,10 @@ func (o *oracle) apply(c Change) {
 		o.newest[c.Name] = max(o.newest[c.Name], c.Version)
 	case SignatureChange:
 		o.signatures = append(o.signatures, c.Signature)
+	case ApprovalChange:
+		old := o.approvals[c.ID]
+		c.Ended, c.Used = c.Ended || old.Ended, c.Used || old.Used
+		o.approvals[c.ID] = c
 	}
 }
 
@@ -74,10 +80,32 @@ func (o *oracle) inForce(q Query) []dataset.Grant {
 	return list
 }
 
-func (o *oracle) assigned(q Query, s dataset.Scope, byOther bool) bool {
+func anyWay(dataset.Assignment) bool { return true }
+
+func byOther(a dataset.Assignment) bool { return a.By != a.Principal }
+
+func byTwo(a dataset.Assignment) bool {
+	return !a.ApprovedBy.IsZero() && a.ApprovedBy != a.By && a.ApprovedBy != a.Principal
+}
+
+func (o *oracle) assigned(q Query, s dataset.Scope, counts func(dataset.Assignment) bool) bool {
 	for _, a := range o.assignments {
-		if a.Principal == q.Actor && a.InForce(q.Now) && a.Dataset == o.datasets[s].ID && !(byOther && a.By == q.Actor) &&
+		if a.Principal == q.Actor && a.InForce(q.Now) && a.Dataset == o.datasets[s].ID && counts(a) &&
 			(q.Object.Kind == Dataset || a.Shards.Has(q.Object.Shard)) {
+			return true
+		}
+	}
+	return false
+}
+
+// allowedByTwo finds out whether another person has approved q itself.
+func (o *oracle) allowedByTwo(q Query) bool {
+	for _, a := range o.approvals {
+		use := a.Action == q.Action && !a.Used || a.Action == Create && a.Object.Kind == ExportObj && q.Action == Read
+		same := a.Requester == q.Actor && a.Object.Kind == q.Object.Kind && a.Object.Scope == q.Object.Scope &&
+			a.Object.Shard == q.Object.Shard && a.Target == q.Target && a.Terms == q.Terms
+		another := !a.By.IsZero() && a.By != a.Requester && a.By != a.Target
+		if use && same && another && !a.Ended && q.Now.Before(a.Until) {
 			return true
 		}
 	}
@@ -104,7 +132,7 @@ func (o *oracle) facts(q Query, s dataset.Scope) (RoleSet, Facts) {
 			f |= fact
 		}
 	}
-	deep, deepGiven := map[dataset.Role]bool{}, map[dataset.Role]bool{}
+	deep, deepGiven, deepByTwo := map[dataset.Role]bool{}, map[dataset.Role]bool{}, map[dataset.Role]bool{}
 	for _, g := range o.inForce(q) {
 		contains := g.Scope.Contains(s)
 		if contains || q.Object.Kind == AgreementObj && q.Action == Read {
@@ -119,6 +147,7 @@ func (o *oracle) facts(q Query, s dataset.Scope) (RoleSet, Facts) {
 		if contains && g.Scope != dataset.Root {
 			deep[g.Role] = true
 			deepGiven[g.Role] = deepGiven[g.Role] || g.By != q.Actor
+			deepByTwo[g.Role] = deepByTwo[g.Role] || !g.ApprovedBy.IsZero() && g.ApprovedBy != g.By && g.ApprovedBy != q.Actor
 		}
 	}
 	ds, isDataset := o.datasets[s]
@@ -127,13 +156,15 @@ func (o *oracle) facts(q Query, s dataset.Scope) (RoleSet, Facts) {
 		set(Restricted|Live, ds.State == dataset.Restricted)
 		set(Held, ds.State == dataset.Held)
 		set(Expired, ds.State == dataset.Expired)
-		set(Assigned, o.assigned(q, s, false))
-		set(DataGrant, o.assigned(q, s, false) && roles.Has(dataset.Admin))
+		set(Assigned, o.assigned(q, s, anyWay))
+		set(DataGrant, o.assigned(q, s, anyWay) && roles.Has(dataset.Admin))
 	}
 	set(Owner, deep[dataset.ClientUser])
 	set(Reviewing, deep[dataset.Reviewer])
 	set(Own, q.Object.Owner == q.Actor)
 	set(Author, q.Object.Owner == q.Actor && q.Object.Kind == Annotation)
+	set(Access, q.Action == Approve && (q.Asked == Grant || q.Asked == Assign))
+	set(Dual, q.Object.Kind != Shard && o.allowedByTwo(q))
 	set(Self, q.Target == q.Actor || q.Action == Approve && q.Object.Owner == q.Actor)
 	if p, ok := o.projects[s.At(2)]; ok {
 		set(Region, p.Region == "" || p.Region == o.people[q.Actor].Region)
@@ -152,9 +183,10 @@ func (o *oracle) facts(q Query, s dataset.Scope) (RoleSet, Facts) {
 	if q.Object.Kind == Shard {
 		uses := roles.Has(dataset.Admin) || roles.Has(dataset.Labeler) || roles.Has(dataset.Contractor)
 		way := deep[dataset.ClientUser] || deep[dataset.Reviewer] || f.Has(Assigned) && uses
-		other := deepGiven[dataset.ClientUser] || deepGiven[dataset.Reviewer] || isDataset && o.assigned(q, s, true) &&
+		other := deepGiven[dataset.ClientUser] || deepGiven[dataset.Reviewer] || isDataset && o.assigned(q, s, byOther) &&
 			(roles.Has(dataset.Admin) || given.Has(dataset.Labeler) || given.Has(dataset.Contractor))
 		set(SelfGranted, way && !other)
+		set(Dual, deepByTwo[dataset.ClientUser] || deepByTwo[dataset.Reviewer] || isDataset && uses && o.assigned(q, s, byTwo))
 	}
 	return roles, f
 }
@@ -210,7 +242,7 @@ func (o *oracle) decide(q Query) answer {
 		record = reads(kind, q)
 		if ds := q; kind == Dataset && o.exists(s) {
 			ds.Object.Kind = Dataset
-			record = record || o.assigned(ds, s, false) && a.roles != 0
+			record = record || o.assigned(ds, s, anyWay) && a.roles != 0
 		}
 	}
 	if !o.exists(s) {
@@ -237,6 +269,9 @@ func (o *oracle) until(q Query) time.Time {
 	}
 	for _, s := range o.signatures {
 		ends = append(ends, s.Until)
+	}
+	for _, a := range o.approvals {
+		ends = append(ends, a.Until)
 	}
 	slices.SortFunc(ends, time.Time.Compare)
 	for _, end := range ends {
@@ -304,7 +339,7 @@ func (f *fuzzer) at(depth int) dataset.Scope {
 }
 
 func (f *fuzzer) change() Change {
-	switch n := f.IntN(40); {
+	switch n := f.IntN(44); {
 	case n < 2:
 		return PrincipalChange{f.person(), f.IntN(3) == 0, f.IntN(6) == 0, pick(f.Rand, []string{"", "eu", "us"})}
 	case n < 3:
@@ -322,23 +357,51 @@ func (f *fuzzer) change() Change {
 		who := f.IntN(5)
 		return GrantChange{dataset.Grant{
 			ID: id[dataset.GrantID](who*100 + f.IntN(8)), Principal: id[dataset.PrincipalID](who), Role: pick(f.Rand, dataset.Roles[:]),
-			Scope: pick(f.Rand, f.scopes), Until: f.until(), By: f.person(), Revoked: f.ended(),
+			Scope: pick(f.Rand, f.scopes), Until: f.until(), By: f.person(), Revoked: f.ended(), ApprovedBy: f.second(),
 		}}
 	case n < 32:
 		s := f.at(3)
 		i, who := slices.Index(f.scopes, s), f.IntN(5)
 		return AssignmentChange{dataset.Assignment{
 			ID: id[dataset.AssignmentID]((who*100+i)*100 + f.IntN(6)), Principal: id[dataset.PrincipalID](who),
-			Dataset: id[dataset.DatasetID](i), Scope: s, Until: f.until(), By: f.person(), Ended: f.ended(),
+			Dataset: id[dataset.DatasetID](i), Scope: s, Until: f.until(), By: f.person(), Ended: f.ended(), ApprovedBy: f.second(),
 			Shards: pick(f.Rand, []dataset.ShardSet{{{First: 0, Last: 0}}, {{First: 1, Last: 2}}, {{First: 0, Last: 0}, {First: 2, Last: 3}}}),
 		}}
 	case n < 34:
 		return AgreementChange{pick(f.Rand, []string{"nda", "strict"}), 1 + f.IntN(2)}
+	case n < 38:
+		return f.approval()
 	default:
 		return SignatureChange{dataset.Signature{
 			Principal: f.person(), Agreement: pick(f.Rand, []string{"nda", "strict"}), Version: 1 + f.IntN(2),
 			At: f.time(), Until: f.until(), Withdrawn: f.ended(),
 		}}
+	}
+}
+
+// second is nobody, often, or somebody.
+func (f *fuzzer) second() dataset.PrincipalID {
+	if f.IntN(2) == 0 {
+		return dataset.PrincipalID{}
+	}
+	return f.person()
+}
+
+// twoPeople are the questions that approvals are about.
+var twoPeople = []struct {
+	action Action
+	kind   Kind
+	depth  int
+}{{Grant, GrantObj, 2}, {Assign, AssignmentObj, 3}, {Update, Project, 2}, {Delete, Dataset, 3}, {Release, Dataset, 3}, {Destroy, Key, 3}, {Create, ExportObj, 3}}
+
+// approval changes one of few approvals, each of which is of another question.
+func (f *fuzzer) approval() ApprovalChange {
+	n, who, whom := f.IntN(len(twoPeople)), f.IntN(5), f.IntN(5)
+	about := twoPeople[n]
+	return ApprovalChange{
+		ID: id[dataset.ApprovalID]((n*10+who)*10 + whom), Requester: id[dataset.PrincipalID](who), Target: id[dataset.PrincipalID](whom),
+		Action: about.action, Object: Object{Kind: about.kind, Scope: f.scopes[slices.IndexFunc(f.scopes, func(s dataset.Scope) bool { return s.Depth() == about.depth })], Shard: -1},
+		Terms: [32]byte{1}, By: f.second(), Until: f.until(), Used: f.IntN(6) == 0, Ended: f.IntN(12) == 0,
 	}
 }
 
@@ -354,6 +417,17 @@ func (f *fuzzer) query() Query {
 	}
 	if f.IntN(2) == 0 {
 		q.Target = f.person()
+	}
+	if f.IntN(4) == 0 { // what takes two people
+		a := f.approval()
+		q.Actor, q.Action, q.Object, q.Target, q.Terms = a.Requester, a.Action, a.Object, a.Target, a.Terms
+		q.Terms[0] += byte(f.IntN(8) / 7)
+		if a.Object.Kind == ExportObj && f.IntN(2) == 0 {
+			q.Action = Read
+		}
+	}
+	if q.Action == Approve {
+		q.Asked = pick(f.Rand, []Action{"", Grant, Assign, Release})
 	}
 	return q
 }
@@ -371,7 +445,7 @@ func TestWorldAgainstOracle(t *testing.T) {
 	if os.Getenv("DSVAULT_TEST_FULL") != "" {
 		histories = 200
 	}
-	allowed, reads, lapsing, hidden := 0, 0, 0, 0
+	allowed, reads, lapsing, hidden, dual := 0, 0, 0, 0, 0
 	for seed := range histories {
 		f := &fuzzer{rand.New(rand.NewPCG(uint64(seed), 7)), scopes, 0}
 		w, o := NewWorld(p), newOracle(p)
@@ -404,6 +478,9 @@ func TestWorldAgainstOracle(t *testing.T) {
 						t.Fatalf("history %d, step %d, %+v: until %v; the oracle says %v", seed, step, q, d.Until, until)
 					}
 					allowed++
+					if d.Facts.Has(Dual) {
+						dual++
+					}
 					if q.Object.Kind == Shard {
 						reads++
 					}
@@ -417,8 +494,8 @@ func TestWorldAgainstOracle(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("%d allowed, %d of them reads of shards, %d that lapse; %d hidden", allowed, reads, lapsing, hidden)
-	if reads == 0 || lapsing == 0 || hidden == 0 {
+	t.Logf("%d allowed, %d of them reads of shards, %d by two people, %d that lapse; %d hidden", allowed, reads, dual, lapsing, hidden)
+	if reads == 0 || dual == 0 || lapsing == 0 || hidden == 0 {
 		t.Error("the histories are too tame")
 	}
 }

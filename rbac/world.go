@@ -23,10 +23,12 @@ type World struct {
 	datasets      map[dataset.DatasetID]uint32
 	assignments   assignments
 	newest        map[string]int // version of each agreement
+	approvals     map[asked]approval
 
 	// Ended for good, so that an older row that comes late revives nothing.
 	endedGrants      map[dataset.GrantID]struct{}
 	endedAssignments map[dataset.AssignmentID]struct{}
+	endedApprovals   map[dataset.ApprovalID]approvalEnd
 }
 
 const rootScope = 1
@@ -39,9 +41,10 @@ func NewWorld(p *Policy) *World {
 		scopes:        []scope{{}, {chain: [4]uint32{rootScope}, exists: true}},
 		peopleNumbers: map[dataset.PrincipalID]uint32{}, people: make([]person, 1),
 		datasets: map[dataset.DatasetID]uint32{}, assignments: newAssignments(),
-		newest:           map[string]int{},
+		newest: map[string]int{}, approvals: map[asked]approval{},
 		endedGrants:      map[dataset.GrantID]struct{}{},
 		endedAssignments: map[dataset.AssignmentID]struct{}{},
+		endedApprovals:   map[dataset.ApprovalID]approvalEnd{},
 	}
 }
 

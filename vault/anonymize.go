@@ -112,6 +112,7 @@ type anonymizing struct {
 var aboutKinds = []uint16{
 	uint16(audit.KindGrant), uint16(audit.KindRevoke), uint16(audit.KindAssign), uint16(audit.KindUnassign), uint16(audit.KindRefused),
 	uint16(audit.KindPersonInvite), uint16(audit.KindPersonDisable), uint16(audit.KindPersonEnable), uint16(audit.KindTokenRotate),
+	uint16(audit.KindApprovalRequest), uint16(audit.KindApprove), uint16(audit.KindApprovalRefuse),
 }
 
 // look goes through the log as it is now, some leaves in one snapshot.

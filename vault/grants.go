@@ -16,7 +16,8 @@ import (
 	"dsvault/vault/wire"
 )
 
-// Grant gives a role at a scope. It holds from the moment that this returns.
+// Grant gives a role at a scope. It holds from the moment that this returns; in a
+// project with sensitive data, once another admin has approved.
 func (v *Vault) Grant(ctx context.Context, c identity.Caller, req wire.Grant) (wire.Grant, error) {
 	t, err := v.target(ctx, req.Scope)
 	if err != nil {
@@ -31,7 +32,7 @@ func (v *Vault) Grant(ctx context.Context, c identity.Caller, req wire.Grant) (w
 	if !t.known {
 		return wire.Grant{}, v.absent(ctx, t, in)
 	}
-	if _, err := v.ledger.Check(ctx, in); err != nil {
+	if err := v.mayAsk(ctx, in); err != nil {
 		return wire.Grant{}, err
 	}
 	g, err := v.checkGrant(req, p)
@@ -49,10 +50,53 @@ func (v *Vault) Grant(ctx context.Context, c identity.Caller, req wire.Grant) (w
 		g.At = tx.Now
 		return tx.AddGrant(ctx, g, tx.Revision)
 	}
+	second, err := v.twoPeople(ctx, c, &in, map[string]string{
+		"role": string(g.Role), "person": p.Handle, "until": timeTerm(g.Until), "reason": g.Reason,
+	})
+	if err != nil {
+		return wire.Grant{}, err
+	}
+	out := wireGrant(g, v.naming(p.ID, p.Handle, c))
+	if out.Pending = second.Pending; out.Pending != nil {
+		return out, nil
+	}
+	g.ApprovedBy = second.By
 	if _, err := v.ledger.Record(ctx, in); err != nil {
 		return wire.Grant{}, err
 	}
-	return wireGrant(g, v.naming(p.ID, p.Handle, c)), nil
+	out.At = timePtr(g.At)
+	return out, nil
+}
+
+// grantAsAsked is Grant for what an approval was given for.
+func (v *Vault) grantAsAsked(ctx context.Context, asker identity.Caller, scope dataset.Scope, person string, terms map[string]string) error {
+	until, err := termTime(terms["until"])
+	if err != nil {
+		return err
+	}
+	_, err = v.Grant(ctx, asker, wire.Grant{Role: dataset.Role(terms["role"]), Person: person, Scope: scope, Until: until, Reason: terms["reason"]})
+	return err
+}
+
+// timeTerm writes a time into the terms of a request, to the microsecond; the
+// zero time is the empty text.
+func timeTerm(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format(time.RFC3339Nano)
+}
+
+// termTime reads what timeTerm wrote.
+func termTime(s string) (*time.Time, error) {
+	if s == "" {
+		return nil, nil
+	}
+	t, err := time.Parse(time.RFC3339Nano, s)
+	if err != nil {
+		return nil, fault.Wrap(fault.Corrupt, "vault.termTime", "a request has a damaged time", err)
+	}
+	return &t, nil
 }
 
 // checkGrant holds the rules about grants that need no table.
@@ -189,7 +233,8 @@ func (v *Vault) allowed(q rbac.Query) bool {
 	return v.world.Decide(q).Allowed
 }
 
-// Assign gives shards of a dataset to a person, of whichever version.
+// Assign gives shards of a dataset to a person, of whichever version. As with
+// Grant, sensitive data takes another admin's approval.
 func (v *Vault) Assign(ctx context.Context, c identity.Caller, req wire.Assignment) (wire.Assignment, error) {
 	t, err := v.target(ctx, req.Dataset)
 	if err != nil {
@@ -204,7 +249,7 @@ func (v *Vault) Assign(ctx context.Context, c identity.Caller, req wire.Assignme
 	if !t.known || t.scope.Depth() != 3 {
 		return wire.Assignment{}, v.absent(ctx, t, in)
 	}
-	if _, err := v.ledger.Check(ctx, in); err != nil {
+	if err := v.mayAsk(ctx, in); err != nil {
 		return wire.Assignment{}, err
 	}
 	until, err := v.until(req.Until)
@@ -222,19 +267,48 @@ func (v *Vault) Assign(ctx context.Context, c identity.Caller, req wire.Assignme
 	in.Note = map[string]string{"person": p.Handle}
 	in.PolicyChange = true
 	in.Apply = func(ctx context.Context, tx *ledger.Tx, _ *ledger.Intent) error {
-		if err := checkAssignable(ctx, tx, a, p); err != nil {
+		if err := checkAssignable(ctx, tx.Tx, a, p); err != nil {
 			return err
 		}
 		a.At = tx.Now
 		return tx.AddAssignment(ctx, a, tx.Revision)
 	}
+	// Nobody is to approve what cannot be done.
+	err = v.db.View(ctx, func(tx *catalog.Tx) error { return checkAssignable(ctx, tx, a, p) })
+	if err != nil {
+		return wire.Assignment{}, err
+	}
+	second, err := v.twoPeople(ctx, c, &in, map[string]string{"person": p.Handle, "shards": a.Shards.String(), "until": timeTerm(a.Until)})
+	if err != nil {
+		return wire.Assignment{}, err
+	}
+	out := wireAssignment(a, v.naming(p.ID, p.Handle, c))
+	if out.Pending = second.Pending; out.Pending != nil {
+		return out, nil
+	}
+	a.ApprovedBy = second.By
 	if _, err := v.ledger.Record(ctx, in); err != nil {
 		return wire.Assignment{}, err
 	}
-	return wireAssignment(a, v.naming(p.ID, p.Handle, c)), nil
+	out.At = timePtr(a.At)
+	return out, nil
 }
 
-func checkAssignable(ctx context.Context, tx *ledger.Tx, a dataset.Assignment, p storage.Principal) error {
+// assignAsAsked is Assign for what an approval was given for.
+func (v *Vault) assignAsAsked(ctx context.Context, asker identity.Caller, scope dataset.Scope, person string, terms map[string]string) error {
+	until, err := termTime(terms["until"])
+	if err != nil {
+		return err
+	}
+	shards, err := dataset.ParseShardSet(terms["shards"])
+	if err != nil {
+		return err
+	}
+	_, err = v.Assign(ctx, asker, wire.Assignment{Dataset: scope, Person: person, Shards: shards, Until: until})
+	return err
+}
+
+func checkAssignable(ctx context.Context, tx *catalog.Tx, a dataset.Assignment, p storage.Principal) error {
 	const op = "vault.Assign"
 	d, err := tx.Dataset(ctx, a.Scope)
 	if err != nil {

@@ -2,6 +2,7 @@ package vault
 
 import (
 	"context"
+	"encoding/json"
 	"slices"
 	"strconv"
 	"strings"
@@ -70,7 +71,7 @@ func (v *Vault) UpdateProject(ctx context.Context, c identity.Caller, scope data
 	if !t.known {
 		return wire.Entry{}, v.absent(ctx, t, in)
 	}
-	if _, err := v.ledger.Check(ctx, in); err != nil {
+	if err := v.mayAsk(ctx, in); err != nil {
 		return wire.Entry{}, err
 	}
 	asked := storage.Project{} // as far as req goes, to be checked before anything is recorded
@@ -98,12 +99,42 @@ func (v *Vault) UpdateProject(ctx context.Context, c identity.Caller, scope data
 		if err := checkTerms(&p); err != nil {
 			return err
 		}
+		if err := checkSensitive(p); err != nil {
+			return err
+		}
 		return tx.PutProject(ctx, p)
+	}
+	terms, err := json.Marshal(req)
+	if err != nil {
+		return wire.Entry{}, fault.Wrap(fault.Internal, op, "cannot encode terms", err)
+	}
+	second, err := v.twoPeople(ctx, c, &in, map[string]string{"terms": string(terms)})
+	if err != nil || second.Pending != nil {
+		return wire.Entry{Scope: scope, Kind: "project", Created: t.row.CreatedAt, Pending: second.Pending}, err
 	}
 	if _, err := v.ledger.Record(ctx, in); err != nil {
 		return wire.Entry{}, err
 	}
 	return projectEntry(p, t.row), nil
+}
+
+// updateAsAsked is UpdateProject for what an approval was given for.
+func (v *Vault) updateAsAsked(ctx context.Context, asker identity.Caller, scope dataset.Scope, terms map[string]string) error {
+	var req wire.ProjectUpdate
+	if err := json.Unmarshal([]byte(terms["terms"]), &req); err != nil {
+		return fault.Wrap(fault.Corrupt, "vault.updateAsAsked", "the terms of a request are damaged", err)
+	}
+	_, err := v.UpdateProject(ctx, asker, scope, req)
+	return err
+}
+
+// checkSensitive wants the contract that sensitive data is processed under.
+func checkSensitive(p storage.Project) error {
+	if p.Sensitive && strings.TrimSpace(p.Contract) == "" {
+		return fault.New(fault.Invalid, "vault.checkSensitive", "a project with sensitive data needs the reference of its contract").
+			WithHint("give it: --contract REF")
+	}
+	return nil
 }
 
 // changeTerms gives what it has changed, in words for the sealed details.

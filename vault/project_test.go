@@ -78,13 +78,16 @@ func TestUpdateProject(t *testing.T) {
 	if e.Region != "eu" || !slices.Equal(e.Purposes, []string{"labeling", "review"}) || e.Sensitive || e.Scope != signs || e.Created.IsZero() {
 		t.Errorf("%+v", e)
 	}
-	e = must[wire.Entry](t)(update("root", wire.ProjectUpdate{Region: text(""), Agreement: text("nda"), Sensitive: &yes}))
+	e = must[wire.Entry](t)(update("root", wire.ProjectUpdate{Region: text(""), Agreement: text("nda"), Sensitive: &yes, Contract: text("C-17")}))
 	if e.Region != "" || e.Agreement != "nda" || !e.Sensitive || len(e.Purposes) != 2 {
 		t.Errorf("what was not named has changed: %+v", e)
 	}
-	// Who made it sensitive cannot take that back: its client can.
-	_, err := update("root", wire.ProjectUpdate{Sensitive: &no})
-	wantCode(t, err, fault.Forbidden)
+	// Who made it sensitive cannot take that back alone: its client can.
+	if e := must[wire.Entry](t)(update("root", wire.ProjectUpdate{Sensitive: &no})); e.Pending == nil {
+		t.Errorf("%+v", e)
+	}
+	_, err := update("carol", wire.ProjectUpdate{Contract: text("")})
+	wantCode(t, err, fault.Invalid)
 	must[wire.Entry](t)(update("carol", wire.ProjectUpdate{Sensitive: &no}))
 
 	for name, bad := range map[string]wire.ProjectUpdate{

@@ -33,6 +33,9 @@ func (v *Vault) CreateProject(ctx context.Context, c identity.Caller, req wire.N
 	if err := checkTerms(&p); err != nil {
 		return wire.Entry{}, err
 	}
+	if err := checkSensitive(p); err != nil {
+		return wire.Entry{}, err
+	}
 	terms := func(ctx context.Context, tx *ledger.Tx, row storage.ScopeRow) error {
 		p.Slot, p.Scope, p.Revision = row.Slot, row.Scope, tx.Revision
 		return tx.PutProject(ctx, p)

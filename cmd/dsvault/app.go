@@ -90,6 +90,7 @@ DSVAULT_TOKEN a token to use instead of the stored one.`,
 		a.loginCmd(), a.whoamiCmd(), a.clientCmd(), a.projectCmd(), a.personCmd(), a.tokenCmd(), a.agreementCmd(),
 		a.grantCmd(), a.revokeCmd(), a.rolesCmd(),
 		a.pushCmd(), a.assignCmd(), a.unassignCmd(), a.assignmentsCmd(), a.lsCmd(), a.pullCmd(), a.catCmd(), a.linkCmd(),
+		a.approvalsCmd(), a.approveCmd(), a.refuseCmd(),
 		a.canCmd(), a.logCmd(), a.auditCmd(), a.checkCmd(), a.healthcheckCmd(), a.versionCmd(),
 		a.verifyCmd(), a.receiptCmd(),
 	)

@@ -37,6 +37,9 @@ A contractor's grant must have an end. The scope of the whole vault is /.`,
 			if err != nil {
 				return err
 			}
+			if g.Pending != nil {
+				return a.pending(g, g.Pending)
+			}
 			return a.result(g, "%s is now %s at %s%s", g.Person, string(g.Role), g.Scope, forUntil(g.Until))
 		},
 	}
@@ -153,6 +156,9 @@ another version.`,
 			got, err := s.Assign(cmd.Context(), wire.Assignment{Dataset: scope, Person: args[1], Shards: set, Until: end})
 			if err != nil {
 				return err
+			}
+			if got.Pending != nil {
+				return a.pending(got, got.Pending)
 			}
 			return a.result(got, "assigned %s of %s to %s%s", "shards "+got.Shards.String(), got.Dataset, got.Person, forUntil(got.Until))
 		},

@@ -25,7 +25,7 @@ type terms struct {
 func (t *terms) flags(f *pflag.FlagSet) {
 	f.StringSliceVar(&t.purposes, "purpose", nil, "what the data may be used for; can be given several times")
 	f.StringVar(&t.region, "region", "", "only people of this region may read")
-	f.BoolVar(&t.sensitive, "sensitive", false, "reads need a second person's approval")
+	f.BoolVar(&t.sensitive, "sensitive", false, "special categories of data: access takes two people; needs --contract")
 	f.StringVar(&t.agreement, "agreement", "", "the agreement that readers have to sign")
 	f.StringVar(&t.contract, "contract", "", "reference of the contract")
 	f.StringSliceVar(&t.delivery, "delivery", nil, "ways of delivery that are allowed: sealed always is; opened, direct")
@@ -49,7 +49,7 @@ func (a *app) projectCreateCmd() *cobra.Command {
 		Use:   "create CLIENT/PROJECT",
 		Short: "Create a project, one engagement of a client",
 		Example: `  dsvault project create acme/signs --purpose labeling
-  dsvault project create acme/faces --purpose labeling --purpose review --region eu --sensitive --agreement nda
+  dsvault project create acme/faces --purpose labeling --purpose review --region eu --sensitive --contract C-17 --agreement nda
   dsvault project create acme/clips --purpose labeling --delivery opened`,
 		Args: args(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
@@ -82,7 +82,8 @@ func (a *app) projectUpdateCmd() *cobra.Command {
 		Use:   "update CLIENT/PROJECT",
 		Short: "Change the terms of a project",
 		Long: `Changes the terms that are named; the others stay. What the new terms do not
-allow ends at once. The terms of a sensitive project are changed by its client.
+allow ends at once. The terms of a sensitive project are changed by its client,
+or by an admin once another one has approved.
 An empty --region, --agreement or --contract takes that term away.`,
 		Example: `  dsvault project update acme/signs --delivery opened
   dsvault project update acme/signs --delivery sealed
@@ -107,6 +108,9 @@ An empty --region, --agreement or --contract takes that term away.`,
 			entry, err := s.UpdateProject(cmd.Context(), scope, req)
 			if err != nil {
 				return err
+			}
+			if entry.Pending != nil {
+				return a.pending(entry, entry.Pending)
 			}
 			return a.result(entry, "updated the project %s: %s delivery, for %s", entry.Scope,
 				strings.Join(append([]string{string(dataset.Sealed)}, textsOf(entry.Delivery)...), ", "), strings.Join(entry.Purposes, ", "))

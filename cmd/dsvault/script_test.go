@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 //	as NAME                use NAME's config folder from now on
 //	join NAME [FLAG…]      as admin: invite NAME; as NAME: log in with the token
 //	status N COMMAND…      run a command that has to end with exit status N
-//	field VAR NAME         set VAR to a field of the JSON in the last stdout
+//	field VAR NAME         set VAR to a field of the JSON in the last stdout; OUTER.NAME is one in another
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
@@ -201,7 +201,12 @@ func cmdField(ts *testscript.TestScript, neg bool, args []string) {
 	if err := json.Unmarshal([]byte(ts.ReadFile("stdout")), &doc); err != nil {
 		ts.Fatalf("stdout is not JSON: %v", err)
 	}
-	value, ok := doc[args[1]]
+	name, inner, nested := strings.Cut(args[1], ".")
+	value, ok := doc[name]
+	if nested {
+		within, _ := value.(map[string]any)
+		value, ok = within[inner]
+	}
 	if !ok {
 		ts.Fatalf("no field %s in %s", args[1], ts.ReadFile("stdout"))
 	}

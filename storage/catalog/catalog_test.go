@@ -117,6 +117,7 @@ var suite = []struct {
 	{"Tokens", testTokens},
 	{"OneTimeTokenRace", testTokenRace},
 	{"Links", testLinks},
+	{"Approvals", testApprovals},
 	{"Devices", testDevices},
 	{"Agreements", testAgreements},
 	{"Signatures", testSignatures},

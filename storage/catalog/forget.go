@@ -45,6 +45,11 @@ func (tx *Tx) Forget(ctx context.Context, f storage.Forgotten, pseudonym string,
 		{nil, "DELETE FROM tokens WHERE principal = $1", []any{who[:]}},
 		{&ended.Grants, "UPDATE grants SET ended = $2, revision = $3 WHERE principal = $1 AND ended = 0", []any{who[:], at, int64(rev)}},
 		{nil, "UPDATE grants SET reason = '' WHERE principal = $1 AND reason <> ''", []any{who[:]}},
+		{nil, "UPDATE approvals SET state = 'withdrawn', decided_at = $2, decided_by = $1 WHERE requester = $1 AND state = 'open'", []any{who[:], at}},
+		{nil, "UPDATE break_glass SET reason = $2, revision = $3, ended = CASE WHEN ended = 0 THEN CAST($4 AS bigint) ELSE ended END WHERE principal = $1", []any{who[:], []byte{}, int64(rev), at}},
+		{nil, "UPDATE break_glass SET comment = $2 WHERE reviewed_by = $1", []any{who[:], []byte{}}},
+		{nil, "UPDATE disclosures SET terms = $2, revision = $3, ended = CASE WHEN ended = 0 THEN CAST($4 AS bigint) ELSE ended END WHERE principal = $1", []any{who[:], []byte{}, int64(rev), at}},
+		{nil, "UPDATE approvals SET terms = $2 WHERE requester = $1 OR target = $1", []any{who[:], []byte{}}},
 		{&ended.Assignments, "UPDATE assignments SET ended = $2, revision = $3 WHERE principal = $1 AND ended = 0", []any{who[:], at, int64(rev)}},
 	} {
 		n, err := tx.exec(ctx, op, step.statement, step.args...)

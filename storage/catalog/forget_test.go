@@ -80,7 +80,7 @@ func TestForgetKnowsEveryTable(t *testing.T) {
 	s := &fixture{T: t, url: "sqlite:" + t.TempDir() + "/x.db"}
 	s.db = open(t, s.url)
 	rows, err := s.rawDB().Query("SELECT m.name FROM sqlite_schema m JOIN pragma_table_info(m.name) c" +
-		" WHERE m.type = 'table' AND c.name = 'principal' ORDER BY m.name")
+		" WHERE m.type = 'table' AND c.name IN ('principal', 'requester') ORDER BY m.name")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,8 +94,11 @@ func TestForgetKnowsEveryTable(t *testing.T) {
 		tables = append(tables, name)
 	}
 	same(s, "tables with rows of people", tables, []string{
+		"approvals",   // are taken back, and stay under the ID without their terms
 		"assignments", // end, and stay under the ID
+		"break_glass", // end, and stay under the ID without their reasons
 		"devices",     // go
+		"disclosures", // end, and stay under the ID without their terms
 		"forgotten",
 		"grants",      // end, and stay under the ID without their reasons
 		"leaf_people", // go with the details

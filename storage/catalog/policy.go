@@ -11,16 +11,16 @@ import (
 )
 
 var grants = table[revised[dataset.Grant]]{
-	name: "grants", columns: "id, principal, role, path, until, reason, by_whom, at, ended, revision",
+	name: "grants", columns: "id, principal, role, path, until, reason, by_whom, at, ended, approved_by, revision",
 	into: func(r *revised[dataset.Grant]) []any {
 		g := &r.row
 		return []any{fixed(g.ID[:]), fixed(g.Principal[:]), &g.Role, text{&g.Scope}, moment{&g.Until}, &g.Reason,
-			fixed(g.By[:]), moment{&g.At}, moment{&g.Revoked}, &r.rev}
+			fixed(g.By[:]), moment{&g.At}, moment{&g.Revoked}, optional(g.ApprovedBy[:]), &r.rev}
 	},
 	values: func(r *revised[dataset.Grant]) []any {
 		g := &r.row
 		return []any{g.ID[:], g.Principal[:], string(g.Role), g.Scope.String(), micros(g.Until), g.Reason,
-			g.By[:], micros(g.At), micros(g.Revoked), int64(r.rev)}
+			g.By[:], micros(g.At), micros(g.Revoked), someone(g.ApprovedBy), int64(r.rev)}
 	},
 }
 
@@ -61,16 +61,16 @@ func (tx *Tx) GrantsSince(ctx context.Context, rev uint64, f func(dataset.Grant,
 }
 
 var assignments = table[revised[dataset.Assignment]]{
-	name: "assignments", columns: "id, principal, dataset, path, shards, until, by_whom, at, ended, revision",
+	name: "assignments", columns: "id, principal, dataset, path, shards, until, by_whom, at, ended, approved_by, revision",
 	into: func(r *revised[dataset.Assignment]) []any {
 		a := &r.row
 		return []any{fixed(a.ID[:]), fixed(a.Principal[:]), fixed(a.Dataset[:]), text{&a.Scope}, text{&a.Shards}, moment{&a.Until},
-			fixed(a.By[:]), moment{&a.At}, moment{&a.Ended}, &r.rev}
+			fixed(a.By[:]), moment{&a.At}, moment{&a.Ended}, optional(a.ApprovedBy[:]), &r.rev}
 	},
 	values: func(r *revised[dataset.Assignment]) []any {
 		a := &r.row
 		return []any{a.ID[:], a.Principal[:], a.Dataset[:], a.Scope.String(), a.Shards.String(), micros(a.Until),
-			a.By[:], micros(a.At), micros(a.Ended), int64(r.rev)}
+			a.By[:], micros(a.At), micros(a.Ended), someone(a.ApprovedBy), int64(r.rev)}
 	},
 }
 

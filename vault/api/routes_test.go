@@ -36,6 +36,7 @@ func TestEveryRoute(t *testing.T) {
 	w.testAccess(t)
 	w.testLogTiles(t)
 	w.testLog(t)
+	w.testApprovals(t)
 	w.testChecks(t)
 	w.testAudit(t)
 
@@ -264,6 +265,38 @@ func (w *world) testAccess(t *testing.T) {
 	}
 	if out := call[wire.Revoked](w, "root", "DELETE", "/v1/grants?role=labeler&person=lena&scope=acme/signs", nil); out.Ended != 1 {
 		t.Errorf("%+v", out)
+	}
+}
+
+func (w *world) testApprovals(t *testing.T) {
+	call[wire.Entry](w, "root", "POST", "/v1/projects", wire.NewProject{Scope: w.scope("acme/faces"), Purposes: []string{"labeling"}, Sensitive: true, Contract: "C-17"})
+	w.person("bea")
+	w.grant(dataset.Admin, "bea", "/")
+	asked := func(role dataset.Role) string {
+		g := call[wire.Grant](w, "root", "POST", "/v1/grants", wire.Grant{Role: role, Person: "lena", Scope: w.scope("acme/faces")})
+		if g.Pending == nil {
+			t.Fatalf("%+v", g)
+		}
+		return "/v1/approvals/" + g.Pending.ID.String()
+	}
+	yes, no := asked(dataset.Labeler), asked(dataset.Reviewer)
+	if a := w.send("root", "POST", yes+"/approve", nil); a.status != http.StatusForbidden {
+		t.Errorf("one's own request: %d", a.status)
+	}
+	if a := call[wire.Approval](w, "bea", "POST", yes+"/approve", nil); a.State != "used" || a.Second != "bea" {
+		t.Errorf("%+v", a)
+	}
+	if a := call[wire.Approval](w, "bea", "POST", no+"/refuse", wire.Refusal{Reason: "why"}); a.State != "refused" {
+		t.Errorf("%+v", a)
+	}
+	if a := call[wire.Approval](w, "root", "GET", no, nil); a.State != "refused" || a.By != "root" || a.Person != "lena" {
+		t.Errorf("%+v", a)
+	}
+	if page := call[wire.Page[wire.Approval]](w, "root", "GET", "/v1/approvals?scope=acme&state=used&limit=1", nil); len(page.Items) != 1 || page.Items[0].Terms["role"] != "labeler" {
+		t.Errorf("%+v", page)
+	}
+	if a := w.send("root", "GET", "/v1/approvals?state=odd", nil); a.status != http.StatusBadRequest {
+		t.Errorf("an odd state: %d", a.status)
 	}
 }
 

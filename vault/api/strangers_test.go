@@ -96,6 +96,7 @@ func TestStrangers(t *testing.T) {
 				probe{"GET", "/v1/can?action=read&object=" + at, nil},
 				probe{"POST", "/v1/checks", wire.NewCheck{Scope: w.scope(at), Data: true}},
 				probe{"GET", "/v1/checks?scope=" + at, nil},
+				probe{"GET", "/v1/approvals?scope=" + at, nil},
 				probe{"GET", "/v1/can?action=upload&object=dataset:" + at, nil},
 				probe{"POST", "/v1/grants", wire.Grant{Role: dataset.Labeler, Person: "me", Scope: w.scope(at)}},
 				probe{"DELETE", "/v1/grants?role=labeler&person=me&scope=" + at, nil},
@@ -115,7 +116,16 @@ func TestStrangers(t *testing.T) {
 		return a.neutral(t)
 	}
 	check := call[wire.Check](w, "root", "POST", "/v1/checks", wire.NewCheck{Scope: w.scope("acme/signs")})
+	call[wire.Entry](w, "root", "POST", "/v1/projects", wire.NewProject{Scope: w.scope("acme/faces"), Purposes: []string{"labeling"}, Sensitive: true, Contract: "C-17"})
+	asked := call[wire.Grant](w, "root", "POST", "/v1/grants", wire.Grant{Role: dataset.Labeler, Person: "lena", Scope: w.scope("acme/faces")})
 	for _, who := range []string{"sam", "oscar", "gone"} {
+		for _, p := range []probe{{"GET", "/v1/approvals/%s", nil}, {"POST", "/v1/approvals/%s/approve", nil}, {"POST", "/v1/approvals/%s/refuse", wire.Refusal{}}} {
+			known, unknown := p, p
+			known.path, unknown.path = fmt.Sprintf(p.path, asked.Pending.ID), fmt.Sprintf(p.path, dataset.ApprovalID{1})
+			if got, want := ask(who, known), ask(who, unknown); got != want {
+				t.Errorf("%s can tell a request from one that does not exist, %s:\n%s\n%s", who, p.path, got, want)
+			}
+		}
 		for _, p := range []probe{{"GET", "/v1/checks/%s", nil}, {"GET", "/v1/checks/%s/findings", nil}, {"DELETE", "/v1/checks/%s", nil}} {
 			known, unknown := p, p
 			known.path, unknown.path = fmt.Sprintf(p.path, check.ID), fmt.Sprintf(p.path, dataset.CheckID{1})

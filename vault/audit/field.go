@@ -68,6 +68,8 @@ const (
 	FieldRepaired FieldID = 58 // number: what was repaired
 	FieldExtent   FieldID = 59 // text: "objects", or "data" if they were read whole; with "repair" if asked for
 
+	FieldApprovalID FieldID = 80 // 16 bytes: the approval that was used
+
 	// Of a recovered log.
 	FieldLostSize    FieldID = 60 // number: leaves of the newest checkpoint that is known to have been signed
 	FieldLostRoot    FieldID = 61 // 32 bytes: its root
@@ -112,6 +114,8 @@ var fields = map[FieldID]fieldInfo{
 	FieldMissing: {"missing", TypeNumber}, FieldChanged: {"changed", TypeNumber}, FieldExtra: {"extra", TypeNumber},
 	FieldRepaired: {"repaired", TypeNumber}, FieldExtent: {"extent", TypeText},
 	FieldLostSize: {"lost-size", TypeNumber}, FieldLostRoot: {"lost-root", TypeHash}, FieldLogEpoch: {"log-epoch", TypeNumber},
+
+	FieldApprovalID: {"approval-id", TypeID},
 
 	FieldArrayRoot: {"array-root", TypeHash}, FieldArrayLength: {"array-length", TypeNumber}, FieldNonce: {"nonce", TypeID},
 }

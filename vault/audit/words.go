@@ -69,6 +69,9 @@ const (
 	KindCheckStart Kind = 130 // catalog and storage are being compared
 	KindCheckEnd   Kind = 131
 
+	KindApprovalRequest Kind = 180 // somebody asks for a second person's approval
+	KindApprovalRefuse  Kind = 181 // or takes that back; cause says which
+
 	KindLogRecover Kind = 140 // begins an epoch of the log: signed records are lost; lost-size and lost-root say which
 )
 
@@ -88,6 +91,7 @@ var kindNames = map[Kind]string{
 	KindSubmit: "submit", KindReview: "review",
 	KindLinkCreate: "link-create", KindLinkEnd: "link-end",
 	KindCheckStart: "check-start", KindCheckEnd: "check-end",
+	KindApprovalRequest: "approval-request", KindApprovalRefuse: "approval-refuse",
 	KindLogRecover: "log-recover",
 }
 
@@ -130,6 +134,7 @@ const (
 	ObjectPolicy     ObjectKind = 11
 	ObjectLog        ObjectKind = 12
 	ObjectKey        ObjectKind = 13
+	ObjectApproval   ObjectKind = 20
 )
 
 var objectNames = map[ObjectKind]string{
@@ -137,6 +142,7 @@ var objectNames = map[ObjectKind]string{
 	ObjectDataset: "dataset", ObjectShard: "shard", ObjectPerson: "person", ObjectDevice: "device",
 	ObjectAgreement: "agreement", ObjectGrant: "grant", ObjectAssignment: "assignment",
 	ObjectPolicy: "policy", ObjectLog: "log", ObjectKey: "key",
+	ObjectApproval: "approval",
 }
 
 // String gives the name, or "object-123" for a number that this version does

@@ -28,6 +28,7 @@ type (
 	tokenKind     struct{}
 	checkKind     struct{}
 	linkKind      struct{}
+	approvalKind  struct{}
 )
 
 func (principalKind) prefix() string { return "prn" }
@@ -40,6 +41,7 @@ func (requestKind) prefix() string   { return "req" }
 func (tokenKind) prefix() string     { return "tok" }
 func (checkKind) prefix() string     { return "chk" }
 func (linkKind) prefix() string      { return "lnk" }
+func (approvalKind) prefix() string  { return "apr" }
 
 type (
 	PrincipalID  = ID[principalKind] // a person or a service
@@ -52,6 +54,7 @@ type (
 	TokenID      = ID[tokenKind]   // names a token; reveals nothing of its secret
 	CheckID      = ID[checkKind]   // one comparison of catalog and storage
 	LinkID       = ID[linkKind]    // names a link; reveals nothing of its secret
+	ApprovalID   = ID[approvalKind]
 )
 
 var idEncoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)

@@ -78,6 +78,8 @@ type Grant struct {
 	By        PrincipalID // who granted it
 	At        time.Time
 	Revoked   time.Time // zero: in force
+
+	ApprovedBy PrincipalID // the second person; zero: nobody
 }
 
 // InForce reports whether the grant holds at now; Until itself is outside.
@@ -96,6 +98,8 @@ type Assignment struct {
 	By        PrincipalID
 	At        time.Time
 	Ended     time.Time // zero: in force
+
+	ApprovedBy PrincipalID // the second person; zero: nobody
 }
 
 // InForce reports whether the assignment holds at now; Until itself is outside.

@@ -113,6 +113,9 @@ func collect(ctx context.Context, tx *txView, after uint64, sealer Sealer, add f
 				return add(rbac.SignatureChange{Signature: s})
 			})
 		},
+		func() error {
+			return tx.ApprovalsSince(ctx, after, func(a storage.Approval, _ uint64) error { return add(approvalChange(a)) })
+		},
 	}
 	for _, step := range steps {
 		if err := step(); err != nil {
@@ -120,4 +123,14 @@ func collect(ctx context.Context, tx *txView, after uint64, sealer Sealer, add f
 		}
 	}
 	return nil
+}
+
+// approvalChange is an approval as decisions know it.
+func approvalChange(a storage.Approval) rbac.Change {
+	return rbac.ApprovalChange{
+		ID: a.ID, Requester: a.Requester, Action: rbac.Action(a.Action),
+		Object: rbac.Object{Kind: rbac.Kind(a.Kind), Scope: a.Scope, Shard: -1}, Target: a.Target, Terms: a.TermsHash,
+		By: a.DecidedBy, Until: a.Until, Used: a.State == storage.ApprovalUsed,
+		Ended: a.State != storage.ApprovalUsed && a.State != storage.ApprovalGiven,
+	}
 }

@@ -23,7 +23,7 @@ func hint(d rbac.Decision) string {
 		{lacks(d, reasons, rbac.Purpose, "purpose"), "state a purpose that the project allows: --purpose"},
 		{lacks(d, reasons, rbac.Delivery, "delivery"), "the project does not allow this way of delivery: use `dsvault pull`, which is sealed, or ask its client or an admin to allow it"},
 		{lacks(d, reasons, rbac.Region, "region"), "the project's region differs from the one declared for you; ask an admin"},
-		{lacks(d, reasons, rbac.Dual, "dual"), "this needs a second person's approval"},
+		{lacks(d, reasons, rbac.Dual, "dual"), "this takes two people: one asks or gives, another admin approves (`dsvault approvals`)"},
 		{d.Facts.Has(rbac.Held), "the dataset is under a legal hold"},
 	} {
 		if h.holds {

@@ -106,6 +106,8 @@ type Entry struct {
 	Shards   int           `json:"shards,omitempty"`   // of the newest version
 	Size     int64         `json:"size,omitempty"`     // plaintext, bytes
 	Assigned string        `json:"assigned,omitempty"` // the caller's own shards, for annotators
+
+	Pending *Approval `json:"pending,omitempty"` // of a change of terms: it takes effect when another admin approves
 }
 
 // Page is one page of a listing; Next continues it and is empty at the end.
@@ -190,6 +192,8 @@ type Grant struct {
 	Reason string        `json:"reason,omitempty"`
 	By     string        `json:"by,omitempty"` // handle; answers only
 	At     *time.Time    `json:"at,omitempty"` // answers only
+
+	Pending *Approval `json:"pending,omitempty"` // answers only: it takes effect when another admin approves
 }
 
 // Revoked says how much a revocation or an unassignment ended.
@@ -209,6 +213,7 @@ type Assignment struct {
 	Until   *time.Time       `json:"until,omitempty"`
 	By      string           `json:"by,omitempty"`
 	At      *time.Time       `json:"at,omitempty"`
+	Pending *Approval        `json:"pending,omitempty"` // answers only, as in Grant
 }
 
 // Dataset describes a dataset. PUT /v1/datasets/{client}/{project}/{dataset}
