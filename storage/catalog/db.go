@@ -87,7 +87,13 @@ func Open(ctx context.Context, url string, opts Options) (*DB, error) {
 		return nil, classify(ctx, op, err)
 	}
 	db.failed = opts.Failed
-	if err := db.migrate(ctx); err != nil {
+	if db.dialect.remote {
+		err = durable(ctx, op, db.writers.db)
+	}
+	if err == nil {
+		err = db.migrate(ctx)
+	}
+	if err != nil {
 		return nil, errors.Join(classify(ctx, op, err), db.Close())
 	}
 	return db, nil

@@ -2,9 +2,12 @@ package catalog
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
+	"time"
 
+	"dsvault/storage"
 	"dsvault/vault/fault"
 )
 
@@ -65,5 +68,48 @@ func TestPostgresThatIsNotThere(t *testing.T) {
 	_, err := Open(t.Context(), "postgres://ann:top-secret@host:port/x", Options{})
 	if !fault.Is(err, fault.Invalid) || strings.Contains(errText(err), "top-secret") {
 		t.Errorf("bad URL: %v", err)
+	}
+}
+
+// TestPostgresThatForgets: a server that does not keep what it acknowledges is
+// refused at the start.
+func TestPostgresThatForgets(t *testing.T) {
+	dsn := postgresDSN(t)
+	for _, setting := range []string{"fsync", "full_page_writes"} {
+		set := func(value, refused string) {
+			t.Helper()
+			postgresExec(t, dsn, "ALTER SYSTEM SET "+setting+" = "+value)
+			postgresExec(t, dsn, "SELECT pg_reload_conf()")
+			for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+				db, err := Open(t.Context(), dsn, Options{})
+				if err == nil {
+					db.Close()
+				}
+				if told := err != nil && fault.Is(err, fault.Conflict) && strings.Contains(fault.HintOf(err), refused); (refused == "") == (err == nil) && (err == nil || told) {
+					return
+				}
+				if time.Now().After(deadline) {
+					t.Fatalf("%s = %s: %v", setting, value, err)
+				}
+			}
+		}
+		set("off", setting)
+		set("on", "")
+	}
+}
+
+// TestPostgresWarnsInCommit: whether such a commit holds is not known.
+func TestPostgresWarnsInCommit(t *testing.T) {
+	dsn := postgresDSN(t)
+	s := &fixture{T: t, db: open(t, dsn)}
+	postgresExec(t, dsn, "CREATE FUNCTION warn() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE WARNING 'not replicated'; RETURN NULL; END $$")
+	postgresExec(t, dsn, "CREATE CONSTRAINT TRIGGER warn AFTER INSERT ON meta DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION warn()")
+	err := s.db.Update(t.Context(), func(tx *Tx) error { return s.setMeta(t.Context(), tx, "a") })
+	if !fault.Is(err, fault.Unavailable) || !errors.Is(err, storage.ErrCommitUnknown) || fault.HintOf(err) == "" {
+		t.Errorf("got %v", err)
+	}
+	postgresExec(t, dsn, "DROP TRIGGER warn ON meta")
+	if err := s.db.Update(t.Context(), func(tx *Tx) error { return s.setMeta(t.Context(), tx, "b") }); err != nil {
+		t.Errorf("the next one: %v", err)
 	}
 }

@@ -46,7 +46,19 @@ func (tx *Tx) Commit() error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
 	defer cancel()
-	if _, err := tx.c.sql.ExecContext(ctx, "COMMIT"); err != nil {
+	if tx.db.dialect.remote {
+		takeWarning(tx.c.sql)
+	}
+	_, err := tx.c.sql.ExecContext(ctx, "COMMIT")
+	if err == nil && tx.db.dialect.remote {
+		// A commit that did not reach a standby, or had nothing to end, is told so only.
+		if warning := takeWarning(tx.c.sql); warning != "" {
+			tx.Rollback()
+			return tx.db.noted(fault.Wrap(fault.Unavailable, op, "the database warned while it committed",
+				errors.Join(storage.ErrCommitUnknown, errors.New(warning))).WithHint("see the database's log").WithRetry(time.Second))
+		}
+	}
+	if err != nil {
 		tx.Rollback()
 		unknown := tx.db.lostInCommit(ctx, err)
 		if err = tx.db.noted(classify(ctx, op, err)); unknown {
