@@ -190,3 +190,22 @@ func (v *Vault) recovered(ctx context.Context, cp audit.Checkpoint) (*audit.Reco
 	})
 	return r, err
 }
+
+// CheckSigned makes sure, without changing anything, that the catalog is of
+// these keys and holds all that its log has signed, as far as the log's state,
+// anchor and witnesses know.
+func CheckSigned(ctx context.Context, cfg RecoverConfig) error {
+	if err := ownCatalog(ctx, cfg.Catalog, cfg.Keys); err != nil {
+		return err
+	}
+	nc := notaryConfig(cfg.Keys, cfg.Catalog, cfg.Log)
+	nc.Logger, nc.Now = cfg.Logger, cfg.Now
+	loss, err := notary.Assess(ctx, nc)
+	switch {
+	case fault.Is(err, fault.Conflict):
+		return nil // nothing is lost
+	case err != nil:
+		return err
+	}
+	return loss.Why
+}

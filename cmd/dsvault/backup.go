@@ -81,6 +81,9 @@ time is over that you promise for erased data.`,
 		if out == "" || to == "" {
 			return usage("--to and -o are needed", "name a recipient, age1pq1…, and the file to write")
 		}
+		if err := cfg.exists(); err != nil {
+			return err
+		}
 		recipient, err := seal.ParseRecipient(to)
 		if err != nil {
 			return err

@@ -41,6 +41,9 @@ Then start the servers with --catalog URL. Keys and objects stay where they are.
 		if to == "" {
 			return usage("where to?", "name an empty database with --to")
 		}
+		if err := cfg.exists(); err != nil {
+			return err
+		}
 		cfg.Catalog = from
 		if cfg.catalogURL() == to {
 			return usage("--from and --to are the same", "name another, empty database with --to")

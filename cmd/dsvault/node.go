@@ -42,6 +42,15 @@ type nodeConfig struct {
 
 func (c nodeConfig) keyFolder() string { return filepath.Join(c.Data, "keys") }
 
+// exists refuses a data folder that holds no vault, before anything is made in it.
+func (c nodeConfig) exists() error {
+	if _, err := os.Stat(c.keyFolder()); errors.Is(err, fs.ErrNotExist) {
+		return fault.Wrap(fault.NotFound, "dsvault.node", "there is no vault in "+c.Data, err).
+			WithHint("make one with `dsvault init`, or name its folder with --data")
+	}
+	return nil
+}
+
 func (c nodeConfig) catalogURL() string {
 	if c.Catalog != "" {
 		return c.Catalog
@@ -201,9 +210,8 @@ type node struct {
 // openNode starts the vault in cfg.Data. It holds the folder: a second server
 // on the same embedded catalog is refused.
 func openNode(ctx context.Context, cfg nodeConfig) (*node, error) {
-	if _, err := os.Stat(cfg.keyFolder()); errors.Is(err, fs.ErrNotExist) {
-		return nil, fault.Wrap(fault.NotFound, "dsvault.serve", "there is no vault in "+cfg.Data, err).
-			WithHint("make one with `dsvault init`, or name its folder with --data")
+	if err := cfg.exists(); err != nil {
+		return nil, err
 	}
 	policy, err := cfg.policy()
 	if err != nil {
