@@ -40,6 +40,7 @@ var layers = map[string]struct {
 
 	"vault/wire":    {1, nil},
 	"vault/pack":    {1, nil},
+	"vault/courier": {1, nil},
 	"vault/metrics": {1, nil}, // does what the meters of others ask for, without them
 	"rbac":          {1, nil},
 	"storage":       {1, nil},
@@ -62,7 +63,8 @@ var layers = map[string]struct {
 
 	"cmd/dsvault": {7, nil},
 
-	"storage/storagetest": {testHelper, nil},
+	"storage/storagetest":       {testHelper, nil},
+	"vault/courier/couriertest": {testHelper, nil},
 }
 
 // testHelper is the rank of what tests alone import: nothing is above it.
@@ -83,7 +85,11 @@ var homes = map[string][]string{
 	"github.com/prometheus/":       {"vault/metrics"},
 	"github.com/spf13/":            {"cmd/dsvault"},
 	"github.com/schollz/":          {"cmd/dsvault"},
-	"testing":                      {"storage/storagetest"},
+	"github.com/wneessen/":         {"vault/courier"},
+	"code.dny.dev/":                {"vault/courier"},
+	"github.com/emersion/":         {"vault/courier/couriertest"},
+	"github.com/standard-webhooks": {"vault/courier/couriertest"},
+	"testing":                      {"storage/storagetest", "vault/courier/couriertest"},
 	"pgregory.net/rapid":           {},
 	"github.com/rogpeppe/":         {},
 	"c2sp.org/CCTV/":               {},

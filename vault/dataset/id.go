@@ -29,6 +29,7 @@ type (
 	checkKind     struct{}
 	linkKind      struct{}
 	approvalKind  struct{}
+	messageKind   struct{}
 )
 
 func (principalKind) prefix() string { return "prn" }
@@ -42,6 +43,7 @@ func (tokenKind) prefix() string     { return "tok" }
 func (checkKind) prefix() string     { return "chk" }
 func (linkKind) prefix() string      { return "lnk" }
 func (approvalKind) prefix() string  { return "apr" }
+func (messageKind) prefix() string   { return "msg" }
 
 type (
 	PrincipalID  = ID[principalKind] // a person or a service
@@ -55,6 +57,7 @@ type (
 	CheckID      = ID[checkKind]   // one comparison of catalog and storage
 	LinkID       = ID[linkKind]    // names a link; reveals nothing of its secret
 	ApprovalID   = ID[approvalKind]
+	MessageID    = ID[messageKind] // one mail or webhook call
 )
 
 var idEncoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
