@@ -201,7 +201,7 @@ type Principal struct {
 	Disabled  time.Time // zero: not disabled
 	Region    string    // declared region; empty: none
 	Key       WrappedKey
-	Profile   []byte // sealed under the person's key: name and address
+	Profile   []byte // sealed under the person's key: name, address and the like
 	Revision  uint64
 	CreatedAt time.Time
 	CreatedBy dataset.PrincipalID
@@ -214,6 +214,7 @@ const (
 	InviteToken  TokenKind = "invite"  // once, at login, where it is exchanged
 	SessionToken TokenKind = "session" // a person's, made at login
 	AccessToken  TokenKind = "access"  // standing: a service's, or the first admin's
+	ResetToken   TokenKind = "reset"   // once, at login, where it ends all the others; it comes by mail
 )
 
 // Token is what the catalog knows of a bearer token: its hash, never itself.

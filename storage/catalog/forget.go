@@ -17,7 +17,7 @@ import (
 type Ended struct{ Tokens, Grants, Assignments int }
 
 // Forget takes from a principal all that tells who it is: its key and profile,
-// its region, its devices, links and tokens. Its handle becomes a pseudonym, its
+// its region, its devices, links, tokens and mails. Its handle becomes a pseudonym, its
 // grants and assignments end, and the reasons of all its grants go. A principal
 // that was not disabled is, from at on. storage.ErrExists if somebody has the
 // pseudonym as a handle.
@@ -41,6 +41,8 @@ func (tx *Tx) Forget(ctx context.Context, f storage.Forgotten, pseudonym string,
 	}{
 		{nil, "DELETE FROM devices WHERE principal = $1", []any{who[:]}},
 		{nil, "DELETE FROM links WHERE principal = $1", []any{who[:]}},
+		{nil, "DELETE FROM addresses WHERE principal = $1", []any{who[:]}},
+		{nil, "DELETE FROM outbox WHERE principal = $1", []any{who[:]}},
 		{&ended.Tokens, "UPDATE tokens SET ended = $2 WHERE principal = $1 AND ended = 0", []any{who[:], at}},
 		{nil, "DELETE FROM tokens WHERE principal = $1", []any{who[:]}},
 		{&ended.Grants, "UPDATE grants SET ended = $2, revision = $3 WHERE principal = $1 AND ended = 0", []any{who[:], at, int64(rev)}},
@@ -236,6 +238,7 @@ func scrubPostgres(ctx context.Context, c *conn, _ bool) (bool, error) {
 	for _, statement := range []string{
 		fmt.Sprintf("SET lock_timeout = %d", patience.Milliseconds()),
 		"VACUUM (FULL) principals", "VACUUM (FULL) devices", "VACUUM (FULL) tokens", "VACUUM (FULL) grants",
+		"VACUUM (FULL) addresses", "VACUUM (FULL) outbox",
 		"VACUUM leaf_batches", "VACUUM leaf_people",
 		"SET lock_timeout = DEFAULT",
 	} {

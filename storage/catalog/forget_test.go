@@ -23,6 +23,9 @@ func testForget(s *fixture) {
 		Item: []byte("sealed"), CreatedAt: day(1), Expires: day(2)}
 	work := dataset.Assignment{ID: newID[dataset.AssignmentID](), Principal: ann, Dataset: d.ID, Scope: d.Scope,
 		Shards: dataset.ShardSet{{First: 0, Last: 3}}, By: bob, At: day(1)}
+	mail := storage.Message{ID: newID[dataset.MessageID](), Principal: ann, Channel: storage.ByMail, Event: "reset", Content: []byte("sealed"),
+		CreatedAt: day(1), Due: day(1), Until: day(2), State: storage.MessageWaiting}
+	address := fresh()
 	f := storage.Forgotten{Principal: ann, At: day(5), About: []uint64{3, 1 << 40}}
 	var ended Ended
 	s.write(func(ctx context.Context, tx *Tx) (err error) {
@@ -31,6 +34,7 @@ func testForget(s *fixture) {
 			func() error { return tx.AddDevice(ctx, device) }, func() error { return tx.AddLink(ctx, link) },
 			func() error { return tx.AddGrant(ctx, hers, 2) }, func() error { return tx.AddGrant(ctx, his, 2) },
 			func() error { return tx.AddAssignment(ctx, work, 2) },
+			func() error { return tx.AddMessages(ctx, mail) }, func() error { return tx.SetAddress(ctx, ann, address) },
 		} {
 			if err := step(); err != nil {
 				return err
@@ -52,6 +56,10 @@ func testForget(s *fixture) {
 	failsWith(s, "token", getErr(s, func(ctx context.Context, tx *Tx) (any, error) { return tx.TokenByHash(ctx, token.Hash) }), storage.ErrNoRow)
 	failsWith(s, "device", getErr(s, func(ctx context.Context, tx *Tx) (any, error) { return tx.Device(ctx, device.ID) }), storage.ErrNoRow)
 	failsWith(s, "link", getErr(s, func(ctx context.Context, tx *Tx) (any, error) { return tx.LinkByHash(ctx, link.Hash) }), storage.ErrNoRow)
+	failsWith(s, "mail", getErr(s, func(ctx context.Context, tx *Tx) (any, error) { return tx.Message(ctx, mail.ID) }), storage.ErrNoRow)
+	same(s, "whoever has the address", get(s, func(ctx context.Context, tx *Tx) ([]storage.Principal, error) {
+		return tx.PrincipalsByAddress(ctx, address, 0)
+	}), nil)
 	hers.Reason, hers.Revoked = "", day(5)
 	same(s, "grants", get(s, func(ctx context.Context, tx *Tx) ([]dataset.Grant, error) {
 		return tx.Grants(ctx, storage.GrantQuery{Principal: ann, IncludeEnded: true})
@@ -94,6 +102,7 @@ func TestForgetKnowsEveryTable(t *testing.T) {
 		tables = append(tables, name)
 	}
 	same(s, "tables with rows of people", tables, []string{
+		"addresses",   // go
 		"approvals",   // are taken back, and stay under the ID without their terms
 		"assignments", // end, and stay under the ID
 		"break_glass", // end, and stay under the ID without their reasons
@@ -103,6 +112,7 @@ func TestForgetKnowsEveryTable(t *testing.T) {
 		"grants",      // end, and stay under the ID without their reasons
 		"leaf_people", // go with the details
 		"links",       // go
+		"outbox",      // go
 		"signatures",  // stay under the ID
 		"tokens",      // go
 	})
