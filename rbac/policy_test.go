@@ -230,6 +230,8 @@ var breaches = []struct{ old, new, guardrail string }{
 	{"", "p, ADM-99, admin, log, delete, dual, allow", "the log is only ever read"},
 	{"", "p, REV-99, reviewer, log, read, reviewing, allow", "the log is read by"},
 	{"", "p, AUD-99, auditor, dataset, check, always, allow", "storage is checked by"},
+	{"", "p, AUD-99, auditor, org, notify, always, allow", "what a client hears of"},
+	{"", "p, CLI-99, client, org, notify, always, allow", "what a client hears of"},
 	{"p, DNY-26, any, log, *, conflict, deny", "", "conflicting roles see"},
 	{"p, DNY-31, any, grant, grant, conflict, deny", "", "conflicting roles give"},
 }

@@ -32,13 +32,14 @@ const (
 	Release   Action = "release"
 	Restrict  Action = "restrict"
 	Test      Action = "test"
-	Check     Action = "check" // compare the catalog with storage
+	Check     Action = "check"  // compare the catalog with storage
+	Notify    Action = "notify" // choose what a client hears of, and where
 )
 
 // Actions lists every action.
 var Actions = [...]Action{
 	Create, Read, Update, Suspend, Anonymize, Grant, Assign, Revoke, Approve, Publish, Upload, Export,
-	Submit, Review, Delete, Expire, Rotate, Destroy, Hold, Release, Restrict, Test, Check,
+	Submit, Review, Delete, Expire, Rotate, Destroy, Hold, Release, Restrict, Test, Check, Notify,
 }
 
 // ParseAction reads an action's name. An unknown one is Invalid.

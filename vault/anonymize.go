@@ -55,7 +55,7 @@ func (v *Vault) Anonymize(ctx context.Context, c identity.Caller, handle string)
 	if err != nil {
 		return out, err
 	}
-	a := anonymizing{v: v, who: p.ID, words: []string{p.Handle, profile.Name, profile.Email}}
+	a := anonymizing{v: v, who: p.ID, words: []string{p.Handle, profile.Name, profile.Email, profile.Phone}}
 	if err := a.look(ctx); err != nil {
 		return out, err
 	}
@@ -70,6 +70,9 @@ func (v *Vault) Anonymize(ctx context.Context, c identity.Caller, handle string)
 		ended, err := a.apply(ctx, tx, out.Pseudonym)
 		if errors.Is(err, storage.ErrExists) { // another admin was faster
 			err = fault.Wrap(fault.Conflict, op, "this person is being anonymised already", err)
+		}
+		if err == nil {
+			err = v.dropReceiver(ctx, tx, profile.Email)
 		}
 		if err != nil {
 			return err
@@ -113,6 +116,7 @@ var aboutKinds = []uint16{
 	uint16(audit.KindGrant), uint16(audit.KindRevoke), uint16(audit.KindAssign), uint16(audit.KindUnassign), uint16(audit.KindRefused),
 	uint16(audit.KindPersonInvite), uint16(audit.KindPersonDisable), uint16(audit.KindPersonEnable), uint16(audit.KindTokenRotate),
 	uint16(audit.KindApprovalRequest), uint16(audit.KindApprove), uint16(audit.KindApprovalRefuse),
+	uint16(audit.KindPersonUpdate),
 }
 
 // look goes through the log as it is now, some leaves in one snapshot.

@@ -10,3 +10,6 @@ func SetMaxScan(n uint64) func() {
 
 // Mentions is mentions.
 var Mentions = mentions
+
+// WakeOutbox is wakeOutbox: for tests that have moved the clock.
+func (v *Vault) WakeOutbox() { v.wakeOutbox() }

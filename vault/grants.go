@@ -48,7 +48,10 @@ func (v *Vault) Grant(ctx context.Context, c identity.Caller, req wire.Grant) (w
 	in.PolicyChange = true
 	in.Apply = func(ctx context.Context, tx *ledger.Tx, _ *ledger.Intent) error {
 		g.At = tx.Now
-		return tx.AddGrant(ctx, g, tx.Revision)
+		if err := tx.AddGrant(ctx, g, tx.Revision); err != nil {
+			return err
+		}
+		return v.notify(ctx, tx, wire.NoticeGrant, g.Scope, wire.NoticeData{Role: g.Role, Until: timePtr(g.Until)})
 	}
 	second, err := v.twoPeople(ctx, c, &in, map[string]string{
 		"role": string(g.Role), "person": p.Handle, "until": timeTerm(g.Until), "reason": g.Reason,

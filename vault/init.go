@@ -74,6 +74,10 @@ func Init(ctx context.Context, cfg InitConfig) (identity.Secret, error) {
 		if err := tx.SetMeta(ctx, metaOrigin, []byte(cfg.Keys.LogName())); err != nil {
 			return err
 		}
+		hashes := cfg.Keys.AddressHashes()
+		if err := tx.SetMeta(ctx, metaAddresses, hashes[:]); err != nil {
+			return err
+		}
 		err := tx.AddScope(ctx, storage.ScopeRow{Scope: dataset.Root, Tag: tag, CreatedAt: tx.Now, CreatedBy: admin})
 		if err != nil {
 			return err

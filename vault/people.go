@@ -2,9 +2,7 @@ package vault
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"net/mail"
 	"time"
 
 	"dsvault/rbac"
@@ -14,43 +12,17 @@ import (
 	"dsvault/vault/dataset"
 	"dsvault/vault/fault"
 	"dsvault/vault/identity"
-	"dsvault/vault/keys"
 	"dsvault/vault/ledger"
 	"dsvault/vault/seal"
 	"dsvault/vault/wire"
 )
 
-// Profile is what is known of a person, sealed under the person's key.
-type Profile struct {
-	Name  string `json:"name,omitempty"`
-	Email string `json:"email,omitempty"`
-}
-
-func sealProfile(ctx context.Context, ring *keys.Ring, id dataset.PrincipalID, p Profile) ([]byte, error) {
-	data, err := json.Marshal(p)
-	if err != nil {
-		return nil, fault.Wrap(fault.Internal, "vault.sealProfile", "cannot encode a profile", err)
-	}
-	return ring.SealProfile(ctx, id, data)
-}
-
-func (v *Vault) profile(ctx context.Context, p storage.Principal) (Profile, error) {
-	var profile Profile
-	if len(p.Key.Sealed) == 0 { // anonymised
-		return profile, nil
-	}
-	data, err := v.keys.OpenProfile(ctx, p.ID, p.Profile)
-	if err == nil {
-		err = json.Unmarshal(data, &profile)
-	}
-	return profile, err
-}
-
 // maxDevices is how many device keys a principal may have at a time.
 const maxDevices = 20
 
 // Login registers the caller's device key. An invitation is used up by it, in
-// the same transaction that makes the session token which replaces it.
+// the same transaction that makes the session token which replaces it; so is the
+// token of a reset mail, which ends all others of the person besides.
 func (v *Vault) Login(ctx context.Context, c identity.Caller, req wire.Login) (wire.LoggedIn, error) {
 	const op = "vault.Login"
 	recipient, err := seal.ParseRecipient(req.Recipient)
@@ -70,39 +42,23 @@ func (v *Vault) Login(ctx context.Context, c identity.Caller, req wire.Login) (w
 	}
 	device := dataset.NewID[dataset.DeviceID](v.random)
 	expires := v.now().Add(identity.SessionLife)
-	invited := c.Kind == storage.InviteToken
+	invited, reset := once(c.Kind), c.Kind == storage.ResetToken
+	ended := 0
 
 	in := v.own(c, audit.KindLogin, root)
+	if reset {
+		in.Kind = audit.KindResetUse
+	}
 	in.Object = audit.Object{Kind: audit.ObjectDevice, ID: device}
 	in.Note = map[string]string{"device": req.DeviceName, "recipient": recipient.String()}
 	in.Apply = func(ctx context.Context, tx *ledger.Tx, in *ledger.Intent) error {
-		devices, err := tx.Devices(ctx, c.Principal)
-		if err != nil {
+		var err error
+		if device, err = addDevice(ctx, tx, storage.Device{
+			ID: device, Principal: c.Principal, Recipient: recipient.String(), Name: req.DeviceName, CreatedAt: tx.Now,
+		}); err != nil {
 			return err
 		}
-		known := false
-		inUse := 0
-		for _, d := range devices {
-			if !d.Removed.IsZero() {
-				continue
-			}
-			inUse++
-			if d.Recipient == recipient.String() {
-				device, known = d.ID, true
-				in.Object.ID = d.ID
-			}
-		}
-		if !known {
-			if inUse >= maxDevices {
-				return fault.New(fault.Conflict, op, "too many device keys")
-			}
-			err := tx.AddDevice(ctx, storage.Device{
-				ID: device, Principal: c.Principal, Recipient: recipient.String(), Name: req.DeviceName, CreatedAt: tx.Now,
-			})
-			if err != nil {
-				return err
-			}
-		}
+		in.Object.ID = device
 		if !invited {
 			return nil
 		}
@@ -113,6 +69,12 @@ func (v *Vault) Login(ctx context.Context, c identity.Caller, req wire.Login) (w
 			}
 			return err
 		}
+		if reset {
+			if ended, err = tx.EndTokens(ctx, c.Principal, c.Token, tx.Now); err != nil {
+				return err
+			}
+			in.Fields = []audit.Field{audit.Uint64Field(audit.FieldCount, uint64(ended))}
+		}
 		return tx.AddToken(ctx, storage.Token{
 			ID: dataset.NewID[dataset.TokenID](v.random), Hash: session.Hash(), Principal: c.Principal,
 			Kind: storage.SessionToken, CreatedAt: tx.Now, Expires: expires,
@@ -121,12 +83,43 @@ func (v *Vault) Login(ctx context.Context, c identity.Caller, req wire.Login) (w
 	if _, err := v.ledger.Record(ctx, in); err != nil {
 		return wire.LoggedIn{}, err
 	}
-	out := wire.LoggedIn{Device: device, LogOrigin: v.notary.Origin(), LogKey: v.notary.Verifier()}
+	if reset {
+		v.streams.cut(func(running identity.Caller) bool { return running.Principal == c.Principal })
+	}
+	out := wire.LoggedIn{Device: device, Ended: ended, LogOrigin: v.notary.Origin(), LogKey: v.notary.Verifier()}
 	if invited {
 		out.Token, out.Expires = session.Expose(), timePtr(expires)
 	}
 	out.Whoami, err = v.Whoami(ctx, c)
 	return out, err
+}
+
+// addDevice adds a device key, unless the principal has it already, and gives the
+// ID that it has.
+func addDevice(ctx context.Context, tx *ledger.Tx, d storage.Device) (dataset.DeviceID, error) {
+	devices, err := tx.Devices(ctx, d.Principal)
+	if err != nil {
+		return d.ID, err
+	}
+	inUse := 0
+	for _, old := range devices {
+		if !old.Removed.IsZero() {
+			continue
+		}
+		inUse++
+		if old.Recipient == d.Recipient {
+			return old.ID, nil
+		}
+	}
+	if inUse >= maxDevices {
+		return d.ID, fault.New(fault.Conflict, "vault.Login", "too many device keys")
+	}
+	return d.ID, tx.AddDevice(ctx, d)
+}
+
+// once reports whether a token of this kind is for one login and nothing else.
+func once(kind storage.TokenKind) bool {
+	return kind == storage.InviteToken || kind == storage.ResetToken
 }
 
 // Whoami describes the caller to itself.
@@ -171,11 +164,12 @@ func (v *Vault) Whoami(ctx context.Context, c identity.Caller) (wire.Whoami, err
 	}
 	profile, err := v.profile(ctx, p)
 	out.Name, out.Email, out.Region = profile.Name, profile.Email, p.Region
+	out.Phone, out.Company, out.JobTitle = profile.Phone, profile.Company, profile.JobTitle
 	return out, err
 }
 
 // Invite makes a person and a one-time token for them, or a service with a
-// standing token.
+// standing token. An invitation that is mailed is shown to nobody else.
 func (v *Vault) Invite(ctx context.Context, c identity.Caller, req wire.NewPerson) (wire.NewToken, error) {
 	const op = "vault.Invite"
 	root, err := v.root(ctx)
@@ -186,7 +180,7 @@ func (v *Vault) Invite(ctx context.Context, c identity.Caller, req wire.NewPerso
 	if _, err := v.ledger.Check(ctx, in); err != nil {
 		return wire.NewToken{}, err
 	}
-	handle, err := checkPerson(req)
+	handle, known, err := v.checkPerson(req)
 	if err != nil {
 		return wire.NewToken{}, err
 	}
@@ -195,13 +189,23 @@ func (v *Vault) Invite(ctx context.Context, c identity.Caller, req wire.NewPerso
 	if err != nil {
 		return wire.NewToken{}, err
 	}
-	profile, err := sealProfile(ctx, v.keys, id, Profile{Name: req.Name, Email: req.Email})
+	profile, err := sealProfile(ctx, v.keys, id, known)
 	if err != nil {
 		return wire.NewToken{}, err
 	}
 	secret, token, err := v.newToken(id, req.Service)
 	if err != nil {
 		return wire.NewToken{}, err
+	}
+	var mails []storage.Message
+	if req.Mail {
+		m, err := v.mailTo(ctx, id, mailInvitation, v.invitation(req.Email, handle, secret, token.Expires))
+		if err != nil {
+			return wire.NewToken{}, err
+		}
+		m.Until = token.Expires
+		mails = append(mails, m)
+		in.Fields = []audit.Field{audit.BytesField(audit.FieldMessageID, m.ID[:])}
 	}
 	var created time.Time
 	in.Object = audit.Object{Kind: audit.ObjectPerson, ID: id}
@@ -217,43 +221,53 @@ func (v *Vault) Invite(ctx context.Context, c identity.Caller, req wire.NewPerso
 			return fault.Wrap(fault.Conflict, op, "there is somebody called "+handle+" already", err).
 				WithHint("choose another name; for a new token use `dsvault token rotate " + handle + "`")
 		}
+		if err == nil {
+			err = v.setAddress(ctx, tx.Tx, id, known.Email)
+		}
 		if err != nil {
 			return err
 		}
 		token.CreatedAt = tx.Now
-		return tx.AddToken(ctx, token)
+		if err := tx.AddToken(ctx, token); err != nil {
+			return err
+		}
+		return tx.AddMessages(ctx, mails...)
 	}
 	if _, err := v.ledger.Record(ctx, in); err != nil {
 		return wire.NewToken{}, err
 	}
-	person := wire.Person{ID: id, Handle: handle, Service: req.Service, Name: req.Name, Email: req.Email, Region: req.Region, Created: created}
-	return wire.NewToken{Person: person, Token: secret.Expose(), Kind: string(token.Kind), Expires: timePtr(token.Expires)}, nil
+	p := storage.Principal{ID: id, Handle: handle, Service: req.Service, Region: req.Region, CreatedAt: created}
+	out := wire.NewToken{Person: wirePerson(p, known), Kind: string(token.Kind), Expires: timePtr(token.Expires), Mailed: req.Mail}
+	if !req.Mail {
+		out.Token = secret.Expose()
+	}
+	v.wakeOutbox()
+	return out, nil
 }
 
-func checkPerson(req wire.NewPerson) (string, error) {
+func (v *Vault) checkPerson(req wire.NewPerson) (string, Profile, error) {
+	const op = "vault.Invite"
+	known := Profile{Name: req.Name, Email: req.Email, Phone: req.Phone, Company: req.Company, JobTitle: req.JobTitle}
 	handle, err := dataset.ParseName(req.Handle)
-	if err != nil {
-		return "", err
+	if err == nil && req.Region != "" {
+		_, err = dataset.ParseName(req.Region)
 	}
-	if handle == "me" {
-		return "", fault.New(fault.Invalid, "vault.Invite", `"me" always means oneself`).WithHint("choose another name")
+	if err == nil {
+		err = known.check()
 	}
-	if req.Region != "" {
-		if _, err := dataset.ParseName(req.Region); err != nil {
-			return "", err
-		}
+	switch {
+	case err != nil:
+	case handle == "me":
+		err = fault.New(fault.Invalid, op, `"me" always means oneself`).WithHint("choose another name")
+	case req.Mail && req.Service:
+		err = fault.New(fault.Invalid, op, "machine accounts get no mail").WithHint("leave --mail out")
+	case req.Mail && req.Email == "":
+		err = fault.New(fault.Invalid, op, "there is no address to mail the invitation to").WithHint("give --email")
+	case req.Mail && v.mailer == nil:
+		err = fault.New(fault.Conflict, op, "this vault sends no mail").
+			WithHint("leave --mail out and hand the token over, or have the operator set `serve --smtp`")
 	}
-	for field, s := range map[string]string{"name": req.Name, "email": req.Email} {
-		if err := checkText(field, s, wire.MaxProfile); err != nil {
-			return "", err
-		}
-	}
-	if req.Email != "" {
-		if _, err := mail.ParseAddress(req.Email); err != nil {
-			return "", fault.Wrap(fault.Invalid, "vault.Invite", "not an e-mail address", err)
-		}
-	}
-	return handle, nil
+	return handle, known, err
 }
 
 func (v *Vault) newToken(who dataset.PrincipalID, service bool) (identity.Secret, storage.Token, error) {
@@ -289,10 +303,7 @@ func (v *Vault) People(ctx context.Context, c identity.Caller, after string, lim
 		if err != nil {
 			return page, err
 		}
-		page.Items = append(page.Items, wire.Person{
-			ID: p.ID, Handle: p.Handle, Service: p.Service, Name: profile.Name, Email: profile.Email,
-			Region: p.Region, Disabled: timePtr(p.Disabled), Created: p.CreatedAt,
-		})
+		page.Items = append(page.Items, wirePerson(p, profile))
 	}
 	if len(rows) == limit {
 		page.Next = rows[len(rows)-1].Handle

@@ -33,10 +33,12 @@ type reading struct {
 
 // admit decides and records a read. When it returns, the read is in the log.
 func (v *Vault) admit(ctx context.Context, c identity.Caller, in ledger.Intent, shard storage.Shard) (*reading, error) {
+	known := v.watchPurpose(&in)
 	permit, err := v.ledger.Admit(ctx, in)
 	if err != nil {
 		return nil, err
 	}
+	known()
 	r := &reading{v: v, permit: permit, caller: c, shard: shard, Index: permit.Receipt().Index, Hash: permit.Receipt().Hash}
 	r.ctx, r.cancel = context.WithCancelCause(ctx)
 	v.streams.add(r)

@@ -5,6 +5,8 @@ import (
 	"sync"
 	"time"
 
+	"dsvault/storage/catalog"
+	"dsvault/vault/dataset"
 	"dsvault/vault/fault"
 	"dsvault/vault/identity"
 )
@@ -72,6 +74,29 @@ func (s *streams) all() []*reading {
 	return list
 }
 
+// cutEnded cuts the reads whose token another node has ended. Those that this
+// node ends it cuts at once.
+func (v *Vault) cutEnded(ctx context.Context, running []*reading) error {
+	if v.alone {
+		return nil
+	}
+	ids := make([]dataset.TokenID, 0, len(running))
+	for _, s := range running {
+		ids = append(ids, s.caller.Token)
+	}
+	var ended map[dataset.TokenID]bool
+	err := v.db.View(ctx, func(tx *catalog.Tx) (err error) {
+		ended, err = tx.EndedTokens(ctx, ids)
+		return err
+	})
+	for _, s := range running {
+		if ended[s.caller.Token] {
+			s.cancel(errRevoked)
+		}
+	}
+	return err
+}
+
 const (
 	recheckEvery = time.Second      // how often running reads are decided again
 	maxBlind     = 3                // rechecks in a row that may fail before running reads are cut
@@ -113,6 +138,9 @@ func (v *Vault) watchStreams(ctx context.Context) {
 			continue
 		}
 		blind = 0
+		if err := v.cutEnded(ctx, running); err != nil {
+			v.log.Warn("cannot look whose tokens have ended", "err", err)
+		}
 		for _, s := range running {
 			if s.permit.Recheck() != nil {
 				s.cancel(errRevoked)

@@ -17,6 +17,7 @@ import (
 	"dsvault/storage"
 	"dsvault/storage/catalog"
 	"dsvault/vault/audit"
+	"dsvault/vault/courier"
 	"dsvault/vault/dataset"
 	"dsvault/vault/fault"
 	"dsvault/vault/identity"
@@ -49,6 +50,12 @@ type Config struct {
 	// CheckEvery is how often storage is compared with the catalog, and
 	// CheckDataEvery how often every object is read whole for it; 0 is never.
 	CheckEvery, CheckDataEvery time.Duration
+
+	// Mailer sends mails, which tell people to log in at PublicURL; nil: this
+	// vault sends none. Hooks calls webhooks; nil: those at public addresses.
+	Mailer    *courier.Mailer
+	PublicURL string
+	Hooks     *courier.Hooks
 }
 
 // LogConfig is what the notary needs. The zero value is good.
@@ -90,6 +97,13 @@ type Vault struct {
 
 	checkEvery, checkDataEvery time.Duration
 
+	mailer    *courier.Mailer // nil: no mail
+	hooks     *courier.Hooks
+	publicURL string
+	resets    chan resetAsk // taken by keepResets
+	outbox    chan struct{} // wakes keepOutbox
+	purposes  sync.Map      // purposeAt that the catalog knows
+
 	stop    context.CancelFunc
 	workers sync.WaitGroup // owned by Open, awaited by Close
 }
@@ -109,6 +123,11 @@ func Open(ctx context.Context, cfg Config) (*Vault, error) {
 		node: dataset.NewID[dataset.RequestID](cfg.Random).String(), alone: cfg.Exclusive,
 		checkEvery: cfg.CheckEvery, checkDataEvery: cfg.CheckDataEvery,
 		bundles: make(chan struct{}, maxBundles),
+		mailer:  cfg.Mailer, hooks: cfg.Hooks, publicURL: cfg.PublicURL,
+		resets: make(chan resetAsk, maxAskers), outbox: make(chan struct{}, 1),
+	}
+	if v.hooks == nil {
+		v.hooks = courier.NewHooks(false)
 	}
 	v.checks.wake, v.checks.running = make(chan struct{}, 1), map[dataset.CheckID]context.CancelFunc{}
 	if err := ownCatalog(ctx, v.db, v.keys); err != nil {
@@ -151,6 +170,13 @@ func Open(ctx context.Context, cfg Config) (*Vault, error) {
 	v.workers.Go(func() { v.watchStreams(running) })
 	v.workers.Go(func() { v.sweepForever(running, cfg.Exclusive) })
 	v.workers.Go(func() { v.holdChecks(running) })
+	v.workers.Go(func() { v.keepResets(running) })
+	v.workers.Go(func() { v.elected(running, electOutbox, v.keepOutbox) })
+	v.workers.Go(func() {
+		if err := v.indexAddresses(running); err != nil && running.Err() == nil {
+			v.log.Warn("addresses of people are not found until the next start", "err", err)
+		}
+	})
 	return v, nil
 }
 
@@ -234,8 +260,8 @@ func (v *Vault) Ready(ctx context.Context) error {
 	return err
 }
 
-// Authenticate turns a bearer token into a caller. An invitation is good for
-// nothing but Login, which passes allowInvite.
+// Authenticate turns a bearer token into a caller. An invitation and the token
+// of a reset mail are good for nothing but Login, which passes allowInvite.
 func (v *Vault) Authenticate(ctx context.Context, bearer string, allowInvite bool, actor ledger.Actor) (identity.Caller, error) {
 	if err := v.notary.Halted(); err != nil { // nothing is served from a catalog that was rolled back
 		return identity.Caller{}, err
@@ -245,8 +271,8 @@ func (v *Vault) Authenticate(ctx context.Context, bearer string, allowInvite boo
 		return identity.Caller{}, err
 	}
 	c, err := identity.Authenticate(ctx, v.db, token, v.now(), actor)
-	if err == nil && c.Kind == storage.InviteToken && !allowInvite {
-		return identity.Caller{}, fault.New(fault.Unauthenticated, "vault.Authenticate", "an invitation only serves to log in").
+	if err == nil && once(c.Kind) && !allowInvite {
+		return identity.Caller{}, fault.New(fault.Unauthenticated, "vault.Authenticate", "a token for one login only serves to log in").
 			WithHint("run `dsvault login URL` with it first")
 	}
 	return c, err

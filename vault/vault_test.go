@@ -62,6 +62,7 @@ type world struct {
 
 	checkEvery, checkDataEvery time.Duration // for open
 	shared                     bool          // likewise: other nodes have the catalog open
+	config                     func(*vault.Config)
 }
 
 func newWorld(t *testing.T) *world {
@@ -98,9 +99,13 @@ func newWorldOn(t testing.TB, url string, opts catalog.Options) *world {
 	}
 	w.tokens["root"] = token.Expose()
 	w.open = func() (*vault.Vault, error) {
-		return vault.Open(ctx, vault.Config{Catalog: w.db, Objects: w.objects, Keys: ring, Policy: rbac.Default(),
+		cfg := vault.Config{Catalog: w.db, Objects: w.objects, Keys: ring, Policy: rbac.Default(),
 			Logger: logger, Now: w.clock.Now, Random: rand.Reader, Exclusive: !w.shared,
-			CheckEvery: w.checkEvery, CheckDataEvery: w.checkDataEvery})
+			CheckEvery: w.checkEvery, CheckDataEvery: w.checkDataEvery}
+		if w.config != nil {
+			w.config(&cfg)
+		}
+		return vault.Open(ctx, cfg)
 	}
 	w.v = must[*vault.Vault](t)(w.open())
 	t.Cleanup(func() { w.v.Close() })

@@ -19,7 +19,7 @@ import (
 )
 
 // What somebody is known by; none of it is a word of anything else.
-var traces = []string{"quetzal", "Quetzalcoatl", "feathered@serpent.example", "obsidian-laptop", "TeotihuacanBrowser", "203.0.113.77", "tenochtitlan"}
+var traces = []string{"quetzal", "Quetzalcoatl", "feathered@serpent.example", "obsidian-laptop", "TeotihuacanBrowser", "203.0.113.77", "tenochtitlan", "+52 55 5555", "Chocolatl Traders", "cloud rider"}
 
 // asQuetzal sends a request of the person who is to be forgotten.
 func (n *node) asQuetzal(method, path string, body any, header ...string) answer {
@@ -31,7 +31,8 @@ func (n *node) asQuetzal(method, path string, body any, header ...string) answer
 func (n *node) leaveTraces() {
 	n.t.Helper()
 	out := call[wire.NewToken](n.world, "root", "POST", "/v1/people",
-		wire.NewPerson{Handle: "quetzal", Name: "Quetzalcoatl", Email: "feathered@serpent.example", Region: "tenochtitlan"})
+		wire.NewPerson{Handle: "quetzal", Name: "Quetzalcoatl", Email: "feathered@serpent.example", Region: "tenochtitlan",
+			Phone: "+52 55 5555", Company: "Chocolatl Traders", JobTitle: "cloud rider"})
 	n.tokens["quetzal"] = out.Token
 	id := must(seal.GenerateIdentity())(n.t)
 	var in wire.LoggedIn

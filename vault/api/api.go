@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -93,6 +94,9 @@ type server struct {
 	rates    rates
 	failures failures
 	ready    readiness
+
+	resetsFrom takes[netip.Prefix]
+	resetsTo   takes[string] // an address, in lower case
 }
 
 // New returns the handler of v's HTTP API. It is to be served by Server's
@@ -104,7 +108,10 @@ func New(v *vault.Vault, opts Options) http.Handler {
 		slots:    slots{what: "transfers", all: opts.Streams, each: opts.StreamsEach, retry: 2 * time.Second, used: opts.Meter.Streams},
 		calls:    slots{what: "requests", all: opts.Calls, each: opts.CallsEach, retry: time.Second},
 		rates:    rates{limit: opts.Requests, burst: opts.RequestBurst},
-		failures: failures{burst: opts.AuthFailures, refill: opts.AuthRefill},
+		failures: failures{buckets[netip.Prefix]{burst: opts.AuthFailures, refill: opts.AuthRefill}},
+
+		resetsFrom: takes[netip.Prefix]{buckets[netip.Prefix]{burst: resetsFrom, refill: rate.Every(resetsFromEvery)}, "too many reset mails were asked for from your address"},
+		resetsTo:   takes[string]{buckets[string]{burst: resetsTo, refill: rate.Every(resetsToEvery)}, "too many reset mails were asked for to this address"},
 	}
 	e := echo.New()
 	e.Logger.SetOutput(io.Discard) // everything is logged by frame

@@ -65,20 +65,12 @@ const (
 // failures bounds how often an address may present tokens that do not hold. An
 // address that is beyond it is told to wait.
 // The zero value with burst and refill set is ready.
-type failures struct {
-	burst  int
-	refill rate.Limit
-
-	mu     sync.Mutex
-	by     map[netip.Prefix]*rate.Limiter // guarded by mu
-	others *rate.Limiter                  // guarded by mu; shared once the table is full
-	pruned time.Time                      // guarded by mu
-}
+type failures struct{ buckets[netip.Prefix] }
 
 func (f *failures) check(from netip.Addr, now time.Time) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	l := f.limiterLocked(from, now, false)
+	l := f.limiterLocked(network(from), now, false)
 	if l == nil {
 		return nil
 	}
@@ -93,23 +85,32 @@ func (f *failures) check(from netip.Addr, now time.Time) error {
 func (f *failures) add(from netip.Addr, now time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.limiterLocked(from, now, true).AllowN(now, 1)
+	f.limiterLocked(network(from), now, true).AllowN(now, 1)
 }
 
-// limiterLocked finds the limiter for an address, and makes one if add is set;
-// otherwise it is nil for an address without failures.
-func (f *failures) limiterLocked(from netip.Addr, now time.Time, add bool) *rate.Limiter {
-	// Whoever has an IPv6 address has a /64 of them.
-	bits := min(from.BitLen(), 64)
-	prefix, _ := from.Prefix(bits)
-	if l, ok := f.by[prefix]; ok {
+// buckets are limiters, one for each of many; beyond maxAddresses the others
+// share one. The zero value with burst and refill set is ready.
+type buckets[K comparable] struct {
+	burst  int
+	refill rate.Limit
+
+	mu     sync.Mutex
+	by     map[K]*rate.Limiter // guarded by mu
+	others *rate.Limiter       // guarded by mu; shared once the table is full
+	pruned time.Time           // guarded by mu
+}
+
+// limiterLocked finds the limiter of one, and makes it if add is set; otherwise
+// it is nil for one that was not counted yet.
+func (f *buckets[K]) limiterLocked(of K, now time.Time, add bool) *rate.Limiter {
+	if l, ok := f.by[of]; ok {
 		return l
 	}
 	if len(f.by) >= maxAddresses && now.Sub(f.pruned) >= pruneEvery {
 		f.pruned = now
-		for p, l := range f.by {
+		for k, l := range f.by {
 			if l.TokensAt(now) >= float64(f.burst) {
-				delete(f.by, p)
+				delete(f.by, k)
 			}
 		}
 	}
@@ -124,10 +125,10 @@ func (f *failures) limiterLocked(from netip.Addr, now time.Time, add bool) *rate
 		return nil
 	}
 	if f.by == nil {
-		f.by = make(map[netip.Prefix]*rate.Limiter)
+		f.by = make(map[K]*rate.Limiter)
 	}
-	f.by[prefix] = rate.NewLimiter(f.refill, f.burst)
-	return f.by[prefix]
+	f.by[of] = rate.NewLimiter(f.refill, f.burst)
+	return f.by[of]
 }
 
 // slots bounds how many streams, or requests, run at once. The zero value with

@@ -15,7 +15,7 @@ import (
 )
 
 func TestFailures(t *testing.T) {
-	f := failures{burst: 3, refill: 0.5}
+	f := failures{buckets[netip.Prefix]{burst: 3, refill: 0.5}}
 	now := time.Unix(1000, 0)
 	a, b := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
 	for range 3 {
@@ -48,7 +48,7 @@ func TestFailures(t *testing.T) {
 }
 
 func TestFailuresStayBounded(t *testing.T) {
-	f := failures{burst: 2, refill: 1}
+	f := failures{buckets[netip.Prefix]{burst: 2, refill: 1}}
 	now := time.Unix(1000, 0)
 	addr := netip.MustParseAddr("10.0.0.0")
 	for range 2 * maxAddresses {

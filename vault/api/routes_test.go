@@ -23,11 +23,13 @@ import (
 // TestEveryRoute walks the main job with several people and then asserts that
 // no route was left out.
 func TestEveryRoute(t *testing.T) {
-	w := newWorld(t, api.Options{})
+	w, _ := newMailWorld(t, api.Options{})
 	call[map[string]string](w, "", "GET", "/healthz", nil)
 	call[map[string]string](w, "", "GET", "/readyz", nil)
 	w.populate(1000)
 	w.testPeople(t)
+	w.testContact(t)
+	w.testNotices(t)
 	w.testAgreements(t)
 	w.testProject(t)
 	w.testUpload(t)

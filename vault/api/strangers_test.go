@@ -85,6 +85,9 @@ func TestStrangers(t *testing.T) {
 			{"PATCH", "/v1/projects/" + project, wire.ProjectUpdate{Delivery: &[]dataset.Delivery{dataset.Opened}}},
 			{"GET", "/v1/can?person=me&action=read&delivery=opened&object=" + ds + "/0", nil},
 		}
+		notices := "/v1/notices/" + p.client
+		list = append(list, probe{"GET", notices, nil}, probe{"PATCH", notices, wire.NoticesUpdate{Events: &[]string{}}},
+			probe{"POST", notices + "/test", nil}, probe{"GET", notices + "/messages", nil})
 		for _, at := range []string{p.client, project, ds} {
 			list = append(list,
 				probe{"GET", "/v1/scopes?under=" + at, nil},
@@ -144,6 +147,7 @@ func TestStrangers(t *testing.T) {
 		// Nor can people be told from names that nobody has.
 		for _, p := range []probe{
 			{"DELETE", "/v1/people/%s", nil}, {"POST", "/v1/people/%s/token", nil},
+			{"GET", "/v1/people/%s", nil}, {"PATCH", "/v1/people/%s", wire.PersonUpdate{}},
 			{"GET", "/v1/assignments?person=%s", nil}, {"GET", "/v1/log?actor=%s", nil},
 			{"GET", "/v1/can?action=read&object=/&person=%s", nil},
 		} {

@@ -57,10 +57,15 @@ func folderObjects(t testing.TB, data string) storage.Objects {
 // newWorldOn is newWorld with another object store.
 func newWorldOn(t *testing.T, data string, objects storage.Objects, opts api.Options, change ...func(http.Handler, *server)) *world {
 	t.Helper()
-	w := &world{t: t, data: data, logs: &logs{wake: make(chan struct{}, 1)},
-		tokens: map[string]string{}, devices: map[string]dataset.DeviceID{}, keys: map[string]*seal.Identity{}}
-	w.vault, w.tokens["root"] = openVaultOn(t, w.data, objects)
+	v, token := openVaultOn(t, data, objects)
+	return serveWorld(t, data, v, token, opts, change...)
+}
 
+// serveWorld serves a vault whose admin, root, has the token.
+func serveWorld(t *testing.T, data string, v *vault.Vault, token string, opts api.Options, change ...func(http.Handler, *server)) *world {
+	t.Helper()
+	w := &world{t: t, vault: v, data: data, logs: &logs{wake: make(chan struct{}, 1)},
+		tokens: map[string]string{"root": token}, devices: map[string]dataset.DeviceID{}, keys: map[string]*seal.Identity{}}
 	opts.Logger = slog.New(slog.NewJSONHandler(w.logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	opts.Random = rand.Reader
 	if opts.Now == nil {
@@ -88,7 +93,7 @@ func openVault(t testing.TB, data string) (v *vault.Vault, token string) {
 	return openVaultOn(t, data, folderObjects(t, data))
 }
 
-func openVaultOn(t testing.TB, data string, objects storage.Objects) (v *vault.Vault, token string) {
+func openVaultOn(t testing.TB, data string, objects storage.Objects, change ...func(*vault.Config)) (v *vault.Vault, token string) {
 	t.Helper()
 	ctx := context.Background()
 	db := must(catalog.Open(ctx, "sqlite:"+filepath.Join(data, "catalog.db"), catalog.Options{}))(t)
@@ -100,8 +105,12 @@ func openVaultOn(t testing.TB, data string, objects storage.Objects) (v *vault.V
 	ring := must(keys.Open(folder, keys.NewPassphrase(""), db, rand.Reader))(t)
 	quiet := slog.New(slog.DiscardHandler)
 	secret := must(vault.Init(ctx, vault.InitConfig{Catalog: db, Keys: ring, Admin: "root", Logger: quiet, Now: time.Now, Random: rand.Reader}))(t)
-	v = must(vault.Open(ctx, vault.Config{Catalog: db, Objects: objects, Keys: ring, Policy: rbac.Default(),
-		Logger: quiet, Now: time.Now, Random: rand.Reader, Exclusive: true}))(t)
+	cfg := vault.Config{Catalog: db, Objects: objects, Keys: ring, Policy: rbac.Default(),
+		Logger: quiet, Now: time.Now, Random: rand.Reader, Exclusive: true}
+	for _, f := range change {
+		f(&cfg)
+	}
+	v = must(vault.Open(ctx, cfg))(t)
 	t.Cleanup(func() { v.Close() })
 	return v, secret.Expose()
 }

@@ -77,6 +77,12 @@ const (
 	FieldArrayRoot   FieldID = 65 // 32 bytes: root of a statement's Array
 	FieldArrayLength FieldID = 66 // number: slots in a statement's Array
 	FieldNonce       FieldID = 67 // 16 bytes: drawn by who asks, so that an old answer is told from a new one
+
+	FieldProfile   FieldID = 130 // text: which fields of a profile were changed, for example "email phone"
+	FieldMessageID FieldID = 131 // 16 bytes: the mail that was written
+	FieldEvents    FieldID = 132 // text: what a client hears of
+	FieldMails     FieldID = 133 // number: addresses that hear of it
+	FieldWebhooks  FieldID = 134 // number: likewise
 )
 
 // FieldType is what an extension field's value holds.
@@ -116,6 +122,8 @@ var fields = map[FieldID]fieldInfo{
 	FieldLostSize: {"lost-size", TypeNumber}, FieldLostRoot: {"lost-root", TypeHash}, FieldLogEpoch: {"log-epoch", TypeNumber},
 
 	FieldApprovalID: {"approval-id", TypeID},
+	FieldProfile: {"profile", TypeText}, FieldMessageID: {"message-id", TypeID}, FieldEvents: {"events", TypeText},
+	FieldMails: {"mails", TypeNumber}, FieldWebhooks: {"webhooks", TypeNumber},
 
 	FieldArrayRoot: {"array-root", TypeHash}, FieldArrayLength: {"array-length", TypeNumber}, FieldNonce: {"nonce", TypeID},
 }

@@ -69,6 +69,7 @@ type Ring struct {
 	epoch   uint32 // the newest, which new keys are sealed to
 	epochs  map[uint32]*seal.Identity
 	logKeys []LogKey
+	own     ownKey
 	random  io.Reader
 
 	db       *catalog.DB
@@ -178,6 +179,9 @@ func Open(dir string, pass Passphrase, db *catalog.DB, random io.Reader) (*Ring,
 		datasets: newCache[dataset.DatasetID, *seal.Identity](4096), people: newCache[dataset.PrincipalID, personKey](1 << 16)}
 	if err := r.openEpochs(dir, root); err != nil {
 		return nil, err
+	}
+	if r.own, err = newOwnKey(root); err != nil {
+		return nil, fault.Wrap(fault.Internal, "keys.Open", "cannot derive the vault's own key", err)
 	}
 	r.logKeys, err = openLogKeys(dir, root)
 	return r, err

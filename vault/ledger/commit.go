@@ -327,7 +327,7 @@ func (l *Ledger) admit(ctx context.Context, tx *catalog.Tx, b *batch, e *entry, 
 		err = l.stage(ctx, tx, b, e, next)
 	} else {
 		err = tx.Savepoint(ctx, func() error {
-			atx := &Tx{Tx: tx, Now: time.UnixMicro(now).UTC(), Revision: next.Revision, nextSlot: &next.NextSlot}
+			atx := &Tx{Tx: tx, Now: time.UnixMicro(now).UTC(), Revision: next.Revision, Index: next.Size - 1, nextSlot: &next.NextSlot}
 			if err := e.in.Apply(ctx, atx, &e.in); err != nil {
 				return err
 			}

@@ -97,6 +97,7 @@ type Tx struct {
 	*catalog.Tx
 	Now      time.Time // of the leaf
 	Revision uint64    // in force once this transaction has committed
+	Index    uint64    // of the record in the log
 	nextSlot *uint64
 }
 

@@ -19,7 +19,7 @@ const (
 	MaxReason    = 500       // bytes of a reason
 	MaxPage      = 1000      // rows of one page
 	MaxShard     = 64 << 30  // bytes of one sealed shard
-	MaxProfile   = 200       // bytes of a name or an address
+	MaxProfile   = 200       // bytes of a field of a profile
 )
 
 // Headers that are not standard ones.
@@ -43,6 +43,7 @@ type Login struct {
 type LoggedIn struct {
 	Token     string           `json:"token,omitempty"`
 	Expires   *time.Time       `json:"expires,omitempty"`
+	Ended     int              `json:"ended,omitempty"` // other tokens, by that of a reset mail
 	Device    dataset.DeviceID `json:"device"`
 	Whoami    Whoami           `json:"whoami"`
 	LogOrigin string           `json:"log_origin"` // the log's name in its checkpoints
@@ -56,6 +57,9 @@ type Whoami struct {
 	Service   bool                `json:"service,omitempty"`
 	Name      string              `json:"name,omitempty"`
 	Email     string              `json:"email,omitempty"`
+	Phone     string              `json:"phone,omitempty"`
+	Company   string              `json:"company,omitempty"`
+	JobTitle  string              `json:"job_title,omitempty"`
 	Region    string              `json:"region,omitempty"`
 	Grants    []Grant             `json:"grants"`
 	Devices   []Device            `json:"devices"`
@@ -118,11 +122,15 @@ type Page[T any] struct {
 
 // NewPerson invites a person or makes a service. POST /v1/people
 type NewPerson struct {
-	Handle  string `json:"handle"`
-	Email   string `json:"email,omitempty"`
-	Name    string `json:"name,omitempty"`
-	Region  string `json:"region,omitempty"`
-	Service bool   `json:"service,omitempty"`
+	Handle   string `json:"handle"`
+	Email    string `json:"email,omitempty"`
+	Name     string `json:"name,omitempty"`
+	Phone    string `json:"phone,omitempty"`
+	Company  string `json:"company,omitempty"`
+	JobTitle string `json:"job_title,omitempty"`
+	Region   string `json:"region,omitempty"`
+	Service  bool   `json:"service,omitempty"`
+	Mail     bool   `json:"mail,omitempty"` // send the token to Email, and show it to nobody
 }
 
 // Person is a principal as admins see it. GET /v1/people gives Page[Person];
@@ -133,6 +141,9 @@ type Person struct {
 	Service  bool                `json:"service,omitempty"`
 	Name     string              `json:"name,omitempty"`
 	Email    string              `json:"email,omitempty"`
+	Phone    string              `json:"phone,omitempty"`
+	Company  string              `json:"company,omitempty"`
+	JobTitle string              `json:"job_title,omitempty"`
 	Region   string              `json:"region,omitempty"`
 	Disabled *time.Time          `json:"disabled,omitempty"`
 	Created  time.Time           `json:"created"`
@@ -142,9 +153,10 @@ type Person struct {
 // POST /v1/people and POST /v1/people/{handle}/token ("me" for oneself)
 type NewToken struct {
 	Person  Person     `json:"person"`
-	Token   string     `json:"token"`
+	Token   string     `json:"token,omitempty"`
 	Kind    string     `json:"kind"` // invite, session, access
 	Expires *time.Time `json:"expires,omitempty"`
+	Mailed  bool       `json:"mailed,omitempty"` // the token is on its way by mail, and not here
 }
 
 // Publish makes a new version of an agreement. POST /v1/agreements
