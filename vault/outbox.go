@@ -155,7 +155,7 @@ func (v *Vault) sendDue(ctx context.Context) (int, error) {
 // sendMessage tries one message and writes what became of it. If the node dies
 // in between, the message is sent once more, under the same ID.
 func (v *Vault) sendMessage(ctx context.Context, m storage.Message) error {
-	err := v.carry(ctx, m)
+	err := v.bring(ctx, m)
 	if err != nil && ctx.Err() != nil {
 		return ctx.Err() // it was not the receiver's fault
 	}
@@ -184,9 +184,9 @@ func postpone(m *storage.Message, err error) bool {
 	return m.Until.IsZero() || m.Due.Before(m.Until)
 }
 
-// carry takes one message to its receiver.
-func (v *Vault) carry(ctx context.Context, m storage.Message) error {
-	const op = "vault.carry"
+// bring takes one message to its receiver.
+func (v *Vault) bring(ctx context.Context, m storage.Message) error {
+	const op = "vault.bring"
 	if !m.Until.IsZero() && !v.now().Before(m.Until) {
 		return fault.New(fault.Conflict, op, "it came to nothing in time")
 	}

@@ -88,6 +88,7 @@ DSVAULT_TOKEN a token to use instead of the stored one.`,
 	root.AddCommand(
 		a.initCmd(), a.serveCmd(), a.recoverCmd(), a.logKeyCmd(), a.backupCmd(), a.restoreCmd(), a.migrateCmd(), a.doctorCmd(), a.demoCmd(),
 		a.loginCmd(), a.whoamiCmd(), a.clientCmd(), a.projectCmd(), a.personCmd(), a.tokenCmd(), a.agreementCmd(),
+		a.resetCmd(), a.noticesCmd(),
 		a.grantCmd(), a.revokeCmd(), a.rolesCmd(),
 		a.pushCmd(), a.assignCmd(), a.unassignCmd(), a.assignmentsCmd(), a.lsCmd(), a.pullCmd(), a.catCmd(), a.linkCmd(),
 		a.approvalsCmd(), a.approveCmd(), a.refuseCmd(),

@@ -24,8 +24,10 @@ func (a *app) loginCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "login URL",
 		Short: "Log in to a server and register this machine's device key",
-		Long: `Logs in with the token of an invitation, or with one of your own. The token is
-asked for, or read from stdin or from DSVAULT_TOKEN; it is never an argument.
+		Long: `Logs in with the token of an invitation or of a reset mail, or with one of your
+own. The token is asked for, or read from stdin or from DSVAULT_TOKEN; it is never
+an argument. That of a reset mail ends all your other tokens, and transfers that
+run on them.
 
 A device key is made on this machine, once, and registered: shards that you
 pull are sealed to it. Key and token are kept in your config folder, readable
@@ -102,6 +104,9 @@ func (a *app) login(cmd *cobra.Command, rawURL, device string) error {
 	}
 	if place.Dir() != home.Dir() && !a.json {
 		fmt.Fprintf(a.err, "This is a further server: set DSVAULT_URL=%s to use it.\n", clean(url))
+	}
+	if in.Ended > 0 && !a.json {
+		fmt.Fprintf(a.err, "This ended %s of yours.\n", plural(in.Ended, "other token", "other tokens"))
 	}
 	in.Token = "" // stored; it is not for the screen
 	return a.result(in, "logged in to %s as %s, device %s (%s)", url, in.Whoami.Handle, device, in.Device)

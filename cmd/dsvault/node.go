@@ -17,6 +17,7 @@ import (
 	"dsvault/storage/dir"
 	"dsvault/storage/s3"
 	"dsvault/vault"
+	"dsvault/vault/courier"
 	"dsvault/vault/fault"
 	"dsvault/vault/identity"
 	"dsvault/vault/keys"
@@ -38,6 +39,10 @@ type nodeConfig struct {
 	Counts     *metrics.Metrics // nil: nobody counts
 
 	CheckEvery, CheckDataEvery time.Duration // see vault.Config
+
+	Mailer    *courier.Mailer // likewise
+	PublicURL string
+	Hooks     *courier.Hooks
 }
 
 func (c nodeConfig) keyFolder() string { return filepath.Join(c.Data, "keys") }
@@ -250,6 +255,7 @@ func (n *node) open(ctx context.Context, cfg nodeConfig, policy *rbac.Policy) er
 		Catalog: n.db, Objects: count(cfg.Counts, objects), Keys: ring, Policy: policy, Logger: cfg.Logger,
 		Now: time.Now, Random: rand.Reader, Exclusive: cfg.embedded(), Log: log, Meter: cfg.meter(),
 		CheckEvery: cfg.CheckEvery, CheckDataEvery: cfg.CheckDataEvery,
+		Mailer: cfg.Mailer, PublicURL: cfg.PublicURL, Hooks: cfg.Hooks,
 	})
 	if err == nil && cfg.Counts != nil {
 		cfg.Counts.Watch(metrics.Gauges{Waiting: n.Waiting, CheckpointLag: n.CheckpointLag})

@@ -10,8 +10,8 @@ import (
 )
 
 func (a *app) personCmd() *cobra.Command {
-	return group("person", "Invite, list, disable and anonymize people and services",
-		a.personInviteCmd(), a.personDisableCmd(), a.personAnonymizeCmd(), a.personListCmd())
+	return group("person", "Invite, show, update, list, disable and anonymize people and services",
+		a.personInviteCmd(), a.personShowCmd(), a.personUpdateCmd(), a.personDisableCmd(), a.personAnonymizeCmd(), a.personListCmd())
 }
 
 func (a *app) personInviteCmd() *cobra.Command {
@@ -21,8 +21,10 @@ func (a *app) personInviteCmd() *cobra.Command {
 		Short: "Invite a person, or make a service; prints a token once",
 		Long: `Prints a token for the person, once: hand it over on a safe way. A person
 exchanges it at the first login; that of a service stays good until it is
-rotated.`,
+rotated. With --mail the token goes to the address of --email, and nobody else
+sees it; the server has to be able to send mail (docs/contact.md).`,
 		Example: `  dsvault person invite alice --email alice@example.org --name "Alice Adams"
+  dsvault person invite alice --email alice@example.org --mail
   dsvault person invite importer --service`,
 		Args: args(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -35,12 +37,19 @@ rotated.`,
 			if err != nil {
 				return err
 			}
+			if token.Mailed {
+				return a.result(token, "invited %s; the token%s is on its way by mail", token.Person.Handle, forUntil(token.Expires))
+			}
 			return a.printToken(token, "invited "+token.Person.Handle)
 		},
 	}
 	f := cmd.Flags()
 	f.StringVar(&p.Email, "email", "", "address, kept sealed")
+	f.BoolVar(&p.Mail, "mail", false, "send the token to that address instead of printing it")
 	f.StringVar(&p.Name, "name", "", "full name, kept sealed")
+	f.StringVar(&p.Phone, "phone", "", "telephone number, kept sealed")
+	f.StringVar(&p.Company, "company", "", "who they work for, kept sealed")
+	f.StringVar(&p.JobTitle, "job-title", "", "what they do there, kept sealed")
 	f.StringVar(&p.Region, "region", "", "where the person works, for projects that ask for it")
 	f.BoolVar(&p.Service, "service", false, "a machine account")
 	return cmd

@@ -28,6 +28,12 @@ func TestMain(m *testing.M) {
 //	join NAME [FLAG…]      as admin: invite NAME; as NAME: log in with the token
 //	status N COMMAND…      run a command that has to end with exit status N
 //	field VAR NAME         set VAR to a field of the JSON in the last stdout; OUTER.NAME is one in another
+//	mail start             start a mail server at $SMTP
+//	mail await N           print mail N, counted from 1, once it has come
+//	mail token VAR         set VAR to the token in the mail that was printed last
+//	hook start             start a receiver of webhooks at $HOOK
+//	hook await N           print call N, counted from 1, once it has come
+//	waiting CLIENT         print notices show CLIENT once a message was tried in vain
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
@@ -60,6 +66,10 @@ func TestScripts(t *testing.T) {
 			"join":   cmdJoin,
 			"status": cmdStatus,
 			"field":  cmdField,
+			"mail":   cmdMail,
+			"hook":   cmdHook,
+
+			"waiting": cmdWaiting,
 		},
 	})
 }

@@ -40,6 +40,8 @@ type serveConfig struct {
 	Cert, Key      string // PEM files; both or none
 	BehindTLSProxy bool
 
+	Courier courierSettings
+
 	// See api.Options.
 	MaxRequests, MaxTransfers, MaxTransfersEach int
 }
@@ -65,6 +67,7 @@ breaks its truth table is refused, and the old one stays in force.`,
 	}
 	a.storeFlags(cmd, &cfg.nodeConfig)
 	a.logSettingFlags(cmd, &cfg.Log)
+	cfg.Courier.flags(cmd.Flags())
 	f := cmd.Flags()
 	f.StringVar(&cfg.Listen, "listen", "127.0.0.1:8200", "address to listen on; port 0 picks a free one")
 	f.StringVar(&cfg.Metrics, "metrics", "", "address to show metrics for Prometheus on, for example 127.0.0.1:9200 (default: nowhere)")
@@ -92,6 +95,9 @@ breaks its truth table is refused, and the old one stays in force.`,
 			return err
 		}
 		cfg.Logger = a.logger()
+		if err := cfg.openCourier(a.env("DSVAULT_SMTP_PASSWORD")); err != nil {
+			return err
+		}
 		if err := a.rootPassphrase(&cfg.nodeConfig, passphraseFile); err != nil {
 			return err
 		}

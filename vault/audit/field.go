@@ -122,7 +122,7 @@ var fields = map[FieldID]fieldInfo{
 	FieldLostSize: {"lost-size", TypeNumber}, FieldLostRoot: {"lost-root", TypeHash}, FieldLogEpoch: {"log-epoch", TypeNumber},
 
 	FieldApprovalID: {"approval-id", TypeID},
-	FieldProfile: {"profile", TypeText}, FieldMessageID: {"message-id", TypeID}, FieldEvents: {"events", TypeText},
+	FieldProfile:    {"profile", TypeText}, FieldMessageID: {"message-id", TypeID}, FieldEvents: {"events", TypeText},
 	FieldMails: {"mails", TypeNumber}, FieldWebhooks: {"webhooks", TypeNumber},
 
 	FieldArrayRoot: {"array-root", TypeHash}, FieldArrayLength: {"array-length", TypeNumber}, FieldNonce: {"nonce", TypeID},

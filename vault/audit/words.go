@@ -71,11 +71,11 @@ const (
 
 	KindApprovalRequest Kind = 180 // somebody asks for a second person's approval
 	KindApprovalRefuse  Kind = 181 // or takes that back; cause says which
-	KindResetAsk     Kind = 230 // somebody asked for a one-time token, to be mailed to the person whose record it is
-	KindResetUse     Kind = 231 // it was used: all other tokens of the person ended
-	KindPersonUpdate Kind = 232
-	KindNoticesSet   Kind = 233 // what a client hears of by mail and webhook, and where
-	KindNoticesTest  Kind = 234
+	KindResetAsk        Kind = 230 // somebody asked for a one-time token, to be mailed to the person whose record it is
+	KindResetUse        Kind = 231 // it was used: all other tokens of the person ended
+	KindPersonUpdate    Kind = 232
+	KindNoticesSet      Kind = 233 // what a client hears of by mail and webhook, and where
+	KindNoticesTest     Kind = 234
 
 	KindLogRecover Kind = 140 // begins an epoch of the log: signed records are lost; lost-size and lost-root say which
 )
