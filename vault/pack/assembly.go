@@ -9,18 +9,24 @@ import (
 	"io/fs"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"dsvault/vault/dataset"
 	"dsvault/vault/fault"
 )
 
-// Assembly writes the parts of files that all come in one run to their place in
-// the file, which spares joining them later. A file is a hidden one until all of
-// its parts have been checked. Who uses it unpacks the parts of a file that may
-// be at once in the order of their numbers. It is safe for concurrent use.
+// Assembly is what the Unpack calls of one run into a folder share. The parts of
+// files that all come in the run are written to their place in the file, which
+// spares joining them later. A file is a hidden one until all of its parts have
+// been checked. Who uses it unpacks the parts of a file that may be at once in the
+// order of their numbers. It is safe for concurrent use.
 type Assembly struct {
-	dir string
+	dir   string
+	swept atomic.Bool // the folder has no leftovers of runs that died before
+
+	joining sync.Mutex // held while a record of parts is worked on
+	memo    joinMemo   // guarded by joining
 
 	mu    sync.Mutex
 	files map[string]*assembled // guarded by mu
@@ -124,9 +130,10 @@ func (a *Assembly) begin(ctx context.Context, m dataset.Manifest, opts UnpackOpt
 // open makes the hidden file, unless parts or the file itself are there already:
 // what is to become of these the ordinary way knows.
 func (a *Assembly) open(ctx context.Context, m dataset.Manifest, opts UnpackOptions) (*assembled, error) {
+	opts.Assembly = nil // salvage does without
 	file := &assembled{like: m, opts: opts, known: make(chan struct{}), partSize: -1,
 		have: make(map[int]dataset.Manifest), writing: make(map[int]bool)}
-	w, err := openWorkspace(ctx, a.dir)
+	w, err := openWorkspace(ctx, a.dir, a)
 	if err != nil {
 		return nil, err
 	}

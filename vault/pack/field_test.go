@@ -237,7 +237,9 @@ func TestScatterIsTakenUp(t *testing.T) {
 		if joined > 0 { // as if some slices were in it
 			put(t, filepath.Join(dst, j.hidden("join")), string(whole))
 			raw, _ := os.ReadFile(filepath.Join(dst, j.hidden("parts")))
-			json.Unmarshal(raw, j)
+			if err := j.parse(raw); err != nil {
+				t.Fatal(err)
+			}
 			j.Joined, j.Have[0] = joined, partOf(m)
 			raw, _ = json.Marshal(j)
 			put(t, filepath.Join(dst, j.hidden("parts")), string(raw))

@@ -22,12 +22,15 @@ const maxPartName = maxElement - len(".part-000000")
 // maxJoinState bounds the record of a file's parts: a million parts fit.
 const maxJoinState = 256 << 20
 
+// joinAtOnce is how many bytes of parts are joined before it is put on record.
+const joinAtOnce = 16 << 20
+
 // join is the record of a file whose parts arrive one by one. It is kept in the
-// folder, as JSON, from the first part until the file is whole. All of it
-// happens under the folder's lock.
+// folder from the first part until the file is whole: as JSON, and then a line
+// for each step since. All of it happens under the folder's lock.
 //
-// Parts are joined from the first to the last into one hidden file. After each,
-// Joined is stored and only then is the part removed: a run that dies at any
+// Parts are joined from the first to the last into one hidden file. After some of
+// them Joined is stored, and only then are these removed: a run that dies at any
 // point is taken up by the next, and the disk never has to hold the file twice.
 type join struct {
 	Name    string             `json:"name"`
@@ -42,6 +45,15 @@ type join struct {
 	w    *workspace
 	sync bool
 	runs [][]byte // where the bytes of each slice lie, if they are by value
+	kept bool     // the record is there, to its last line
+	seen *joinMemo
+}
+
+// joinStep is one line of the record.
+type joinStep struct {
+	Part   *int        `json:"part,omitempty"` // arrived, as
+	As     *joinedPart `json:"as,omitempty"`
+	Joined int         `json:"joined"`
 }
 
 type joinedPart struct {
@@ -87,6 +99,11 @@ func (w *workspace) placePart(ctx context.Context, m dataset.Manifest, opts Unpa
 	const op = "pack.Unpack"
 	res := UnpackResult{Files: 1, Bytes: m.Size}
 	j := &join{Name: m.Name, w: w, sync: !opts.NoSync}
+	if opts.Assembly != nil {
+		opts.Assembly.joining.Lock()
+		defer opts.Assembly.joining.Unlock()
+		j.seen = &opts.Assembly.memo
+	}
 	found, err := j.load()
 	if err != nil {
 		return res, err
@@ -102,7 +119,9 @@ func (w *workspace) placePart(ctx context.Context, m dataset.Manifest, opts Unpa
 		found = false
 	}
 	if !found {
+		seen := j.seen
 		j = newJoin(w, m, j.sync)
+		j.seen = seen
 		whole, err := w.isWithin(ctx, m)
 		if err != nil {
 			return res, localFault(op, "cannot compare "+quote(m.Name), err)
@@ -184,8 +203,9 @@ func (j *join) take(ctx context.Context, m dataset.Manifest, overwrite bool, res
 		return err
 	}
 	res.Same = p.same
-	j.Have[m.Part] = partOf(m)
-	return j.store()
+	part := partOf(m)
+	j.Have[m.Part] = part
+	return j.record(joinStep{Part: &m.Part, As: &part, Joined: j.Joined})
 }
 
 // run joins all parts when they are there. Without them it only counts.
@@ -207,16 +227,16 @@ func (j *join) run(ctx context.Context, overwrite bool, res *UnpackResult) error
 			return inTheWay(j.Name, "a "+kindOf(have.Mode()))
 		}
 	}
-	if j.Joined > 0 { // a run died before it could
-		_ = j.w.root.Remove(j.partName(j.Joined - 1))
+	for n := j.Joined - 1; n >= 0; n-- { // a run died before it could
+		if err := j.w.root.Remove(j.partName(n)); err != nil {
+			break
+		}
 	}
 	if err := j.loadOrder(); err != nil {
 		return err
 	}
-	for j.Joined < j.Parts {
-		if err := j.appendNext(ctx); err != nil {
-			return err
-		}
+	if err := j.joinAll(ctx); err != nil {
+		return err
 	}
 	if err := j.verify(ctx); err != nil {
 		return err
@@ -255,25 +275,61 @@ func (j *join) forgetLost() {
 	}
 }
 
-// appendNext appends the next part to the hidden file, checking it once more:
-// it lay in the open since it came.
-func (j *join) appendNext(ctx context.Context) error {
+// joinAll joins the parts that are not joined yet.
+func (j *join) joinAll(ctx context.Context) error {
 	const op = "pack.Unpack"
-	name, want := j.partName(j.Joined), j.Have[j.Joined]
+	if j.Joined == j.Parts {
+		return nil
+	}
 	start := int64(0)
 	for n := range j.Joined {
 		start += j.Have[n].body()
 	}
-	src, err := j.w.root.OpenFile(name, readFlags, 0)
-	if err != nil {
-		return localFault(op, "cannot read "+quote(name), err)
-	}
-	defer src.Close()
 	dst, err := j.w.root.OpenFile(j.hidden("join"), os.O_WRONLY|os.O_CREATE, 0o600)
 	if err != nil {
 		return localFault(op, "cannot join "+quote(j.Name), err)
 	}
 	defer dst.Close()
+	for j.Joined < j.Parts {
+		first, size := j.Joined, int64(0)
+		for size < joinAtOnce && j.Joined < j.Parts {
+			if err := j.appendNext(ctx, dst, start+size); err != nil {
+				j.Joined = first
+				return err
+			}
+			size += j.Have[j.Joined].body()
+			j.Joined++
+		}
+		start += size
+		if j.sync {
+			err = dst.Sync()
+		}
+		if err != nil {
+			j.Joined = first
+			return localFault(op, "cannot join "+quote(j.Name), err)
+		}
+		if err := j.record(joinStep{Joined: j.Joined}); err != nil {
+			return err
+		}
+		for n := first; n < j.Joined; n++ {
+			if err := j.w.root.Remove(j.partName(n)); err != nil {
+				return localFault(op, "cannot remove "+quote(j.partName(n)), err)
+			}
+		}
+	}
+	return nil
+}
+
+// appendNext puts the next part at its place in the hidden file, checking it once
+// more: it lay in the open since it came.
+func (j *join) appendNext(ctx context.Context, dst *os.File, start int64) error {
+	const op = "pack.Unpack"
+	name, want := j.partName(j.Joined), j.Have[j.Joined]
+	src, err := j.w.root.OpenFile(name, readFlags, 0)
+	if err != nil {
+		return localFault(op, "cannot read "+quote(name), err)
+	}
+	defer src.Close()
 	in := newHashReader(ctx, src, want.Size)
 	defer in.close()
 	switch {
@@ -290,20 +346,13 @@ func (j *join) appendNext(ctx context.Context) error {
 	default: // the order, which has served
 		_, err = in.WriteTo(io.Discard)
 	}
-	if err == nil && j.sync {
-		err = dst.Sync()
-	}
 	if err != nil {
 		return localFault(op, "cannot join "+quote(j.Name), err)
 	}
 	if extra, _ := src.Read(make([]byte, 1)); extra > 0 || in.limit > 0 || !bytes.Equal(in.close(), want.SHA256) {
 		return changedPart(name)
 	}
-	j.Joined++
-	if err := j.store(); err != nil {
-		return err
-	}
-	return localOrNil(op, "cannot remove "+quote(name), j.w.root.Remove(name))
+	return nil
 }
 
 // copyBody reads all of the part and writes what is of the file.
@@ -354,6 +403,12 @@ func (j *join) giveUp() error {
 		WithHint("fetch them shard by shard with --shard: each is a good file of its own; and tell the dataset's owner")
 }
 
+// joinMemo spares a run reading a record that it has just written.
+type joinMemo struct {
+	last join
+	file hashedFile // as it was then
+}
+
 // load reads the record, if there is one.
 func (j *join) load() (found bool, err error) {
 	const op = "pack.Unpack"
@@ -365,16 +420,95 @@ func (j *join) load() (found bool, err error) {
 		return false, localFault(op, "cannot read the record of parts", err)
 	}
 	defer f.Close()
+	if j.remembered(f) {
+		return true, nil
+	}
 	raw, err := io.ReadAll(io.LimitReader(f, maxJoinState))
 	if err != nil {
 		return false, localFault(op, "cannot read the record of parts", err)
 	}
 	name := j.Name
-	if err := json.Unmarshal(raw, j); err != nil || j.Name != name || j.Joined < 0 || j.Joined > j.Parts || j.Have == nil {
+	if err := j.parse(raw); err != nil || j.Name != name || j.Joined < 0 || j.Joined > j.Parts || j.Have == nil {
 		return false, fault.Wrap(fault.Conflict, op, "the record of the parts of "+quote(name)+" is damaged", err).
 			WithHint("remove " + j.hidden("parts") + " and unpack every part again")
 	}
 	return true, nil
+}
+
+// parse reads a record. A last line that is not whole was not kept: the run that
+// wrote it died.
+func (j *join) parse(raw []byte) error {
+	end := bytes.LastIndexByte(raw, '\n') + 1
+	if j.kept = end == len(raw); end > 0 {
+		raw = raw[:end]
+	}
+	first, steps, _ := bytes.Cut(raw, []byte("\n"))
+	if err := json.Unmarshal(first, j); err != nil {
+		return err
+	}
+	for line := range bytes.Lines(steps) {
+		var step joinStep
+		if err := json.Unmarshal(line, &step); err != nil {
+			return err
+		}
+		if step.Part != nil && step.As != nil && j.Have != nil {
+			j.Have[*step.Part] = *step.As
+		}
+		j.Joined = step.Joined
+	}
+	return nil
+}
+
+// remembered takes the record from the memo, if that is what f holds.
+func (j *join) remembered(f fs.File) bool {
+	info, err := f.Stat()
+	if err != nil || j.seen == nil || j.seen.last.Name != j.Name || j.seen.file != stateOf(info) || j.seen.file.id == (fileID{}) {
+		return false
+	}
+	w, sync, seen := j.w, j.sync, j.seen
+	*j = seen.last
+	j.w, j.sync, j.seen = w, sync, seen
+	return true
+}
+
+// remember puts the record, which f holds, into the memo.
+func (j *join) remember(f fs.File) {
+	if j.seen == nil {
+		return
+	}
+	j.seen.file = hashedFile{}
+	if info, err := f.Stat(); err == nil {
+		j.seen.last, j.seen.file = *j, stateOf(info)
+	}
+}
+
+func stateOf(info fs.FileInfo) hashedFile {
+	return hashedFile{id: idOf(info), size: info.Size(), mtime: info.ModTime().UnixNano()}
+}
+
+// record adds a step to the record.
+func (j *join) record(step joinStep) error {
+	const op = "pack.Unpack"
+	if !j.kept {
+		return j.store()
+	}
+	line, err := json.Marshal(step)
+	if err != nil {
+		return fault.Wrap(fault.Internal, op, "cannot make the record of parts", err)
+	}
+	f, err := j.w.root.OpenFile(j.hidden("parts"), os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return localFault(op, "cannot write the record of parts", err)
+	}
+	defer f.Close()
+	_, err = f.Write(append(line, '\n'))
+	if err == nil && j.sync {
+		err = f.Sync()
+	}
+	if j.kept = err == nil; err == nil {
+		j.remember(f)
+	}
+	return localOrNil(op, "cannot write the record of parts", err)
 }
 
 // store replaces the record in one step.
@@ -388,15 +522,16 @@ func (j *join) store() error {
 	if err != nil {
 		return localFault(op, "cannot write the record of parts", err)
 	}
-	_, err = f.Write(raw)
+	defer f.Close()
+	_, err = f.Write(append(raw, '\n'))
 	if err == nil && j.sync {
 		err = f.Sync()
 	}
-	if closed := f.Close(); err == nil {
-		err = closed
-	}
 	if err == nil {
 		err = j.w.root.Rename(j.w.name+"/"+staged, j.hidden("parts"))
+	}
+	if j.kept = err == nil; err == nil {
+		j.remember(f)
 	}
 	return localOrNil(op, "cannot write the record of parts", err)
 }

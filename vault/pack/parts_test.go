@@ -2,6 +2,7 @@ package pack
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -154,7 +155,20 @@ func TestJoinIsTakenUp(t *testing.T) {
 		"recorded, not removed": func(t *testing.T, dir string) {
 			put(t, filepath.Join(dir, hidden), string(pieces[0].raw))
 			raw, _ := os.ReadFile(filepath.Join(dir, record))
-			put(t, filepath.Join(dir, record), strings.Replace(string(raw), `"joined":0`, `"joined":1`, 1))
+			put(t, filepath.Join(dir, record), string(raw)+`{"joined":1}`+"\n")
+		},
+		"half recorded": func(t *testing.T, dir string) {
+			raw, _ := os.ReadFile(filepath.Join(dir, record))
+			put(t, filepath.Join(dir, record), string(raw)+`{"joined":1`)
+		},
+		"recorded by an older dsvault": func(t *testing.T, dir string) {
+			raw, _ := os.ReadFile(filepath.Join(dir, record))
+			old := &join{Name: "scan.bin"}
+			if err := old.parse(raw); err != nil {
+				t.Fatal(err)
+			}
+			raw, _ = json.Marshal(old)
+			put(t, filepath.Join(dir, record), string(raw))
 		},
 		"a part was removed": func(t *testing.T, dir string) {
 			os.Remove(filepath.Join(dir, "scan.bin.part-0000"))

@@ -32,8 +32,9 @@ type workspace struct {
 	lock  *os.File
 }
 
-// openWorkspace removes leftovers of runs that died, and makes a stage.
-func openWorkspace(ctx context.Context, dir string) (*workspace, error) {
+// openWorkspace makes a stage, and removes leftovers of runs that died unless the
+// run of a has done so already.
+func openWorkspace(ctx context.Context, dir string, a *Assembly) (*workspace, error) {
 	const op = "pack.Unpack"
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -46,9 +47,18 @@ func openWorkspace(ctx context.Context, dir string) (*workspace, error) {
 	}
 	defer unlock()
 	w := &workspace{root: root}
-	if err := w.makeStage(); err != nil {
+	if a == nil || !a.swept.Load() {
+		err = sweep(w.root)
+	}
+	if err == nil {
+		err = w.makeStage()
+	}
+	if err != nil {
 		w.close()
 		return nil, localFault(op, "cannot write to the folder "+quote(dir), err)
+	}
+	if a != nil {
+		a.swept.Store(true)
 	}
 	return w, nil
 }
@@ -59,7 +69,7 @@ func openWorkspace(ctx context.Context, dir string) (*workspace, error) {
 //
 // Errors: Unavailable when the disk fails; Canceled.
 func Scratch(ctx context.Context, dir string) (path string, done func(), err error) {
-	w, err := openWorkspace(ctx, dir)
+	w, err := openWorkspace(ctx, dir, nil)
 	if err != nil {
 		return "", nil, err
 	}
@@ -67,9 +77,6 @@ func Scratch(ctx context.Context, dir string) (path string, done func(), err err
 }
 
 func (w *workspace) makeStage() error {
-	if err := sweep(w.root); err != nil {
-		return err
-	}
 	for i := 0; ; i++ {
 		name := fmt.Sprint(stagePrefix, i)
 		err := w.root.Mkdir(name, 0o700)

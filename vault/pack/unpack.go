@@ -54,7 +54,7 @@ type UnpackOptions struct {
 	// to replace. The names themselves may be lost: then the second run makes
 	// them again.
 	NoSync bool
-	// Assembly takes the parts of files that all come in one run; nil: none.
+	// Assembly is what the calls of one run share; nil: there is just this one.
 	Assembly *Assembly
 }
 
@@ -88,13 +88,12 @@ func Unpack(ctx context.Context, dir string, r io.Reader, m dataset.Manifest, op
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return UnpackResult{}, localFault(op, "cannot make the folder "+quote(dir), err)
 	}
-	if a := opts.Assembly; a != nil && m.Packing == dataset.PackPart {
-		opts.Assembly = nil
+	if a := opts.Assembly; a != nil && m.Packing == dataset.PackPart && !opts.Apart {
 		if res, err := a.unpack(ctx, r, m, opts); !errors.Is(err, errNotHere) {
 			return res, err
 		}
 	}
-	w, err := openWorkspace(ctx, dir)
+	w, err := openWorkspace(ctx, dir, opts.Assembly)
 	if err != nil {
 		return UnpackResult{}, err
 	}
