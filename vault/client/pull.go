@@ -101,8 +101,8 @@ func (c *Client) Pull(ctx context.Context, scope dataset.Scope, opts PullOptions
 			WithHint("--receipts names another folder, --receipts none goes without")
 	}
 	out.Shards = make([]PulledShard, len(numbers))
-	var assembly *pack.Assembly // of files whose parts all come now
-	if opts.Shard == nil && !apart && !opts.Sealed {
+	var assembly *pack.Assembly // of all that comes now
+	if opts.Shard == nil && !opts.Sealed {
 		assembly = pack.NewAssembly(opts.Dir)
 	}
 	group, groupCtx := errgroup.WithContext(ctx)
@@ -266,9 +266,9 @@ func (p *puller) run(ctx context.Context) (err error) {
 	p.opts.Progress.Expect(p.expected)
 	p.out = PulledShard{Number: p.ref.Number, Packing: manifest.Packing, Leaf: shard.leaf, Receipt: shard.receipt}
 	if p.opts.Sealed {
-		return p.keep(ctx, p.count(shard), manifest, target)
+		return p.keep(ctx, p.count(shard), shard.size, manifest, target)
 	}
-	plain, err := seal.Open(p.count(shard), p.c.device)
+	plain, err := seal.OpenSized(p.count(shard), shard.size, p.c.device)
 	if err != nil {
 		return err
 	}
@@ -335,7 +335,7 @@ func (p *puller) manifest(shard *fetched) (dataset.Manifest, error) {
 }
 
 // keep stores the sealed shard as it came, after checking all of it.
-func (p *puller) keep(ctx context.Context, sealed io.Reader, m dataset.Manifest, target string) error {
+func (p *puller) keep(ctx context.Context, sealed io.Reader, size int64, m dataset.Manifest, target string) error {
 	const op = "client.Pull"
 	scratch, done, err := pack.Scratch(ctx, p.opts.Dir)
 	if err != nil {
@@ -348,7 +348,7 @@ func (p *puller) keep(ctx context.Context, sealed io.Reader, m dataset.Manifest,
 	}
 	defer tmp.Close()
 	disk := &diskWriter{w: tmp}
-	plain, err := seal.Open(io.TeeReader(sealed, disk), p.c.device)
+	plain, err := seal.OpenSized(io.TeeReader(sealed, disk), size, p.c.device)
 	if err != nil {
 		return disk.or(err)
 	}

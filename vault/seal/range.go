@@ -156,7 +156,7 @@ type rangeReader struct {
 	skip   int   // plaintext bytes of the first chunk before the range
 	left   int64 // plaintext bytes of the range not yet opened
 
-	buf   []byte // one chunk, opened in place
+	buf   []byte // one chunk, opened in place; nil until it is needed
 	plain []byte // opened and not yet read; part of buf
 	err   error  // sticky
 }
@@ -165,9 +165,20 @@ func (r *rangeReader) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
+	if len(r.plain) == 0 && r.err == nil && r.skip == 0 && int64(len(p)) >= min(sealedChunk, r.sealed) {
+		// The reader's own memory will do: nothing is copied.
+		var plain []byte
+		if plain, r.err = r.open(p); r.err != nil {
+			return 0, r.err
+		}
+		return len(plain), nil
+	}
 	if len(r.plain) == 0 {
 		if r.err == nil {
-			r.err = r.open()
+			if r.buf == nil {
+				r.buf = make([]byte, min(sealedChunk, r.sealed))
+			}
+			r.plain, r.err = r.open(r.buf)
 		}
 		if r.err != nil {
 			return 0, r.err
@@ -178,34 +189,31 @@ func (r *rangeReader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// open reads and authenticates the next chunk.
-func (r *rangeReader) open() error {
+// open reads and authenticates the next chunk in buf, which it has to fit into, and
+// gives what of it is in the range.
+func (r *rangeReader) open(buf []byte) ([]byte, error) {
 	if r.left == 0 {
-		return io.EOF
+		return nil, io.EOF
 	}
 	size := min(sealedChunk, r.sealed)
-	if r.buf == nil {
-		r.buf = make([]byte, size)
-	}
-	chunk := r.buf[:size]
+	chunk := buf[:size]
 	src := source{r: r.body}
 	if _, err := io.ReadFull(&src, chunk); err != nil {
 		if src.err != nil {
-			return sourceFailed(r.op, src.err)
+			return nil, sourceFailed(r.op, src.err)
 		}
-		return fault.Wrap(fault.Corrupt, r.op, msgPayload, err).WithHint(hintPayload)
+		return nil, fault.Wrap(fault.Corrupt, r.op, msgPayload, err).WithHint(hintPayload)
 	}
 	nonce := chunkNonce(r.chunk, r.chunk == r.final)
 	plain, err := r.aead.Open(chunk[:0], nonce[:], chunk, nil)
 	if err != nil {
-		return fault.Wrap(fault.Corrupt, r.op, msgPayload, err).WithHint(hintPayload)
+		return nil, fault.Wrap(fault.Corrupt, r.op, msgPayload, err).WithHint(hintPayload)
 	}
 	plain = plain[r.skip:]
 	plain = plain[:min(int64(len(plain)), r.left)]
 	r.chunk, r.sealed = r.chunk+1, r.sealed-size
 	r.skip, r.left = 0, r.left-int64(len(plain))
-	r.plain = plain
-	return nil
+	return plain, nil
 }
 
 // Close clears the plaintext that is left and closes what fetch gave.

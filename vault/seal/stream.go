@@ -99,6 +99,81 @@ func openParts(header []byte, payload io.Reader, id *Identity) (io.Reader, error
 	return OpenPayload(key, payload)
 }
 
+// OpenSized is Open for a file of size bytes, which is known beforehand: then no
+// memory is taken for each chunk. A file of another size is Corrupt.
+func OpenSized(sealed io.Reader, size int64, id *Identity) (io.Reader, error) {
+	const op = "seal.OpenSized"
+	header, payload, err := ReadHeader(sealed)
+	if err != nil {
+		return nil, err
+	}
+	payloadSize := size - int64(len(header))
+	plain, err := PlainSize(payloadSize)
+	switch {
+	case err != nil:
+		return nil, fault.Wrap(fault.Corrupt, op, msgPayload, err).WithHint(hintPayload)
+	case plain == 0: // OpenRange would not look at the one chunk, which has no bytes
+		r, err := openParts(header, payload, id)
+		if err != nil {
+			return nil, err
+		}
+		if n, err := io.ReadFull(r, make([]byte, 1)); n > 0 {
+			return nil, fault.New(fault.Corrupt, op, msgPayload).WithHint(hintPayload)
+		} else if err != io.EOF {
+			return nil, err
+		}
+		return bytes.NewReader(nil), nil
+	}
+	key, err := OpenHeader(header, id)
+	if err != nil {
+		return nil, err
+	}
+	defer key.Destroy()
+	r := &sizedReader{src: source{r: payload}}
+	var nonce [NonceSize]byte
+	if _, err := io.ReadFull(&r.src, nonce[:]); err != nil {
+		return nil, r.fail(err)
+	}
+	r.plain, err = OpenRange(key, nonce, payloadSize, 0, plain, func(int64, int64) (io.ReadCloser, error) {
+		return io.NopCloser(&r.src), nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// sizedReader sees to it that nothing follows the last chunk.
+type sizedReader struct {
+	src   source
+	plain io.ReadCloser
+	err   error // sticky
+}
+
+func (r *sizedReader) Read(p []byte) (int, error) {
+	if r.err != nil {
+		return 0, r.err
+	}
+	n, err := r.plain.Read(p)
+	if err == io.EOF {
+		var more [1]byte
+		if got, end := io.ReadFull(&r.src, more[:]); got > 0 || end != io.EOF {
+			err = r.fail(end)
+		}
+		r.plain.Close()
+	}
+	r.err = err
+	return n, err
+}
+
+func (r *sizedReader) fail(err error) error {
+	const op = "seal.OpenSized"
+	if r.src.err != nil {
+		return sourceFailed(op, r.src.err)
+	}
+	return fault.Wrap(fault.Corrupt, op, msgPayload, err).WithHint(hintPayload)
+}
+
 // OpenPayload reads the nonce from payload and returns a reader of the
 // plaintext. Each chunk is authenticated before any byte of it flows. Data
 // that is cut short, altered or followed by more is Corrupt: bytes that were

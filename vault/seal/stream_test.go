@@ -372,3 +372,51 @@ func TestSealGivesWriteErrors(t *testing.T) {
 		}
 	}
 }
+
+// TestOpenSized: it gives what Open gives, whatever the reader's memory, and
+// nothing of a file that has another size or was altered.
+func TestOpenSized(t *testing.T) {
+	id := newIdentity(t)
+	read := func(sealed []byte, size int64, memory int) ([]byte, error) {
+		r, err := OpenSized(bytes.NewReader(sealed), size, id)
+		if err != nil {
+			return nil, err
+		}
+		var got bytes.Buffer
+		_, err = io.CopyBuffer(struct{ io.Writer }{&got}, struct{ io.Reader }{r}, make([]byte, memory))
+		return got.Bytes(), err
+	}
+	for _, n := range edges {
+		plain := sample(n)
+		sealed := mustSeal(t, plain, id.Recipient())
+		size := int64(len(sealed))
+		for _, memory := range []int{1000, ChunkSize, sealedChunk, 256 << 10} {
+			if got, err := read(sealed, size, memory); err != nil || !bytes.Equal(got, plain) {
+				t.Errorf("%d bytes into %d: %d bytes, %v", n, memory, len(got), err)
+			}
+			_, err := read(append(slices.Clone(sealed), 0), size, memory)
+			wantCode(t, err, fault.Corrupt)
+			for _, cut := range []int{1, Overhead, sealedChunk} {
+				if cut < len(sealed)-HeaderSize() {
+					got, err := read(sealed[:len(sealed)-cut], size, memory)
+					wantPrefix(t, fmt.Sprintf("%d bytes without the last %d", n, cut), got, plain, err)
+				}
+			}
+			for _, wrong := range []int64{size - 1, size + 1, size + sealedChunk, 0, -1} {
+				got, err := read(sealed, wrong, memory)
+				wantPrefix(t, fmt.Sprintf("%d bytes said to be %d", size, wrong), got, plain, err)
+			}
+			altered := slices.Clone(sealed)
+			altered[len(altered)-1] ^= 1
+			got, err := read(altered, size, memory)
+			wantPrefix(t, "altered", got, plain, err)
+		}
+	}
+	outage := fault.New(fault.Unavailable, "test", "gone")
+	sealed := mustSeal(t, sample(3*ChunkSize), id.Recipient())
+	r, err := OpenSized(io.MultiReader(bytes.NewReader(sealed[:100_000]), iotest.ErrReader(outage)), int64(len(sealed)), id)
+	if err == nil {
+		_, err = io.ReadAll(r)
+	}
+	wantCode(t, err, fault.Unavailable)
+}
