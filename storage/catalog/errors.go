@@ -89,7 +89,7 @@ func classify(ctx context.Context, op string, err error) error {
 	case full:
 		return unavailable("no space left for the database", "free space on the database's disk, then try again")
 	case readOnly:
-		return unavailable("the database cannot be written", "check the owner and the mode of the database's file and folder, or whether the server is a standby")
+		return unavailable("the database cannot be written", "check the disk, the owner and the mode of the database's file and folder, or whether the server is a standby")
 	case busy:
 		return unavailable("the database is locked by another program", "see who else has the database open, or try again")
 	case lost:
@@ -149,6 +149,8 @@ func sqliteClass(code int) class {
 		return exists
 	case sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY:
 		return dangling
+	case sqlite3.SQLITE_IOERR_WRITE: // so it says of a file system that has become read-only, too
+		return readOnly
 	}
 	switch code & 0xff { // the extended codes' primary code
 	case sqlite3.SQLITE_INTERRUPT:

@@ -23,7 +23,7 @@ func TestClassesOfCodes(t *testing.T) {
 		sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY: dangling, sqlite3.SQLITE_CONSTRAINT_CHECK: unknown,
 		sqlite3.SQLITE_FULL: full, sqlite3.SQLITE_READONLY: readOnly, sqlite3.SQLITE_READONLY_DBMOVED: readOnly,
 		sqlite3.SQLITE_BUSY: busy, sqlite3.SQLITE_BUSY_SNAPSHOT: busy, sqlite3.SQLITE_LOCKED: busy,
-		sqlite3.SQLITE_IOERR_FSYNC: lost, sqlite3.SQLITE_CANTOPEN: lost, sqlite3.SQLITE_INTERRUPT: interrupted,
+		sqlite3.SQLITE_IOERR_FSYNC: lost, sqlite3.SQLITE_IOERR_WRITE: readOnly, sqlite3.SQLITE_CANTOPEN: lost, sqlite3.SQLITE_INTERRUPT: interrupted,
 		sqlite3.SQLITE_NOTADB: notOurs, sqlite3.SQLITE_CORRUPT: corrupt, sqlite3.SQLITE_CORRUPT_INDEX: corrupt, sqlite3.SQLITE_ERROR: unknown,
 	} {
 		if got := sqliteClass(code); got != want {
