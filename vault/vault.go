@@ -144,7 +144,7 @@ func Open(ctx context.Context, cfg Config) (*Vault, error) {
 	var err error
 	v.ledger, err = ledger.Open(ctx, ledger.Config{
 		Catalog: v.db, World: v.world, Sealer: v.keys, Now: v.now, Random: v.random, Logger: v.log,
-		Queue: cfg.Queue, Meter: cfg.Meter, Shared: !cfg.Exclusive,
+		Queue: cfg.Queue, Meter: cfg.Meter, Shared: !cfg.Exclusive, Lost: v.notary.Halt,
 	})
 	if err != nil {
 		return nil, err
@@ -243,6 +243,10 @@ func (v *Vault) recordPolicy(ctx context.Context, kind audit.Kind, p *rbac.Polic
 
 // Waiting is how many requests wait for the audit log.
 func (v *Vault) Waiting() int { return v.ledger.Waiting() }
+
+// Halted reports whether nothing is served any more, since the catalog's log is
+// not the one that was signed.
+func (v *Vault) Halted() bool { return v.notary.Halted() != nil }
 
 // Ready reports whether the log is sound and the catalog and the object store
 // answer.

@@ -63,6 +63,7 @@ type world struct {
 	checkEvery, checkDataEvery time.Duration // for open
 	shared                     bool          // likewise: other nodes have the catalog open
 	config                     func(*vault.Config)
+	state                      string // likewise: the node's own record of what was signed
 }
 
 func newWorld(t *testing.T) *world {
@@ -92,6 +93,7 @@ func newWorldOn(t testing.TB, url string, opts catalog.Options) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
+	w.state = filepath.Join(keyDir, vault.LogStateFile)
 	logger := slog.New(slog.NewTextHandler(t.Output(), nil))
 	token, err := vault.Init(ctx, vault.InitConfig{Catalog: w.db, Keys: ring, Admin: "root", Logger: logger, Now: w.clock.Now, Random: rand.Reader})
 	if err != nil {
@@ -101,7 +103,7 @@ func newWorldOn(t testing.TB, url string, opts catalog.Options) *world {
 	w.open = func() (*vault.Vault, error) {
 		cfg := vault.Config{Catalog: w.db, Objects: w.objects, Keys: ring, Policy: rbac.Default(),
 			Logger: logger, Now: w.clock.Now, Random: rand.Reader, Exclusive: !w.shared,
-			CheckEvery: w.checkEvery, CheckDataEvery: w.checkDataEvery}
+			CheckEvery: w.checkEvery, CheckDataEvery: w.checkDataEvery, Log: vault.LogConfig{State: w.state}}
 		if w.config != nil {
 			w.config(&cfg)
 		}

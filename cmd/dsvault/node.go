@@ -258,7 +258,7 @@ func (n *node) open(ctx context.Context, cfg nodeConfig, policy *rbac.Policy) er
 		Mailer: cfg.Mailer, PublicURL: cfg.PublicURL, Hooks: cfg.Hooks,
 	})
 	if err == nil && cfg.Counts != nil {
-		cfg.Counts.Watch(metrics.Gauges{Waiting: n.Waiting, CheckpointLag: n.CheckpointLag})
+		cfg.Counts.Watch(metrics.Gauges{Waiting: n.Waiting, Halted: n.Halted, CheckpointLag: n.CheckpointLag})
 	}
 	return err
 }

@@ -212,6 +212,9 @@ func (l *Ledger) commit(ctx context.Context, b *batch) (err error) {
 	if b.head, err = tx.LockHead(ctx); err != nil {
 		return err
 	}
+	if err := l.goesOn(b.head); err != nil {
+		return err
+	}
 	l.observe(b.head.Time)
 	revision := b.head.Revision
 	if revision != l.world.Revision() {
@@ -232,6 +235,7 @@ func (l *Ledger) commit(ctx context.Context, b *batch) (err error) {
 	if err := tx.Commit(); err != nil {
 		return err
 	}
+	l.last = b.head
 	l.observe(b.head.Time)
 	if b.head.Revision != revision {
 		// Before anyone hears of it, this node decides on the new state. If it
@@ -241,6 +245,18 @@ func (l *Ledger) commit(ctx context.Context, b *batch) (err error) {
 		}
 	}
 	return nil
+}
+
+// goesOn refuses a log that is behind the one that this node has left, or is
+// another one of its size: nothing is admitted to a catalog that was rolled back.
+func (l *Ledger) goesOn(head storage.Head) error {
+	if head.Size > l.last.Size || head.Size == l.last.Size && slices.Equal(head.Frontier, l.last.Frontier) {
+		return nil
+	}
+	err := fault.New(fault.Corrupt, "ledger.commit", fmt.Sprintf("the catalog was rolled back: it has %d leaves, and had %d", head.Size, l.last.Size)).
+		WithHint("nothing is served. Restore the newest catalog; if it is lost, `dsvault recover` goes on with this one, on record")
+	l.lost(err)
+	return err
 }
 
 // build decides the fate of each entry: part of this transaction, or answered

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"dsvault/rbac"
+	"dsvault/storage"
 	"dsvault/storage/catalog"
 	"dsvault/vault/audit"
 	"dsvault/vault/dataset"
@@ -146,7 +147,7 @@ type Sealed struct {
 }
 
 // Config is what a Ledger is made of. Every field is required, but for the last
-// four.
+// five.
 type Config struct {
 	Catalog *catalog.DB
 	World   *rbac.World
@@ -157,6 +158,10 @@ type Config struct {
 
 	Queue int   // entries that may wait; 0 means 8192
 	Meter Meter // nil: nobody counts
+
+	// Lost hears once that the catalog's log is not the one that this node has
+	// written; nil: nobody does.
+	Lost func(error)
 
 	// LeaveOpen leaves the reads as they are that an earlier process left open.
 	LeaveOpen bool
@@ -181,6 +186,9 @@ type Ledger struct {
 	alive   context.CancelFunc
 	workers sync.WaitGroup // end with alive
 
+	lost func(error)  // see Config
+	last storage.Head // the committer's: the log as it was left, or last seen
+
 	logged atomic.Int64 // the log's time as far as this node has seen it, Unix microseconds
 
 	catchUp  sync.Mutex // one catch-up at a time
@@ -200,7 +208,10 @@ func Open(ctx context.Context, cfg Config) (*Ledger, error) {
 		db: cfg.Catalog, world: cfg.World, sealer: cfg.Sealer, now: cfg.Now, log: cfg.Logger,
 		node: dataset.NewID[dataset.RequestID](cfg.Random).String(),
 		wake: make(chan struct{}, 1), done: make(chan struct{}),
-		most: cmp.Or(cfg.Queue, maxQueue), meter: noMeter{}, shared: cfg.Shared, alive: func() {},
+		most: cmp.Or(cfg.Queue, maxQueue), meter: noMeter{}, shared: cfg.Shared, alive: func() {}, lost: cfg.Lost,
+	}
+	if l.lost == nil {
+		l.lost = func(error) {}
 	}
 	if cfg.Meter != nil {
 		l.meter = cfg.Meter

@@ -85,7 +85,8 @@ func counter(name, help string, labels ...string) *prometheus.CounterVec {
 
 // Gauges are what a running vault is asked for whenever somebody looks.
 type Gauges struct {
-	Waiting func() int // entries that wait for a commit
+	Waiting func() int  // entries that wait for a commit
+	Halted  func() bool // the log is not the one that was signed: nothing is served
 
 	// CheckpointLag is how long the oldest record that no signed checkpoint
 	// covers has been waiting.
@@ -100,6 +101,14 @@ func (m *Metrics) Watch(g Gauges) {
 	m.registry.MustRegister(prometheus.NewGaugeFunc(
 		prometheus.GaugeOpts{Name: "dsvault_audit_queue_length", Help: "Requests that wait for the audit log."},
 		func() float64 { return float64(g.Waiting()) }))
+	m.registry.MustRegister(prometheus.NewGaugeFunc(
+		prometheus.GaugeOpts{Name: "dsvault_halted", Help: "1 if nothing is served any more, because the catalog was rolled back or rewritten; else 0."},
+		func() float64 {
+			if g.Halted() {
+				return 1
+			}
+			return 0
+		}))
 	m.registry.MustRegister(prometheus.NewGaugeFunc(
 		prometheus.GaugeOpts{Name: "dsvault_checkpoint_lag_seconds",
 			Help: "How long the oldest record that no signed checkpoint covers has been waiting; NaN if the catalog does not answer."},

@@ -15,7 +15,7 @@ import (
 // labels, and nothing else.
 func TestDocumented(t *testing.T) {
 	m := New("v1")
-	m.Watch(Gauges{Waiting: func() int { return 7 }, CheckpointLag: func(context.Context) (time.Duration, error) { return 3 * time.Second, nil }})
+	m.Watch(Gauges{Waiting: func() int { return 7 }, Halted: func() bool { return true }, CheckpointLag: func(context.Context) (time.Duration, error) { return 3 * time.Second, nil }})
 	m.Recorded("read", "")
 	m.Recorded("read", "DNY-01")
 	m.Failed("full")
@@ -58,7 +58,7 @@ func TestDocumented(t *testing.T) {
 		t.Errorf("the endpoint shows\n%s\nand docs/metrics.md lists\n%s", strings.Join(shown, "\n"), strings.Join(listed, "\n"))
 	}
 	for _, want := range []string{
-		`dsvault_admissions_total{kind="read"} 1`, `dsvault_refusals_total{kind="read",reason="DNY-01"} 1`, `dsvault_audit_queue_length 7`, `dsvault_checkpoint_lag_seconds 3`,
+		`dsvault_admissions_total{kind="read"} 1`, `dsvault_refusals_total{kind="read",reason="DNY-01"} 1`, `dsvault_audit_queue_length 7`, `dsvault_halted 1`, `dsvault_checkpoint_lag_seconds 3`,
 		`dsvault_http_requests_total{code="ok",route="/v1/log",status="200"} 1`, `route="none"`, `dsvault_http_bytes_total{direction="sent"} 20`,
 		`dsvault_open_streams 2`, `dsvault_commit_seconds_count{outcome="failed"} 1`, `version="v1"`, "go_goroutines ", "process_cpu_seconds_total ",
 	} {

@@ -106,17 +106,23 @@ func (n *Notary) publishedIn(ctx context.Context, tx *catalog.Tx) (cp audit.Chec
 	if errors.Is(err, storage.ErrNoRow) {
 		return cp, false, nil
 	}
-	if err != nil {
-		return cp, false, err
+	if err == nil {
+		cp, err = n.published(stored)
 	}
-	if cp, err = n.open(stored.Note); err == nil && (cp.Origin != n.Origin() || cp.Size != stored.Size) {
+	return cp, err == nil, err
+}
+
+// published opens the checkpoint that the catalog holds.
+func (n *Notary) published(stored storage.Checkpoint) (audit.Checkpoint, error) {
+	cp, err := n.open(stored.Note)
+	if err == nil && (cp.Origin != n.Origin() || cp.Size != stored.Size) {
 		err = errors.New("it is of another epoch or size")
 	}
 	if err != nil {
-		return cp, false, fault.Wrap(fault.Corrupt, "notary.check", "the checkpoint in the catalog is not one that this log's key has signed", err).
+		return audit.Checkpoint{}, fault.Wrap(fault.Corrupt, "notary.check", "the checkpoint in the catalog is not one that this log's key has signed", err).
 			WithHint("use the keys folder and the catalog of one vault; if they are, run `dsvault recover`")
 	}
-	return cp, true, nil
+	return cp, nil
 }
 
 // Head gives the size and root that the catalog's head says the log has. It has

@@ -3,9 +3,10 @@
 // tiles of its tree and proofs from them.
 //
 // Every node has a Notary; one of them at a time, elected by a lease in the
-// catalog, signs. Each keeps, outside the database, the last checkpoint that it
-// has signed, and signs nothing that does not extend it: a database that was
-// rolled back or rewritten gets no signature.
+// catalog, signs. Each keeps, outside the database, the newest checkpoint that it
+// has signed or seen signed, and signs nothing that does not extend it: a database
+// that was rolled back or rewritten gets no signature. While it runs, each compares
+// the database with it, elected or not.
 package notary
 
 import (
@@ -87,13 +88,17 @@ type Notary struct {
 	wake   chan struct{}         // asks the loop for a checkpoint now
 	halted atomic.Pointer[error] // why nothing is signed any more
 
+	left uint64 // the anchor task's own: size of the last checkpoint left there
+
 	mu   sync.Mutex
 	news chan struct{} // guarded by mu; closed at the next publication
 
-	// The loop's own.
-	signed audit.Checkpoint // the last that this node has signed, as in the state file
+	own    sync.Mutex       // held by whoever signs or follows; guards what is below
+	signed audit.Checkpoint // the newest that this node has signed, or seen signed, as in the state file
 	note   []byte           // of it, with cosignatures; nil if another node may have signed since
 	build  *builder         // the tree of the leaves read so far; nil: begin at the tiles
+	head   audit.Checkpoint // the log's, without an origin, when it was last looked at
+	shown  []byte           // the published checkpoint that was last compared with signed
 }
 
 // Open compares the catalog with the last checkpoint that this node has signed,
@@ -133,14 +138,22 @@ func open(cfg Config) (*Notary, error) {
 	return n, checkKeys(cfg.Origin, cfg.Keys)
 }
 
-// Run signs and does the tasks whenever this node is elected, until ctx ends.
-func (n *Notary) Run(ctx context.Context) { n.cfg.Elect(ctx, n.term) }
+// Run follows the log, and signs and does the tasks whenever this node is elected,
+// until ctx ends.
+func (n *Notary) Run(ctx context.Context) {
+	var following sync.WaitGroup
+	following.Go(func() { n.keepFollowing(ctx) })
+	n.cfg.Elect(ctx, n.term)
+	following.Wait()
+}
 
 // term is the work of the elected node.
 func (n *Notary) term(ctx context.Context) {
 	var tasks sync.WaitGroup
 	defer tasks.Wait()
+	n.own.Lock()
 	n.build, n.note = nil, nil // another node may have worked meanwhile
+	n.own.Unlock()
 	if err := n.recordKeys(ctx); err != nil {
 		if ctx.Err() == nil {
 			n.log.Error("the log's new key cannot be recorded", "err", err)
@@ -154,7 +167,6 @@ func (n *Notary) term(ctx context.Context) {
 	defer tick.Stop()
 	for n.Halted() == nil {
 		if err := n.sign(ctx); err != nil && ctx.Err() == nil {
-			n.build = nil
 			n.log.Error("the log could not be signed", "err", err)
 			if errors.Is(err, errOldKey) {
 				return // another node may have the new one

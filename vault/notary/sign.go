@@ -18,13 +18,20 @@ const readAtOnce = 64 * tileWidth
 // The order is what makes it safe: the leaves are hashed and lead to the head's
 // root; the log is shown to begin with what was signed last; the new checkpoint
 // is durable in the state file; and only then does anybody see it.
-func (n *Notary) sign(ctx context.Context) error {
+func (n *Notary) sign(ctx context.Context) (err error) {
 	const op = "notary.sign"
-	head, published, err := n.look(ctx)
+	n.own.Lock()
+	defer n.own.Unlock()
+	defer func() {
+		if err != nil {
+			n.build = nil
+		}
+	}()
+	head, stored, err := n.look(ctx)
 	if err != nil || head.Size == 0 {
 		return err
 	}
-	if head.Size == published && head == n.plain() {
+	if head.Size == stored.Size && head == n.plain() {
 		return n.cosignLate(ctx)
 	}
 	if err := n.makeTiles(ctx, head); err != nil {
@@ -47,10 +54,10 @@ func (n *Notary) sign(ctx context.Context) error {
 	return n.publish(ctx, head)
 }
 
-// look reads the log's head and the size of the published checkpoint, and
-// notices what can be noticed without hashing.
-func (n *Notary) look(ctx context.Context) (head audit.Checkpoint, published uint64, err error) {
-	const op = "notary.sign"
+// look reads the log's head and the published checkpoint, which is zero if there
+// is none, and notices what can be noticed without hashing.
+func (n *Notary) look(ctx context.Context) (head audit.Checkpoint, stored storage.Checkpoint, err error) {
+	const op = "notary.look"
 	var epoch uint64
 	var keys int
 	err = n.cfg.Catalog.View(ctx, func(tx *catalog.Tx) (err error) {
@@ -63,23 +70,29 @@ func (n *Notary) look(ctx context.Context) (head audit.Checkpoint, published uin
 		if keys, err = keysIn(ctx, tx); err != nil {
 			return err
 		}
-		cp, err := tx.Checkpoint(ctx)
+		stored, err = tx.Checkpoint(ctx)
 		if errors.Is(err, storage.ErrNoRow) {
 			err = nil
 		}
-		published = cp.Size
 		return err
 	})
 	switch {
 	case err != nil:
 	case epoch != n.epoch:
 		err = n.halt(fault.New(fault.Corrupt, op, "the log was recovered while this server ran").WithHint("restart it"))
-	case max(published, n.signed.Size) > head.Size:
-		err = n.halt(lost(op, "it has %d leaves, but %d were signed", head.Size, max(published, n.signed.Size)))
+	case max(stored.Size, n.signed.Size) > head.Size:
+		err = n.halt(lost(op, "it has %d leaves, but %d were signed", head.Size, max(stored.Size, n.signed.Size)))
+	case head.Size < n.head.Size:
+		err = n.halt(lost(op, "it has %d leaves, and had %d", head.Size, n.head.Size))
+	case n.head.Size > 0 && head.Size == n.head.Size && head.Root != n.head.Root:
+		err = n.halt(lost(op, "its %d leaves are not those that it had", head.Size))
 	case keys > len(n.cfg.Keys):
 		err = errOldKey
 	}
-	return head, published, err
+	if err == nil {
+		n.head = head
+	}
+	return head, stored, err
 }
 
 // plain is the last signed state without its origin, to compare with a head.
@@ -87,11 +100,17 @@ func (n *Notary) plain() audit.Checkpoint {
 	return audit.Checkpoint{Size: n.signed.Size, Root: n.signed.Root}
 }
 
-// halt ends the signing for good.
+// halt ends the signing and the serving for good.
 func (n *Notary) halt(err error) error {
-	n.halted.CompareAndSwap(nil, &err)
+	if n.halted.CompareAndSwap(nil, &err) {
+		n.log.Error("nothing is served any more: the log is not the one that was signed", "err", err, "hint", fault.HintOf(err))
+	}
 	return err
 }
+
+// Halt ends the signing and the serving: somebody else has noticed that the
+// catalog's log is not the one that was.
+func (n *Notary) Halt(err error) { _ = n.halt(err) }
 
 // makeTiles reads the leaves up to head and stores the tiles that they fill.
 // Stored tiles that do not fit the head are made again, once: only leaves that
