@@ -2,6 +2,7 @@ package vault
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -35,6 +36,7 @@ const maxBundles = 8
 type Bundle struct {
 	v         *Vault
 	target    target
+	bare      bool // of no slot, and without records: see anchorBundle
 	known     uint64
 	note      []byte
 	cp        audit.Checkpoint
@@ -89,6 +91,11 @@ func (b *Bundle) prepare(ctx context.Context, look func() (uint64, error)) error
 	if b.statement, err = b.v.statements.After(ctx, looked, slots); err != nil {
 		return err
 	}
+	return b.sign(ctx)
+}
+
+// sign waits for a checkpoint that covers the statement.
+func (b *Bundle) sign(ctx context.Context) error {
 	signed, err := b.v.notary.Await(ctx, b.statement.Index+1)
 	if err != nil {
 		return err
@@ -126,7 +133,7 @@ func (b *Bundle) slots(ctx context.Context) ([]uint64, error) {
 	return slots, nil
 }
 
-func (b *Bundle) whole() bool { return b.target.scope == dataset.Root }
+func (b *Bundle) whole() bool { return b.target.scope == dataset.Root && !b.bare }
 
 // Send writes the bundle to w, in the form of audit.VerifyBundle. A failure
 // leaves it without an end.
@@ -143,8 +150,10 @@ func (b *Bundle) Send(ctx context.Context, w io.Writer) error {
 		return err
 	}
 	b.statement.Slots = nil
-	if err := b.records(ctx, out); err != nil {
-		return err
+	if !b.bare {
+		if err := b.records(ctx, out); err != nil {
+			return err
+		}
 	}
 	if err := out.End(); err != nil {
 		return err
@@ -235,6 +244,28 @@ func (v *Vault) bundled(ctx context.Context, l storage.Leaf) (audit.Record, erro
 	}
 	rec.Salt, rec.Details = &salt, details
 	return rec, nil
+}
+
+// anchorBundle is what is left in the anchor for a log of size leaves: a signed
+// checkpoint that covers them, and the bundle that says what it is worth, which is
+// the proof that its log continues the one of known leaves (0: none), and a
+// statement of the end of every slot. Anybody can verify it with the log's key, and
+// compare it with what they were shown.
+func (v *Vault) anchorBundle(ctx context.Context, size, known uint64) (signed, bundle []byte, err error) {
+	root, err := v.root(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	b := &Bundle{v: v, target: root, bare: true, known: known}
+	if b.statement, err = v.statements.After(ctx, size-1, nil); err != nil {
+		return nil, nil, err
+	}
+	if err := b.sign(ctx); err != nil {
+		return nil, nil, err
+	}
+	var out bytes.Buffer
+	err = b.Send(ctx, &out)
+	return b.note, out.Bytes(), err
 }
 
 // openStatements makes what writes and proves the log's statements.

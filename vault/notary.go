@@ -27,6 +27,7 @@ func (v *Vault) openNotary(ctx context.Context, cfg LogConfig) (err error) {
 	nc.Tasks = []notary.Task{{Name: "statement", Every: notary.LookEvery, Run: func(ctx context.Context, size uint64) (uint64, error) {
 		return v.statements.Run(ctx, size)
 	}}}
+	nc.Bundle = v.anchorBundle
 	v.notary, err = notary.Open(ctx, nc)
 	return err
 }

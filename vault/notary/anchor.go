@@ -8,6 +8,7 @@ import (
 	"io"
 	"iter"
 	"math"
+	"strings"
 	"time"
 
 	"dsvault/storage"
@@ -48,19 +49,34 @@ func anchorKey(cp audit.Checkpoint, data []byte) string {
 	return fmt.Sprintf("%s%019d-%x.checkpoint", anchorPrefix(cp.Origin), math.MaxInt64-cp.Size, sum[:8])
 }
 
-// anchor leaves the newest checkpoint in the anchor: a Task.
+// bundleKey is where the bundle of an anchor is: not among the anchors, which are
+// searched.
+func bundleKey(cp audit.Checkpoint, data []byte) string {
+	return "bundle/" + strings.TrimSuffix(strings.TrimPrefix(anchorKey(cp, data), "log/"), ".checkpoint") + ".bundle"
+}
+
+// anchor leaves the newest checkpoint in the anchor, and its bundle before it: a
+// Task.
 func (n *Notary) anchor(ctx context.Context, size uint64) (uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, anchorLimit)
 	defer cancel()
-	stored, err := n.Await(ctx, size)
+	signed, bundle, err := n.cfg.Bundle(ctx, size, n.left)
 	if err != nil {
 		return 0, err
 	}
-	cp, err := n.open(stored.Note)
+	cp, err := n.open(signed)
 	if err != nil {
 		return 0, err
 	}
-	return cp.Size, n.cfg.Anchor.PutRetained(ctx, anchorKey(cp, stored.Note), stored.Note, n.cfg.Now().Add(n.cfg.AnchorKeep))
+	until := n.cfg.Now().Add(n.cfg.AnchorKeep)
+	if err := n.cfg.Anchor.PutRetained(ctx, bundleKey(cp, signed), bundle, until); err != nil {
+		return 0, err
+	}
+	if err := n.cfg.Anchor.PutRetained(ctx, anchorKey(cp, signed), signed, until); err != nil {
+		return 0, err
+	}
+	n.left = cp.Size
+	return cp.Size, nil
 }
 
 // anchored finds the largest anchored checkpoint of an epoch; found is false if

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"iter"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -45,6 +46,13 @@ func TestAnchor(t *testing.T) {
 	db := openCatalog(t, engines[0].url(t))
 	cfg := testConfig(t, db, key)
 	cfg.Anchor, cfg.AnchorKeep = store, 24*time.Hour
+	var n *Notary
+	var continued []uint64
+	cfg.Bundle = func(ctx context.Context, size, known uint64) (signed, bundle []byte, err error) {
+		continued = append(continued, known)
+		cp, err := n.Await(ctx, size)
+		return cp.Note, []byte("bundle"), err
+	}
 	n, err := Open(ctx, cfg)
 	check(t, err)
 	for _, size := range []uint64{9, 600} { // 9 would come after 600 in the order of digits
@@ -54,6 +62,9 @@ func TestAnchor(t *testing.T) {
 		if check(t, err); covered != size {
 			t.Errorf("anchored %d leaves of %d", covered, size)
 		}
+	}
+	if !slices.Equal(continued, []uint64{0, 9}) {
+		t.Errorf("the bundles continue logs of %d leaves", continued)
 	}
 	// Somebody deletes what is there, puts other things over it, and adds some.
 	for object := range raw.ListObjectsIter(ctx, "anchors", minio.ListObjectsOptions{Recursive: true}) {
@@ -160,6 +171,10 @@ func TestAnchorFaults(t *testing.T) {
 	check(t, err)
 	check(t, n.sign(ctx))
 	n.cfg.Anchor = brokenAnchor{err: down}
+	n.cfg.Bundle = func(ctx context.Context, size, _ uint64) (signed, bundle []byte, err error) {
+		cp, err := n.Await(ctx, size)
+		return cp.Note, nil, err
+	}
 	if _, err := n.anchor(ctx, 10); !errors.Is(err, down) {
 		t.Errorf("got %v", err)
 	}

@@ -53,9 +53,12 @@ type Config struct {
 	Witnesses []Witness
 
 	// Anchor, if set, is where the elected node leaves the checkpoint every five
-	// minutes, for AnchorKeep, where nobody can remove it meanwhile.
+	// minutes, for AnchorKeep, where nobody can remove it meanwhile; and beside it
+	// what Bundle makes for a log of size leaves that continues the one of known
+	// leaves (0: none): a signed checkpoint, and a bundle of what proves it.
 	Anchor     Anchor
 	AnchorKeep time.Duration
+	Bundle     func(ctx context.Context, size, known uint64) (signed, bundle []byte, err error)
 
 	// Tasks are what the elected node does besides, each in a goroutine of its
 	// own. To have the owner write a statement of the log every minute, add one
