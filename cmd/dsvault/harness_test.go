@@ -82,6 +82,12 @@ type program struct {
 // that forked, so one goroutine keeps its thread until the child has ended.
 func launch(t *testing.T, env []string, args ...string) *program {
 	t.Helper()
+	return launchOn(t, nil, env, args...)
+}
+
+// launchOn is launch with another stderr; nil keeps what it says.
+func launchOn(t *testing.T, stderr *os.File, env []string, args ...string) *program {
+	t.Helper()
 	p := &program{cmd: exec.Command("/proc/self/exe", args...), done: make(chan struct{})}
 	for _, v := range os.Environ() {
 		if !strings.HasPrefix(v, "DSVAULT_") && !strings.HasPrefix(v, "AWS_") {
@@ -91,6 +97,9 @@ func launch(t *testing.T, env []string, args ...string) *program {
 	// The race detector would have each process sleep for a second at its end.
 	p.cmd.Env = append(append(p.cmd.Env, asProgram+"=1", "GORACE=atexit_sleep_ms=0"), env...)
 	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.err
+	if stderr != nil {
+		p.cmd.Stderr = stderr
+	}
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	started := make(chan error, 1)
 	go func() {

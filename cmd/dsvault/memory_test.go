@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"dsvault/storage/storagetest"
+	"dsvault/vault/dataset"
 )
 
 // The limit of a server's memory: so much, and so much for each stream.
@@ -21,7 +22,24 @@ const (
 	memoryStream = 20 << 20
 )
 
-// TestMemory measures the real server's peak while many large shards are pushed
+// The limit of a client's memory: so much, and so much for each shard on its way;
+// with --direct parts wait for the object store, one more for each shard and two
+// beside.
+const (
+	clientBase   = 40 << 20
+	clientStream = 2 << 20
+	clientDirect = dataset.PartSize
+)
+
+func clientLimit(streams int, direct bool) int64 {
+	limit := int64(clientBase + streams*clientStream)
+	if direct {
+		limit += int64(2*streams+2) * clientDirect
+	}
+	return limit
+}
+
+// TestMemory measures the peak of the real server, and of the client, while many large shards are pushed
 // and pulled at once, whatever their size, and what it holds open after that.
 func TestMemory(t *testing.T) {
 	if raced() {
@@ -51,7 +69,15 @@ func TestMemory(t *testing.T) {
 			within := func(args ...string) {
 				t.Helper()
 				s.resetPeak()
-				s.ok("cleo", append(args, "--parallel", fmt.Sprint(streams))...)
+				client := s.begin("cleo", append(args, "--parallel", fmt.Sprint(streams))...)
+				most := int64(0)
+				await(t, args[0]+" ends", func() bool { most = max(most, peakOf(client)); return client.ended() })
+				client.wait(t).wants(t, exitOK)
+				bound := clientLimit(streams, slices.Contains(args, "--direct"))
+				t.Logf("%v: the client took %d MiB", args, most>>20)
+				if most == 0 || most > bound {
+					t.Errorf("%v: the client took %d MiB, over its limit of %d MiB", args, most>>20, bound>>20)
+				}
 				limit, peak := int64(memoryBase+streams*memoryStream), s.peak()
 				t.Logf("%s: %d MiB for %d streams of %d MiB", args[0], peak>>20, streams, size>>20)
 				if peak > limit {
@@ -62,6 +88,11 @@ func TestMemory(t *testing.T) {
 			before := s.openFiles()
 			within("pull", batch, "-o", s.out("film"), "--sealed")
 			within("push", film, "acme/signs/again", "--shard-size", fmt.Sprint(size))
+			if name == "versitygw" {
+				s.ok("cleo", "project", "update", "acme/signs", "--delivery", "direct")
+				within("push", film, "acme/signs/direct", "--shard-size", fmt.Sprint(size), "--direct")
+				within("pull", "acme/signs/direct", "-o", s.out("direct"), "--direct", "--sealed")
+			}
 			s.ok("admin", "check", "--read-data", "--rate", "none")
 			await(t, "the server closes what it has opened", func() bool { return s.openFiles() <= before })
 			s.stop()

@@ -88,10 +88,11 @@ func (c *Client) Pull(ctx context.Context, scope dataset.Scope, opts PullOptions
 	if c.device == nil || c.deviceID.IsZero() {
 		return out, fault.New(fault.Invalid, op, "this machine has no device key").WithHint("run `dsvault login URL` first")
 	}
-	numbers, apart, err := c.readable(ctx, scope, opts)
+	numbers, apart, total, err := c.readable(ctx, scope, opts)
 	if err != nil {
 		return out, err
 	}
+	opts.Progress.Expect(total)
 	if err := os.MkdirAll(opts.Dir, 0o777); err != nil {
 		return out, pack.DiskFault(op, "cannot make the folder "+opts.Dir, err)
 	}
@@ -112,7 +113,7 @@ func (c *Client) Pull(ctx context.Context, scope dataset.Scope, opts PullOptions
 			break
 		}
 		group.Go(func() error {
-			p := puller{c: c, ref: dataset.ShardRef{Dataset: scope, Number: n}, opts: opts, apart: apart, receipts: receipts, pin: opts.Pin, assembly: assembly}
+			p := puller{c: c, ref: dataset.ShardRef{Dataset: scope, Number: n}, opts: opts, apart: apart, receipts: receipts, pin: opts.Pin, assembly: assembly, planned: total > 0}
 			err := c.retry(groupCtx, shardRetries, p.run)
 			out.Shards[i] = p.out
 			return err
@@ -154,14 +155,15 @@ func (p *Pulled) count() {
 
 // readable gives the numbers of the shards that the caller is to read, and
 // whether slices of a file are wanted apart: by somebody who works on some of
-// them. Others get the whole file back.
-func (c *Client) readable(ctx context.Context, scope dataset.Scope, opts PullOptions) (numbers []int, apart bool, err error) {
+// them. Others get the whole file back. total is how many sealed bytes that will
+// be; 0: that is not known beforehand.
+func (c *Client) readable(ctx context.Context, scope dataset.Scope, opts PullOptions) (numbers []int, apart bool, total int64, err error) {
 	if opts.Shard != nil {
-		return []int{*opts.Shard}, true, nil
+		return []int{*opts.Shard}, true, 0, nil
 	}
 	me, err := c.Whoami(ctx)
 	if err != nil {
-		return nil, false, err
+		return nil, false, 0, err
 	}
 	annotates := slices.ContainsFunc(me.Grants, func(g wire.Grant) bool {
 		return (g.Role == dataset.Labeler || g.Role == dataset.Contractor) && g.Scope.Contains(scope)
@@ -170,32 +172,32 @@ func (c *Client) readable(ctx context.Context, scope dataset.Scope, opts PullOpt
 		var set dataset.ShardSet
 		for a, err := range c.Assignments(ctx, scope, "me") {
 			if err != nil {
-				return nil, false, err
+				return nil, false, 0, err
 			}
 			set = set.Union(a.Shards)
 		}
 		if len(set) > 0 {
-			return slices.Collect(set.All()), true, nil
+			return slices.Collect(set.All()), true, 0, nil
 		}
 	}
 	version, err := c.Version(ctx, scope, opts.Version)
 	switch {
 	case err == nil:
-		numbers = slices.Collect(version.Shards.All())
+		numbers, total = slices.Collect(version.Shards.All()), version.Sealed
 	case !fault.Is(err, fault.NotFound) || opts.Version > 0:
-		return nil, false, err
+		return nil, false, 0, err
 	default: // there is none yet: then what has arrived
 		for s, err := range c.Shards(ctx, scope) {
 			if err != nil {
-				return nil, false, err
+				return nil, false, 0, err
 			}
-			numbers = append(numbers, s.Number)
+			numbers, total = append(numbers, s.Number), total+s.Sealed
 		}
 	}
 	if len(numbers) == 0 {
-		return nil, false, fault.New(fault.NotFound, "client.Pull", scope.String()+" has no shards yet")
+		return nil, false, 0, fault.New(fault.NotFound, "client.Pull", scope.String()+" has no shards yet")
 	}
-	return numbers, annotates, nil
+	return numbers, annotates, total, nil
 }
 
 // puller fetches one shard.
@@ -211,6 +213,7 @@ type puller struct {
 
 	out PulledShard
 
+	planned        bool  // the progress knows already how much comes
 	expected, done int64 // as reported to the progress
 }
 
@@ -262,8 +265,10 @@ func (p *puller) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	p.expected = shard.size
-	p.opts.Progress.Expect(p.expected)
+	if !p.planned {
+		p.expected = shard.size
+		p.opts.Progress.Expect(p.expected)
+	}
 	p.out = PulledShard{Number: p.ref.Number, Packing: manifest.Packing, Leaf: shard.leaf, Receipt: shard.receipt}
 	if p.opts.Sealed {
 		return p.keep(ctx, p.count(shard), shard.size, manifest, target)
