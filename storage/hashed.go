@@ -38,6 +38,9 @@ func PutHashed(ctx context.Context, objects Objects, key string, r io.Reader, si
 		}
 		return o, sum, err
 	}
+	if regions, ok := objects.(*Regions); ok {
+		return regions.putHashed(ctx, key, r, size)
+	}
 	if h, ok := objects.(Hasher); ok {
 		return h.PutHashed(ctx, key, r, size)
 	}

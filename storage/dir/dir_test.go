@@ -315,7 +315,7 @@ func mustOpen(t testing.TB, path string) *Store {
 	return s
 }
 
-func mustPut(t testing.TB, s *Store, key, text string) storage.Object {
+func mustPut(t testing.TB, s storage.Objects, key, text string) storage.Object {
 	t.Helper()
 	o, err := s.Put(t.Context(), key, strings.NewReader(text), int64(len(text)))
 	if err != nil {
@@ -324,7 +324,7 @@ func mustPut(t testing.TB, s *Store, key, text string) storage.Object {
 	return o
 }
 
-func contentOf(t *testing.T, s *Store, key string) string {
+func contentOf(t *testing.T, s storage.Objects, key string) string {
 	t.Helper()
 	r, err := s.Open(t.Context(), key, 0, -1, "")
 	if err != nil {
@@ -338,7 +338,7 @@ func contentOf(t *testing.T, s *Store, key string) string {
 	return string(b)
 }
 
-func list(t *testing.T, s *Store) (keys []string) {
+func list(t *testing.T, s storage.Objects) (keys []string) {
 	t.Helper()
 	for o, err := range s.List(t.Context(), "") {
 		if err != nil {

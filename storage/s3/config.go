@@ -42,6 +42,17 @@ type Config struct {
 	Transport http.RoundTripper
 }
 
+// EnvCredentials are those of a region's own bucket: AWS_ACCESS_KEY_ID_EU_WEST and
+// so on, for eu-west. Nil if there are none.
+func EnvCredentials(region string) *credentials.Credentials {
+	suffix := "_" + strings.ToUpper(strings.NewReplacer("-", "_", ".", "_").Replace(region))
+	id, secret := os.Getenv("AWS_ACCESS_KEY_ID"+suffix), os.Getenv("AWS_SECRET_ACCESS_KEY"+suffix)
+	if id == "" || secret == "" {
+		return nil
+	}
+	return credentials.NewStaticV4(id, secret, os.Getenv("AWS_SESSION_TOKEN"+suffix))
+}
+
 const maxPrefix = 256 // bytes; with a key of 512 it stays below the 1024 of S3
 
 // ParseURL reads
