@@ -2,6 +2,7 @@ package rbac
 
 import (
 	"slices"
+	"time"
 
 	"dsvault/vault/dataset"
 )
@@ -30,7 +31,6 @@ type ProjectChange struct {
 	Delivery  []dataset.Delivery // that it allows besides sealed
 	Region    string             // empty: none required
 	Sensitive bool
-	Agreement string // what every reader but the owner has to have signed; empty: "nda", for contractors only
 }
 
 // DatasetChange adds a dataset or replaces its state.
@@ -50,6 +50,7 @@ type AssignmentChange struct{ dataset.Assignment }
 type AgreementChange struct {
 	Name    string
 	Version int
+	Grace   time.Time // until when signatures of older versions count; zero: not from now on
 }
 
 // SignatureChange adds, changes or withdraws a signature. Of two for the same
@@ -73,10 +74,6 @@ func (c ProjectChange) apply(w *World) {
 	s.exists = true
 	s.project = &project{
 		purposes: slices.Clone(c.Purposes), delivery: slices.Clone(c.Delivery), region: c.Region, sensitive: c.Sensitive,
-		required: c.Agreement != "", agreement: c.Agreement,
-	}
-	if c.Agreement == "" {
-		s.project.agreement = defaultAgreement
 	}
 }
 
@@ -105,7 +102,7 @@ func (c GrantChange) apply(w *World) {
 		p.grants = append(p.grants, grant{})
 	}
 	p.grants[at] = grant{
-		id: c.ID, until: end(c.Until), scope: w.scope(c.Scope), depth: uint8(c.Scope.Depth()),
+		id: c.ID, until: end(c.Until), made: nanos(c.At), scope: w.scope(c.Scope), depth: uint8(c.Scope.Depth()),
 		role: uint8(role), self: c.By == c.Principal, approved: second(c.ApprovedBy, c.By, c.Principal),
 	}
 }
@@ -122,7 +119,16 @@ func (c AssignmentChange) apply(w *World) {
 	}
 }
 
-func (c AgreementChange) apply(w *World) { w.newest[c.Name] = max(w.newest[c.Name], c.Version) }
+func (c AgreementChange) apply(w *World) {
+	list := w.graces[c.Name]
+	for len(list) < c.Version {
+		list = append(list, 0)
+	}
+	if c.Version > 0 && !c.Grace.IsZero() {
+		list[c.Version-1] = nanos(c.Grace)
+	}
+	w.graces[c.Name] = list
+}
 
 func (c SignatureChange) apply(w *World) {
 	n := w.person(c.Principal)

@@ -1,6 +1,7 @@
 package rbac
 
 import (
+	"net/netip"
 	"time"
 
 	"dsvault/vault/dataset"
@@ -25,6 +26,7 @@ type Query struct {
 	Delivery dataset.Delivery    // how the data is to leave; empty: sealed
 	Terms    [32]byte            // names whatever else the action is about; an approval is for exactly one
 	Asked    Action              // of an approval: the action that it is about
+	Address  netip.Addr          // where the actor is; zero: not known
 	Now      time.Time
 
 	agreed bool // NeedsDual asks what would be if another person had approved
@@ -45,6 +47,12 @@ type Decision struct {
 	// read its record, or hold a role here and a shard of it. Where it is
 	// false, answer as if there were no such thing.
 	Visible bool
+
+	// Crossing says, of an allowed read of a shard, on which basis it crosses regions.
+	Crossing Crossing
+
+	// Unsigned lists, of a refusal, the agreements that a signature of would help.
+	Unsigned []Unsigned
 
 	// Until is when an allowed decision ends by itself, as grants,
 	// assignments and signatures run out; zero: it does not.
@@ -97,6 +105,9 @@ func (w *World) decide(q *Query, explain bool) Decision {
 	if d.Allowed {
 		d.Visible = true
 		d.Until = w.lapse(&g, kind, action, now)
+		if q.Object.Kind == Shard && q.Action == Read {
+			d.Crossing = w.crossing(&w.people[actor], &at)
+		}
 		if explain {
 			d.Reasons = []string{d.Rule + " allows: " + w.policy.rules[v.rule].Condition}
 		}
@@ -104,6 +115,9 @@ func (w *World) decide(q *Query, explain bool) Decision {
 	}
 	d.Reasons = w.policy.reasons(kind, action, d.Roles, d.Facts)
 	d.Visible = w.sees(&g, q, &at, kind, now)
+	if !d.Facts.Has(NDA) && at.depth >= 2 {
+		d.Unsigned = w.unsigned(&w.people[actor], &at, now)
+	}
 	return d
 }
 

@@ -48,34 +48,41 @@ func (s RoleSet) String() string { return orDash(strings.Join(s.Names(), "+")) }
 type Facts uint32
 
 const (
-	Active      Facts = 1 << iota // the dataset's state; at most one of these four holds
-	Restricted                    //
-	Held                          // named "hold"
-	Expired                       //
-	Live                          // active or restricted
-	Owner                         // the actor holds a client grant at a client or below that contains the object
-	Own                           // the object is the actor's own: its Owner is the actor
-	Assigned                      // an assignment in force of exactly this shard; for a dataset, of any of its shards
-	Reviewing                     // the actor holds a reviewer grant at a client or below that contains the object
-	Author                        // the actor made this annotation
-	DataGrant                     // the actor is admin here, and the shard is assigned to them
-	NDA                           // a signature in force on the newest version of the project's agreement
-	Required                      // the project names an agreement, so that every reader but its owner has to have signed
-	Region                        // the project requires no region, or the actor's is the one
-	Purpose                       // the project states no purposes, or the question's is one of them
-	Delivery                      // the question's way of delivery is sealed, or the project allows it
-	Sensitive                     // the project is sensitive
-	Dual                          // another person approved exactly this; of a shard: what lets the actor read it
-	Self                          // the question's target, or the approval's owner, is the actor
-	SelfGranted                   // all that lets the actor read the shard was given by the actor
-	Conflict                      // auditor with any other role, or contractor with labeler, where they overlap the object
-	Access                        // of an approval: what it is about would give somebody access to data
+	Active       Facts = 1 << iota // the dataset's state; at most one of these four holds
+	Restricted                     //
+	Held                           // named "hold"
+	Expired                        //
+	Live                           // active or restricted
+	Owner                          // the actor holds a client grant at a client or below that contains the object
+	Own                            // the object is the actor's own: its Owner is the actor
+	Assigned                       // an assignment in force of exactly this shard; for a dataset, of any of its shards
+	Reviewing                      // the actor holds a reviewer grant at a client or below that contains the object
+	Author                         // the actor made this annotation
+	DataGrant                      // the actor is admin here, and the shard is assigned to them
+	NDA                            // signatures in force of all agreements that are required here; if none is, of "nda"
+	Required                       // an agreement is required here, so that every reader but the owner has to have signed
+	Region                         // the project requires no region, or the actor's is the one, or transfer
+	Purpose                        // the project states no purposes, or the question's is one of them
+	Delivery                       // the question's way of delivery is sealed, or the project allows it
+	Sensitive                      // the project is sensitive
+	Dual                           // another person approved exactly this; of a shard: what lets the actor read it
+	Self                           // the question's target, or the approval's owner, is the actor
+	SelfGranted                    // all that lets the actor read the shard was given by the actor
+	Conflict                       // auditor with any other role, or contractor with labeler, where they overlap the object
+	Access                         // of an approval: what it is about would give somebody access to data
+	Overlong                       // the actor is contractor here by grants that have no end, or a later one than is allowed here
+	StaffOnly                      // the question's way of delivery is not sealed, and the project does not allow it to contractors
+	OffHours                       // it is outside the hours in which contractors may read here
+	OffNetwork                     // the actor's address is outside the networks from which contractors may read here
+	Abroad                         // the project requires a region, and the actor's is another or none
+	Transferable                   // named "transfer": a transfer basis is named here for the actor's region
 )
 
 var factNames = [...]string{
 	"active", "restricted", "hold", "expired", "live", "owner", "own", "assigned", "reviewing",
 	"author", "datagrant", "nda", "required", "region", "purpose", "delivery", "sensitive", "dual", "self",
-	"selfgranted", "conflict", "access",
+	"selfgranted", "conflict", "access", "overlong", "staffonly", "offhours", "offnetwork",
+	"abroad", "transfer",
 }
 
 const (

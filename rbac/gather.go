@@ -20,6 +20,10 @@ type grounds struct {
 	dataset   int64    // assignments of any shard of the object's dataset
 	signed    int64
 	dual      int64 // approval of this very question
+	bounded   int64 // contractor grants that are not overlong
+	open      int64 // the hours in which contractors may read
+
+	longest int64 // of a contractor's grant
 
 	// Those of the above that a second person approved.
 	ownerApproved, reviewingApproved, shardApproved int64
@@ -59,18 +63,24 @@ func (w *World) gather(g *grounds, n uint32, q *Query, at *scope) {
 		g.fixed |= Access
 	}
 	if terms := w.projectAt(at); terms != nil {
-		w.gatherTerms(g, p, q, terms)
+		w.gatherTerms(g, p, q, at, terms)
 	}
 	w.gatherDual(g, q)
+	w.gatherConditions(g, p, q, at)
 	w.gatherGrants(g, p, q, at)
 	if at.dataset != 0 {
 		w.gatherAssignments(g, pair{n, at.dataset}, q.Object.Shard)
 	}
 }
 
-func (w *World) gatherTerms(g *grounds, p *person, q *Query, terms *project) {
-	if terms.region == "" || terms.region == p.region {
+func (w *World) gatherTerms(g *grounds, p *person, q *Query, at *scope, terms *project) {
+	switch {
+	case terms.region == "" || terms.region == p.region:
 		g.fixed |= Region
+	case w.transfer(at, p.region) != nil:
+		g.fixed |= Abroad | Transferable | Region
+	default:
+		g.fixed |= Abroad
 	}
 	if terms.serves(q.Purpose) {
 		g.fixed |= Purpose
@@ -80,16 +90,6 @@ func (w *World) gatherTerms(g *grounds, p *person, q *Query, terms *project) {
 	}
 	if terms.sensitive {
 		g.fixed |= Sensitive
-	}
-	if terms.required {
-		g.fixed |= Required
-	}
-	if newest := w.newest[terms.agreement]; newest > 0 {
-		for i := range p.signatures {
-			if s := &p.signatures[i]; s.version == newest && s.agreement == terms.agreement {
-				g.signed = max(g.signed, s.until)
-			}
-		}
 	}
 }
 
@@ -114,6 +114,9 @@ func (w *World) gatherGrants(g *grounds, p *person, q *Query, at *scope) {
 		if !r.self {
 			g.given[r.role] = max(g.given[r.role], r.until)
 		}
+		if contains && role == dataset.Contractor && r.until < forever {
+			g.bounded = max(g.bounded, min(r.until, later(r.made, g.longest)))
+		}
 		if contains && r.depth >= 1 {
 			switch role {
 			case dataset.ClientUser:
@@ -125,6 +128,14 @@ func (w *World) gatherGrants(g *grounds, p *person, q *Query, at *scope) {
 			}
 		}
 	}
+}
+
+// later adds a span to a time without passing the end of time.
+func later(t, span int64) int64 {
+	if span >= forever-t {
+		return forever
+	}
+	return t + span
 }
 
 // below reports whether scope number n lies below a place.
@@ -174,6 +185,12 @@ func (g *grounds) at(t int64) (RoleSet, Facts) {
 	}
 	if g.approved(roles) > t {
 		facts |= Dual
+	}
+	if roles&contractor != 0 && g.bounded <= t {
+		facts |= Overlong
+	}
+	if g.open <= t {
+		facts |= OffHours
 	}
 	if near&auditor != 0 && near != auditor || near&(contractor|labeler) == contractor|labeler {
 		facts |= Conflict
@@ -230,7 +247,7 @@ func (g *grounds) next(t int64) int64 {
 		see(g.reviewing[i])
 		see(g.shard[i])
 	}
-	for _, end := range [...]int64{g.dataset, g.signed, g.dual, g.ownerApproved, g.reviewingApproved, g.shardApproved} {
+	for _, end := range [...]int64{g.dataset, g.signed, g.dual, g.bounded, g.open, g.ownerApproved, g.reviewingApproved, g.shardApproved} {
 		see(end)
 	}
 	return first

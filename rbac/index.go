@@ -30,26 +30,26 @@ func nanos(t time.Time) int64 {
 	return t.UnixNano()
 }
 
-const defaultAgreement = "nda"
+// DefaultAgreement is what contractors have to sign where nothing else is required.
+const DefaultAgreement = "nda"
 
 // scope is a place. Its chain holds the numbers of the scopes that contain it,
 // by depth, itself included: one scope contains another if its number is in
 // the other's chain.
 type scope struct {
-	chain   [4]uint32
-	depth   uint8
-	exists  bool     // a row was seen for it; a grant alone does not make a scope
-	dataset uint32   // its number; 0: none
-	state   Facts    // of the dataset; 0: none that is known
-	project *project // its own terms
+	chain      [4]uint32
+	depth      uint8
+	exists     bool     // a row was seen for it; a grant alone does not make a scope
+	dataset    uint32   // its number; 0: none
+	state      Facts    // of the dataset; 0: none that is known
+	project    *project // its own terms
+	conditions *conditions
 }
 
 type project struct {
 	purposes  []string
 	delivery  []dataset.Delivery
 	region    string
-	agreement string
-	required  bool // of every reader, not only of contractors
 	sensitive bool
 }
 
@@ -63,6 +63,7 @@ type person struct {
 type grant struct {
 	id    dataset.GrantID
 	until int64
+	made  int64
 	scope uint32
 	depth uint8 // of the scope, so that most grants are judged without looking it up
 	role  uint8 // its place in dataset.Roles

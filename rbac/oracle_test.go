@@ -2,9 +2,12 @@ package rbac
 
 import (
 	"encoding/binary"
+	"maps"
 	"math/rand/v2"
+	"net/netip"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -23,14 +26,16 @@ type oracle struct {
 	signatures  []dataset.Signature
 	newest      map[string]int
 	approvals   map[dataset.ApprovalID]ApprovalChange
+	graces      map[string]map[int]time.Time
+	conditions  map[dataset.Scope]ConditionsChange
 }
 
 func newOracle(p *Policy) *oracle {
 	return &oracle{
 		p.Rules(), map[dataset.PrincipalID]PrincipalChange{}, map[dataset.Scope]bool{}, map[dataset.Scope]ProjectChange{},
 		map[dataset.Scope]DatasetChange{}, map[dataset.GrantID]dataset.Grant{},
-		map[dataset.AssignmentID]dataset.Assignment{}, nil, map[string]int{},
-		map[dataset.ApprovalID]ApprovalChange{},
+		map[dataset.AssignmentID]dataset.Assignment{}, nil, map[string]int{}, map[dataset.ApprovalID]ApprovalChange{},
+		map[string]map[int]time.Time{}, map[dataset.Scope]ConditionsChange{},
 	}
 }
 
@@ -54,6 +59,14 @@ func (o *oracle) apply(c Change) {
 		}
 	case AgreementChange:
 		o.newest[c.Name] = max(o.newest[c.Name], c.Version)
+		if o.graces[c.Name] == nil {
+			o.graces[c.Name] = map[int]time.Time{}
+		}
+		if !c.Grace.IsZero() {
+			o.graces[c.Name][c.Version] = c.Grace
+		}
+	case ConditionsChange:
+		o.conditions[c.Scope] = c
 	case SignatureChange:
 		o.signatures = append(o.signatures, c.Signature)
 	case ApprovalChange:
@@ -112,15 +125,59 @@ func (o *oracle) allowedByTwo(q Query) bool {
 	return false
 }
 
+// signed reports whether a signature is in force: of each version, the one made
+// last counts, and those on older versions only while all later ones let them.
 func (o *oracle) signed(q Query, name string) bool {
-	var last *dataset.Signature
-	for i := range o.signatures {
-		s := &o.signatures[i]
-		if s.Principal == q.Actor && s.Agreement == name && s.Version == o.newest[name] && (last == nil || !s.At.Before(last.At)) {
-			last = s
+	for version := 1; version <= o.newest[name]; version++ {
+		var last *dataset.Signature
+		for i := range o.signatures {
+			s := &o.signatures[i]
+			if s.Principal == q.Actor && s.Agreement == name && s.Version == version && (last == nil || !s.At.Before(last.At)) {
+				last = s
+			}
+		}
+		counts := last != nil && last.InForce(q.Now)
+		for later := version + 1; later <= o.newest[name]; later++ {
+			counts = counts && q.Now.Before(o.graces[name][later])
+		}
+		if counts {
+			return true
 		}
 	}
-	return o.newest[name] > 0 && last != nil && last.InForce(q.Now)
+	return false
+}
+
+// asked finds what the conditions say of q at scope s.
+func (o *oracle) asked(q Query, s dataset.Scope) (requires []string, longest time.Duration, f Facts) {
+	for depth := range s.Depth() + 1 {
+		c, ok := o.conditions[s.At(depth)]
+		if !ok {
+			continue
+		}
+		requires = append(requires, c.Requires...)
+		if c.ContractorMax > 0 && (longest == 0 || c.ContractorMax < longest) {
+			longest = c.ContractorMax
+		}
+		open := len(c.Hours) == 0
+		for _, text := range c.Hours { // those of the fuzzer: by hand
+			clock := q.Now.UTC()
+			switch text {
+			case "Thu 00:30-02:00 UTC":
+				minutes := clock.Hour()*60 + clock.Minute()
+				open = open || clock.Weekday() == time.Thursday && minutes >= 30 && minutes < 120
+			case "Wed-Thu 23:00-01:10 UTC":
+				open = open || clock.Hour() == 23 && (clock.Weekday() == time.Wednesday || clock.Weekday() == time.Thursday) ||
+					(clock.Hour() < 1 || clock.Hour() == 1 && clock.Minute() < 10) && (clock.Weekday() == time.Thursday || clock.Weekday() == time.Friday)
+			}
+		}
+		if !open {
+			f |= OffHours
+		}
+		if len(c.Networks) > 0 && !(slices.Contains(c.Networks, "192.0.2.0/24") && strings.HasPrefix(q.Address.String(), "192.0.2.")) {
+			f |= OffNetwork
+		}
+	}
+	return requires, longest, f
 }
 
 // facts finds the roles and facts of q at scope s.
@@ -132,6 +189,12 @@ func (o *oracle) facts(q Query, s dataset.Scope) (RoleSet, Facts) {
 			f |= fact
 		}
 	}
+	requires, longest, asked := o.asked(q, s)
+	var named []dataset.Transfer
+	for depth := range s.Depth() + 1 {
+		named = append(named, o.conditions[s.At(depth)].Transfers...)
+	}
+	bounded := false
 	deep, deepGiven, deepByTwo := map[dataset.Role]bool{}, map[dataset.Role]bool{}, map[dataset.Role]bool{}
 	for _, g := range o.inForce(q) {
 		contains := g.Scope.Contains(s)
@@ -140,6 +203,9 @@ func (o *oracle) facts(q Query, s dataset.Scope) (RoleSet, Facts) {
 			if g.By != q.Actor {
 				given |= Roles(g.Role)
 			}
+		}
+		if contains && g.Role == dataset.Contractor && !g.Until.IsZero() && (longest == 0 || q.Now.Before(g.At.Add(longest))) {
+			bounded = true
 		}
 		if contains || s.Contains(g.Scope) {
 			near |= Roles(g.Role)
@@ -167,17 +233,23 @@ func (o *oracle) facts(q Query, s dataset.Scope) (RoleSet, Facts) {
 	set(Dual, q.Object.Kind != Shard && o.allowedByTwo(q))
 	set(Self, q.Target == q.Actor || q.Action == Approve && q.Object.Owner == q.Actor)
 	if p, ok := o.projects[s.At(2)]; ok {
-		set(Region, p.Region == "" || p.Region == o.people[q.Actor].Region)
+		mine := o.people[q.Actor].Region
+		crosses := slices.ContainsFunc(named, func(t dataset.Transfer) bool { return t.Region == mine && mine != "" })
+		set(Abroad, p.Region != "" && p.Region != mine)
+		set(Transferable, f.Has(Abroad) && crosses)
+		set(Region, !f.Has(Abroad) || crosses)
 		set(Purpose, len(p.Purposes) == 0 || slices.Contains(p.Purposes, q.Purpose))
 		set(Delivery, q.Delivery == "" || q.Delivery == "sealed" || slices.Contains(p.Delivery, q.Delivery))
 		set(Sensitive, p.Sensitive)
-		set(Required, p.Agreement != "")
-		name := p.Agreement
-		if name == "" {
-			name = "nda"
+		set(Required, len(requires) > 0)
+		if len(requires) == 0 {
+			requires = []string{"nda"}
 		}
-		set(NDA, o.signed(q, name))
+		set(NDA, !slices.ContainsFunc(requires, func(name string) bool { return !o.signed(q, name) }))
+		set(StaffOnly, q.Delivery != "" && q.Delivery != "sealed" && !slices.Contains(o.conditions[s.At(2)].ContractorDelivery, q.Delivery))
 	}
+	f |= asked
+	set(Overlong, roles.Has(dataset.Contractor) && !bounded)
 	set(Conflict, near.Has(dataset.Auditor) && near != Roles(dataset.Auditor) ||
 		near.Has(dataset.Contractor) && near.Has(dataset.Labeler))
 	if q.Object.Kind == Shard {
@@ -273,6 +345,17 @@ func (o *oracle) until(q Query) time.Time {
 	for _, a := range o.approvals {
 		ends = append(ends, a.Until)
 	}
+	for _, versions := range o.graces {
+		ends = slices.AppendSeq(ends, maps.Values(versions))
+	}
+	for _, g := range o.grants {
+		for _, c := range o.conditions {
+			ends = append(ends, g.At.Add(c.ContractorMax))
+		}
+	}
+	for _, minutes := range []int{30, 70, 120, 23 * 60, 25*60 + 10} { // where the fuzzer's hours begin or end
+		ends = append(ends, epoch.Add(time.Duration(minutes)*time.Minute))
+	}
 	slices.SortFunc(ends, time.Time.Compare)
 	for _, end := range ends {
 		if later := q; end.After(q.Now) {
@@ -339,7 +422,7 @@ func (f *fuzzer) at(depth int) dataset.Scope {
 }
 
 func (f *fuzzer) change() Change {
-	switch n := f.IntN(44); {
+	switch n := f.IntN(47); {
 	case n < 2:
 		return PrincipalChange{f.person(), f.IntN(3) == 0, f.IntN(6) == 0, pick(f.Rand, []string{"", "eu", "us"})}
 	case n < 3:
@@ -347,7 +430,7 @@ func (f *fuzzer) change() Change {
 	case n < 5:
 		return ProjectChange{f.at(2), pick(f.Rand, [][]string{nil, {"labeling"}, {"labeling", "research"}}),
 			pick(f.Rand, [][]dataset.Delivery{nil, {dataset.Opened}, {dataset.Direct}, {dataset.Opened, dataset.Direct}}),
-			pick(f.Rand, []string{"", "eu"}), f.IntN(8) == 0, pick(f.Rand, []string{"", "", "nda", "strict"})}
+			pick(f.Rand, []string{"", "eu"}), f.IntN(8) == 0}
 	case n < 8:
 		s := f.at(3)
 		i := slices.Index(f.scopes, s)
@@ -357,7 +440,7 @@ func (f *fuzzer) change() Change {
 		who := f.IntN(5)
 		return GrantChange{dataset.Grant{
 			ID: id[dataset.GrantID](who*100 + f.IntN(8)), Principal: id[dataset.PrincipalID](who), Role: pick(f.Rand, dataset.Roles[:]),
-			Scope: pick(f.Rand, f.scopes), Until: f.until(), By: f.person(), Revoked: f.ended(), ApprovedBy: f.second(),
+			Scope: pick(f.Rand, f.scopes), Until: f.until(), By: f.person(), At: f.time(), Revoked: f.ended(), ApprovedBy: f.second(),
 		}}
 	case n < 32:
 		s := f.at(3)
@@ -368,9 +451,15 @@ func (f *fuzzer) change() Change {
 			Shards: pick(f.Rand, []dataset.ShardSet{{{First: 0, Last: 0}}, {{First: 1, Last: 2}}, {{First: 0, Last: 0}, {First: 2, Last: 3}}}),
 		}}
 	case n < 34:
-		return AgreementChange{pick(f.Rand, []string{"nda", "strict"}), 1 + f.IntN(2)}
+		return AgreementChange{pick(f.Rand, []string{"nda", "strict"}), 1 + f.IntN(2), pick(f.Rand, []time.Time{{}, f.until()})}
 	case n < 38:
 		return f.approval()
+	case n < 40:
+		return ConditionsChange{f.at(f.IntN(3)), pick(f.Rand, [][]string{nil, nil, {"nda"}, {"strict"}, {"nda", "strict"}}),
+			pick(f.Rand, []time.Duration{0, 0, 20 * time.Minute}), pick(f.Rand, [][]dataset.Delivery{nil, {dataset.Opened}}),
+			pick(f.Rand, [][]string{nil, nil, {"Thu 00:30-02:00 UTC"}, {"Wed-Thu 23:00-01:10 UTC"}, {"Thu 00:30-02:00 UTC", "Wed-Thu 23:00-01:10 UTC"}, {"never"}}),
+			pick(f.Rand, [][]string{nil, nil, {"192.0.2.0/24"}, {"192.0.2.0/24", "nowhere"}, {"nowhere"}}),
+			pick(f.Rand, [][]dataset.Transfer{nil, {{Region: "us", Basis: dataset.BasisAdequacy}}, {{Region: "", Basis: dataset.BasisSCC}}})}
 	default:
 		return SignatureChange{dataset.Signature{
 			Principal: f.person(), Agreement: pick(f.Rand, []string{"nda", "strict"}), Version: 1 + f.IntN(2),
@@ -408,7 +497,8 @@ func (f *fuzzer) approval() ApprovalChange {
 func (f *fuzzer) query() Query {
 	q := Query{Actor: f.person(), Action: pick(f.Rand, Actions[:]), Purpose: pick(f.Rand, []string{"", "labeling", "research"}),
 		Delivery: pick(f.Rand, []dataset.Delivery{"", dataset.Sealed, dataset.Sealed, dataset.Opened, dataset.Direct, "odd"}),
-		Object:   Object{Kind: pick(f.Rand, Kinds[:]), Scope: pick(f.Rand, f.scopes), Shard: f.IntN(5) - 1}, Now: f.time()}
+		Object:   Object{Kind: pick(f.Rand, Kinds[:]), Scope: pick(f.Rand, f.scopes), Shard: f.IntN(5) - 1}, Now: f.time(),
+		Address: pick(f.Rand, []netip.Addr{{}, netip.MustParseAddr("192.0.2.9"), netip.MustParseAddr("198.51.100.1")})}
 	if f.IntN(2) == 0 { // what matters most
 		q.Action, q.Object.Kind, q.Object.Scope = Read, pick(f.Rand, []Kind{Shard, Shard, Dataset, Annotation}), f.at(3)
 	}

@@ -22,7 +22,7 @@ type World struct {
 	people        []person // by number; 0 is unused
 	datasets      map[dataset.DatasetID]uint32
 	assignments   assignments
-	newest        map[string]int // version of each agreement
+	graces        map[string][]int64 // of each agreement: until when older versions than this one count, by version less 1
 	approvals     map[asked]approval
 
 	// Ended for good, so that an older row that comes late revives nothing.
@@ -41,7 +41,7 @@ func NewWorld(p *Policy) *World {
 		scopes:        []scope{{}, {chain: [4]uint32{rootScope}, exists: true}},
 		peopleNumbers: map[dataset.PrincipalID]uint32{}, people: make([]person, 1),
 		datasets: map[dataset.DatasetID]uint32{}, assignments: newAssignments(),
-		newest: map[string]int{}, approvals: map[asked]approval{},
+		graces: map[string][]int64{}, approvals: map[asked]approval{},
 		endedGrants:      map[dataset.GrantID]struct{}{},
 		endedAssignments: map[dataset.AssignmentID]struct{}{},
 		endedApprovals:   map[dataset.ApprovalID]approvalEnd{},

@@ -36,7 +36,7 @@ func smallWorld(t testing.TB) *World {
 	w := NewWorld(Default())
 	changes := []Change{
 		ClientChange{acme}, ProjectChange{Scope: signs, Purposes: []string{"labeling"}, Delivery: []dataset.Delivery{dataset.Opened}},
-		DatasetChange{batch, b1, dataset.Active}, AgreementChange{"nda", 1},
+		DatasetChange{batch, b1, dataset.Active}, AgreementChange{Name: "nda", Version: 1},
 		grantOf(1, root, dataset.Admin, dataset.Root, time.Time{}),
 		grantOf(2, owner, dataset.ClientUser, acme, time.Time{}),
 		grantOf(3, lab, dataset.Labeler, signs, epoch.Add(3*time.Hour)),
@@ -162,11 +162,11 @@ func TestExpiry(t *testing.T) {
 	if d := w.Decide(q); !d.Allowed || !d.Until.Equal(epoch.Add(90*time.Minute)) {
 		t.Errorf("signed: %+v", d)
 	}
-	w.Apply(3, AgreementChange{"nda", 2})
+	w.Apply(3, AgreementChange{Name: "nda", Version: 2})
 	if d := w.Decide(q); d.Allowed || !slices.Contains(d.Reasons, "CON-02 needs nda") {
 		t.Errorf("signed only the old version: %+v", d)
 	}
-	w.Apply(4, AgreementChange{"nda", 1}, SignatureChange{dataset.Signature{Principal: con, Agreement: "nda", Version: 2, At: epoch}})
+	w.Apply(4, AgreementChange{Name: "nda", Version: 1}, SignatureChange{dataset.Signature{Principal: con, Agreement: "nda", Version: 2, At: epoch}})
 	if d := w.Decide(q); !d.Allowed || !d.Until.Equal(epoch.Add(2*time.Hour)) {
 		t.Errorf("signed the new version: %+v", d)
 	}

@@ -85,10 +85,23 @@ type Project struct {
 	Purposes  []string // empty: none stated
 	Region    string   // empty: none required
 	Sensitive bool
-	Agreement string             // which agreement readers must have signed; empty: "nda", for contractors only
 	Contract  string             // contract reference
 	Delivery  []dataset.Delivery // ways that are allowed besides sealed
 	Revision  uint64
+}
+
+// Conditions are what a scope, down to a project, asks of those who read at it
+// or below it. Those of all scopes above hold too.
+type Conditions struct {
+	Slot               uint64
+	Scope              dataset.Scope
+	Requires           []string           // agreements that every reader but the owner has to have signed
+	ContractorMax      time.Duration      // the longest that a contractor's grant may be; 0: no limit
+	ContractorDelivery []dataset.Delivery // of a project: ways besides sealed that contractors may use
+	Hours              []string           // in which contractors may read, as rbac.ParseHours reads them; none: always
+	Networks           []string           // from which contractors may read; none: from anywhere
+	Transfers          []dataset.Transfer // on which bases people of other regions may read
+	Revision           uint64
 }
 
 // Dataset is one upload unit, beside its ScopeRow.
@@ -104,6 +117,7 @@ type Dataset struct {
 	Version   int      // the newest one; 0: none yet
 	Shards    int      // how many that one has
 	Push      int      // pushes begun; only the last one goes on
+	Store     string   // the region in whose object store its objects are; empty: the one without a name
 	Revision  uint64
 	CreatedAt time.Time
 	CreatedBy dataset.PrincipalID

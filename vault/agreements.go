@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"time"
 	"unicode/utf8"
 
 	"dsvault/rbac"
@@ -18,7 +19,7 @@ import (
 )
 
 // Publish makes a new version of an agreement. Whoever has not signed the
-// newest version does not meet the fact "nda" any more.
+// newest version does not meet the fact "nda" any more, once its grace is over.
 func (v *Vault) Publish(ctx context.Context, c identity.Caller, req wire.Publish) (wire.Agreement, error) {
 	const op = "vault.Publish"
 	root, err := v.root(ctx)
@@ -41,6 +42,10 @@ func (v *Vault) Publish(ctx context.Context, c identity.Caller, req wire.Publish
 	case !utf8.ValidString(req.Text):
 		return wire.Agreement{}, fault.New(fault.Invalid, op, "the agreement is not UTF-8 text").WithHint("publish it as plain text or Markdown")
 	}
+	grace := time.Duration(req.Grace) * time.Second
+	if req.Grace < 0 || req.Grace > int64(wire.MaxGrace/time.Second) {
+		return wire.Agreement{}, fault.New(fault.Invalid, op, "the grace is at most a year").WithHint("give for example --grace 14d")
+	}
 	a := dataset.Agreement{Name: name, Hash: sha256.Sum256([]byte(req.Text)), Text: []byte(req.Text), By: c.Principal}
 	in.PolicyChange = true
 	in.Note = map[string]string{"agreement": name}
@@ -54,6 +59,10 @@ func (v *Vault) Publish(ctx context.Context, c identity.Caller, req wire.Publish
 			return fault.New(fault.Conflict, op, "this text is the newest version already")
 		}
 		a.Version, a.At = newest.Version+1, tx.Now
+		if grace > 0 && newest.Version > 0 {
+			a.Grace = tx.Now.Add(grace)
+			in.Fields = append(in.Fields, audit.Uint64Field(audit.FieldUntil, uint64(a.Grace.UnixMicro())))
+		}
 		in.Object = audit.Object{Kind: audit.ObjectAgreement, Number: uint32(a.Version)}
 		return tx.AddAgreement(ctx, a, tx.Revision)
 	}
@@ -158,7 +167,7 @@ func (v *Vault) Sign(ctx context.Context, c identity.Caller, name string, req wi
 }
 
 func wireAgreement(a dataset.Agreement, text bool) wire.Agreement {
-	w := wire.Agreement{Name: a.Name, Version: a.Version, SHA256: a.Hash[:], At: a.At}
+	w := wire.Agreement{Name: a.Name, Version: a.Version, SHA256: a.Hash[:], At: a.At, Grace: timePtr(a.Grace)}
 	if text {
 		w.Text = string(a.Text)
 	}

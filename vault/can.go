@@ -3,6 +3,7 @@ package vault
 import (
 	"context"
 	"encoding/hex"
+	"net/netip"
 	"strings"
 
 	"dsvault/rbac"
@@ -18,6 +19,12 @@ import (
 // and to those who may test the policy about others. An object is SCOPE,
 // DATASET/N for a shard, or KIND:SCOPE.
 func (v *Vault) Can(ctx context.Context, c identity.Caller, person string, action rbac.Action, object, purpose string, delivery dataset.Delivery) (wire.Decision, error) {
+	return v.CanFrom(ctx, c, netip.Addr{}, person, action, object, purpose, delivery)
+}
+
+// CanFrom is Can for a person who asks from an address. The zero Addr is the
+// caller's own, and for others none that is known.
+func (v *Vault) CanFrom(ctx context.Context, c identity.Caller, from netip.Addr, person string, action rbac.Action, object, purpose string, delivery dataset.Delivery) (wire.Decision, error) {
 	obj, err := parseObject(action, object)
 	if err != nil {
 		return wire.Decision{}, err
@@ -61,12 +68,18 @@ func (v *Vault) Can(ctx context.Context, c identity.Caller, person string, actio
 		owner = who // what people ask is whether they may see their own
 	}
 	obj.Owner = owner
-	d := v.world.Explain(rbac.Query{Actor: who, Action: action, Object: obj, Purpose: purpose, Delivery: delivery, Now: v.now()})
+	if self && !from.IsValid() {
+		from = addressOf(c)
+	}
+	d := v.world.Explain(rbac.Query{Actor: who, Action: action, Object: obj, Purpose: purpose, Delivery: delivery, Address: from, Now: v.now()})
 	if self && !d.Allowed && !d.Visible {
 		return wire.Decision{}, ledger.Absent()
 	}
 	out := wire.Decision{Allowed: d.Allowed, Rule: d.Rule, Reasons: d.Reasons, Facts: d.Facts.Names(), Roles: d.Roles.Names(),
 		Revision: d.Revision, Policy: hex.EncodeToString(d.Policy[:])}
+	if !d.Allowed {
+		out.Hint = ledger.Hint(d)
+	}
 	return out, nil
 }
 

@@ -85,7 +85,7 @@ func (r *checkRun) objects(ctx context.Context) error {
 		if err != nil || !ok {
 			return err
 		}
-		if err := r.walk(ctx, d.Scope.String(), "v1/"+d.ID.String()+"/"); err != nil {
+		if err := r.walk(ctx, d.Scope.String(), storage.RegionKey(d.Store, "v1/"+d.ID.String()+"/")); err != nil {
 			return err
 		}
 		r.c.CursorScope, r.c.CursorKey = d.Scope.String(), ""
@@ -318,7 +318,8 @@ func (l *listing) peek(ctx context.Context) (*storage.Object, error) {
 		if err != nil || !ok {
 			return nil, err
 		}
-		if l.last = o.Key; o.Key == claimKey {
+		l.last = o.Key
+		if _, key := storage.SplitRegion(o.Key); key == claimKey {
 			continue
 		}
 		l.ahead = &o

@@ -16,9 +16,10 @@ import (
 	"dsvault/vault/wire"
 )
 
-// direct is the object store's power to move bytes without us.
-func (v *Vault) direct(op string) (storage.Direct, error) {
-	d, ok := storage.Power[storage.Direct](v.objects)
+// direct is the power to move bytes without us of the object store that a key is
+// in.
+func (v *Vault) direct(op, key string) (storage.Direct, error) {
+	d, ok := storage.DirectAt(v.objects, key)
 	if !ok {
 		return nil, fault.New(fault.Conflict, op, "this vault's object store gives no presigned URLs: only an S3 server does").
 			WithHint("leave --direct out, and go through the vault")
@@ -45,7 +46,7 @@ func (v *Vault) StartDirect(ctx context.Context, c identity.Caller, scope datase
 	if err != nil {
 		return wire.DirectUpload{}, err
 	}
-	direct, err := v.direct(op)
+	direct, err := v.direct(op, a.Key)
 	if err != nil {
 		return wire.DirectUpload{}, err
 	}
@@ -81,7 +82,7 @@ func (v *Vault) directAttempt(ctx context.Context, op string, c identity.Caller,
 	if a.Upload == "" || a.SealedSize != storage.Claimed {
 		return nil, a, fault.New(fault.Conflict, op, "this upload takes no parts, or no more of them").WithHint("start the shard again")
 	}
-	direct, err := v.direct(op)
+	direct, err := v.direct(op, a.Key)
 	return direct, a, err
 }
 
@@ -181,7 +182,7 @@ func (v *Vault) announced(ctx context.Context, a storage.Attempt) (parts []stora
 
 // abort ends the upload in parts of an attempt, if it has one.
 func (v *Vault) abort(ctx context.Context, a storage.Attempt) error {
-	direct, ok := storage.Power[storage.Direct](v.objects)
+	direct, ok := storage.DirectAt(v.objects, a.Key)
 	if a.Upload == "" || !ok {
 		return nil
 	}
@@ -201,15 +202,15 @@ type DirectRead struct {
 // see how much of it is used, and cannot cut it: so the record says at once that
 // all may have been read. Only where the project allows it.
 func (v *Vault) ReadDirect(ctx context.Context, c identity.Caller, ref dataset.ShardRef, device dataset.DeviceID, purpose string) (DirectRead, error) {
-	direct, err := v.direct("vault.ReadDirect")
-	if err != nil {
-		return DirectRead{}, err
-	}
 	s, err := v.readWhole(ctx, c, ref, device, purpose, dataset.Direct)
 	if err != nil {
 		return DirectRead{}, err
 	}
 	defer s.Close()
+	direct, err := v.direct("vault.ReadDirect", s.shard.Key)
+	if err != nil {
+		return DirectRead{}, err
+	}
 	signed, err := direct.PresignObject(ctx, s.shard.Key)
 	if err != nil {
 		return DirectRead{}, err

@@ -39,6 +39,9 @@ func (v *Vault) Grant(ctx context.Context, c identity.Caller, req wire.Grant) (w
 	if err != nil {
 		return wire.Grant{}, err
 	}
+	if err := v.boundContractor(ctx, &g); err != nil {
+		return wire.Grant{}, err
+	}
 	g.By = c.Principal
 	if in.Fields, err = v.about(ctx, t, p.ID, g.Until); err != nil {
 		return wire.Grant{}, err

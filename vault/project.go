@@ -3,6 +3,7 @@ package vault
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,10 +26,8 @@ func checkTerms(p *storage.Project) error {
 		return fault.New(fault.TooLarge, op, "too many purposes or ways of delivery")
 	}
 	names := slices.Clone(p.Purposes)
-	for _, name := range []string{p.Agreement, p.Region} { // both may stand in leaves
-		if name != "" {
-			names = append(names, name)
-		}
+	if p.Region != "" { // it may stand in leaves
+		names = append(names, p.Region)
 	}
 	for _, name := range names {
 		if _, err := dataset.ParseName(name); err != nil {
@@ -40,13 +39,7 @@ func checkTerms(p *storage.Project) error {
 			return err
 		}
 	}
-	named := p.Delivery
-	p.Delivery = nil
-	for _, d := range dataset.Deliveries {
-		if d != dataset.Sealed && slices.Contains(named, d) {
-			p.Delivery = append(p.Delivery, d)
-		}
-	}
+	p.Delivery = besidesSealed(p.Delivery)
 	return checkText("contract", p.Contract, wire.MaxProfile)
 }
 
@@ -75,7 +68,12 @@ func (v *Vault) UpdateProject(ctx context.Context, c identity.Caller, scope data
 		return wire.Entry{}, err
 	}
 	asked := storage.Project{} // as far as req goes, to be checked before anything is recorded
-	if in.Note = changeTerms(&asked, req); len(in.Note) == 0 {
+	if in.Note, err = checkConditions(scope, &req.Conditions); err != nil {
+		return wire.Entry{}, err
+	}
+	conditions := len(in.Note) > 0
+	maps.Copy(in.Note, changeTerms(&asked, req))
+	if len(in.Note) == 0 {
 		return wire.Entry{}, fault.New(fault.Invalid, op, "no term to change").WithHint("name at least one")
 	}
 	if err := checkTerms(&asked); err != nil {
@@ -94,6 +92,11 @@ func (v *Vault) UpdateProject(ctx context.Context, c identity.Caller, scope data
 		if p, err = tx.Project(ctx, scope); err != nil {
 			return missingRow("project", err)
 		}
+		if req.Region != nil && *req.Region != p.Region {
+			if err := v.stays(ctx, tx, scope, *req.Region); err != nil {
+				return err
+			}
+		}
 		changeTerms(&p, req)
 		p.Revision = tx.Revision
 		if err := checkTerms(&p); err != nil {
@@ -101,6 +104,11 @@ func (v *Vault) UpdateProject(ctx context.Context, c identity.Caller, scope data
 		}
 		if err := checkSensitive(p); err != nil {
 			return err
+		}
+		if conditions {
+			if err := putConditions(ctx, tx, p.Slot, scope, req.Conditions); err != nil {
+				return err
+			}
 		}
 		return tx.PutProject(ctx, p)
 	}
@@ -153,7 +161,7 @@ func changeTerms(p *storage.Project, req wire.ProjectUpdate) map[string]string {
 		from *string
 		to   *string
 	}{
-		{"region", req.Region, &p.Region}, {"agreement", req.Agreement, &p.Agreement}, {"contract", req.Contract, &p.Contract},
+		{"region", req.Region, &p.Region}, {"contract", req.Contract, &p.Contract},
 	} {
 		if text.from != nil {
 			*text.to = *text.from
@@ -179,6 +187,6 @@ func textsOf[T ~string](list []T) []string {
 func projectEntry(p storage.Project, row storage.ScopeRow) wire.Entry {
 	return wire.Entry{
 		Scope: p.Scope, Kind: "project", Created: row.CreatedAt, Purposes: p.Purposes, Region: p.Region,
-		Delivery: p.Delivery, Sensitive: p.Sensitive, Agreement: p.Agreement,
+		Delivery: p.Delivery, Sensitive: p.Sensitive,
 	}
 }

@@ -78,8 +78,9 @@ func TestUpdateProject(t *testing.T) {
 	if e.Region != "eu" || !slices.Equal(e.Purposes, []string{"labeling", "review"}) || e.Sensitive || e.Scope != signs || e.Created.IsZero() {
 		t.Errorf("%+v", e)
 	}
-	e = must[wire.Entry](t)(update("root", wire.ProjectUpdate{Region: text(""), Agreement: text("nda"), Sensitive: &yes, Contract: text("C-17")}))
-	if e.Region != "" || e.Agreement != "nda" || !e.Sensitive || len(e.Purposes) != 2 {
+	e = must[wire.Entry](t)(update("root", wire.ProjectUpdate{Region: text(""), Sensitive: &yes, Contract: text("C-17"),
+		Conditions: wire.ConditionsUpdate{Requires: &[]string{"nda"}}}))
+	if e.Region != "" || !e.Sensitive || len(e.Purposes) != 2 {
 		t.Errorf("what was not named has changed: %+v", e)
 	}
 	// Who made it sensitive cannot take that back alone: its client can.
@@ -96,7 +97,7 @@ func TestUpdateProject(t *testing.T) {
 		"a region":    {Region: text("e u")},
 		"a contract":  {Contract: text("a\nb")},
 		"a delivery":  {Delivery: &[]dataset.Delivery{"post"}},
-		"an agrement": {Agreement: text("../nda")},
+		"an agrement": {Conditions: wire.ConditionsUpdate{Requires: &[]string{"../nda"}}},
 	} {
 		if _, err := update("carol", bad); !fault.Is(err, fault.Invalid) {
 			t.Errorf("%s: %v", name, err)

@@ -43,6 +43,14 @@ func wholeShard(s storage.Shard) (part, error) {
 	return part{object: storage.Object{Key: s.Key, ETag: s.ETag}, header: s.Header, from: from, size: s.SealedSize - from}, nil
 }
 
+// directShard is wholeShard, for stores that let others fetch it.
+func (v *Vault) directShard(s storage.Shard) (part, error) {
+	if _, err := v.direct("vault.ReadDirect", s.Key); err != nil {
+		return part{}, err
+	}
+	return wholeShard(s)
+}
+
 // wholeIndex is the list of a shard's members.
 func wholeIndex(s storage.Shard) (part, error) {
 	if s.Index.Size == 0 {
@@ -78,7 +86,11 @@ func (v *Vault) ReadShard(ctx context.Context, c identity.Caller, ref dataset.Sh
 
 // readWhole is ReadShard, for both ways by which sealed bytes leave.
 func (v *Vault) readWhole(ctx context.Context, c identity.Caller, ref dataset.ShardRef, device dataset.DeviceID, purpose string, by dataset.Delivery) (*ShardStream, error) {
-	s, to, err := v.readSealed(ctx, c, ref, device, purpose, by, wholeShard)
+	what := wholeShard
+	if by == dataset.Direct {
+		what = v.directShard
+	}
+	s, to, err := v.readSealed(ctx, c, ref, device, purpose, by, what)
 	if err != nil {
 		return nil, err
 	}

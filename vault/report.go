@@ -81,6 +81,7 @@ type report struct {
 	left     map[string]int
 	names    map[dataset.PrincipalID]string
 	scopes   map[uint64]string
+	standing *standing
 }
 
 // person is who a record is by: a principal, or a pseudonym.

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/hex"
-	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -26,6 +25,13 @@ func (r *report) readHolders(ctx context.Context) error {
 		until = r.made
 	}
 	since := until.AddDate(0, 0, -r.query.IdleDays)
+	err := r.v.db.View(ctx, func(tx *catalog.Tx) (err error) {
+		r.standing, err = newStanding(ctx, tx, r.made)
+		return err
+	})
+	if err != nil {
+		return err
+	}
 	for after := (dataset.GrantID{}); ; {
 		var rows []dataset.Grant
 		err := r.v.db.View(ctx, func(tx *catalog.Tx) (err error) {
@@ -82,61 +88,26 @@ func (r *report) holder(ctx context.Context, tx *catalog.Tx, g dataset.Grant, si
 				Since: g.At, Until: timePtr(g.Until)})
 		}
 	}
-	name, err := asksFor(ctx, tx, g)
-	if err != nil || name == "" {
-		return err
+	for _, name := range requiredOf(r.standing.conditions, g) {
+		if asked[name] == nil {
+			asked[name] = map[dataset.PrincipalID]bool{}
+		}
+		asked[name][g.Principal] = true
 	}
-	if asked[name] == nil {
-		asked[name] = map[dataset.PrincipalID]bool{}
-	}
-	asked[name][g.Principal] = true
 	return nil
-}
-
-// asksFor names the agreement that a role asks for: that of the project where it
-// holds, or for contractors, at a client too, "nda".
-func asksFor(ctx context.Context, tx *catalog.Tx, g dataset.Grant) (string, error) {
-	switch g.Role {
-	case dataset.Contractor, dataset.Labeler, dataset.Reviewer:
-	default:
-		return "", nil
-	}
-	if g.Scope.Depth() >= 2 {
-		at := g.Scope
-		for at.Depth() > 2 {
-			at = at.Parent()
-		}
-		p, err := tx.Project(ctx, at)
-		if err != nil {
-			return "", missingRow("project", err)
-		}
-		if p.Agreement != "" {
-			return p.Agreement, nil
-		}
-	}
-	if g.Role == dataset.Contractor {
-		return "nda", nil
-	}
-	return "", nil
 }
 
 // signatures counts who has signed the newest version.
 func (r *report) signatures(ctx context.Context, tx *catalog.Tx, asked map[string]map[dataset.PrincipalID]bool) error {
 	for _, name := range slices.Sorted(maps.Keys(asked)) {
 		row := wire.ReportAgreement{Agreement: name, Asked: len(asked[name]), Missing: []string{}}
-		newest, err := tx.Agreement(ctx, name, 0)
-		if err != nil && !errors.Is(err, storage.ErrNoRow) {
-			return err
-		}
-		row.Version = newest.Version
+		row.Version = len(r.standing.versions[name])
 		for who := range asked[name] {
 			list, err := tx.Signatures(ctx, who)
 			if err != nil {
 				return err
 			}
-			if slices.ContainsFunc(list, func(s dataset.Signature) bool {
-				return s.Agreement == name && s.Version == newest.Version && s.InForce(r.made)
-			}) {
+			if r.standing.status(name, list).InForce() {
 				row.Signed++
 			} else if len(row.Missing) == wire.MaxReport {
 				r.left["agreements"]++

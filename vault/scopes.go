@@ -3,6 +3,7 @@ package vault
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 
 	"dsvault/rbac"
@@ -20,7 +21,17 @@ const maxPurposes = 20
 
 // CreateClient makes a client.
 func (v *Vault) CreateClient(ctx context.Context, c identity.Caller, req wire.NewClient) (wire.Entry, error) {
-	row, err := v.createScope(ctx, c, req.Scope, 1, rbac.Org, audit.KindClientCreate, nil, nil)
+	note, err := checkConditions(req.Scope, &req.Conditions)
+	if err != nil {
+		return wire.Entry{}, err
+	}
+	conditions := func(ctx context.Context, tx *ledger.Tx, row storage.ScopeRow) error {
+		if len(note) == 0 {
+			return nil
+		}
+		return putConditions(ctx, tx, row.Slot, row.Scope, req.Conditions)
+	}
+	row, err := v.createScope(ctx, c, req.Scope, 1, rbac.Org, audit.KindClientCreate, nil, note, conditions)
 	return wire.Entry{Scope: row.Scope, Kind: "client", Created: row.CreatedAt}, err
 }
 
@@ -28,7 +39,7 @@ func (v *Vault) CreateClient(ctx context.Context, c identity.Caller, req wire.Ne
 func (v *Vault) CreateProject(ctx context.Context, c identity.Caller, req wire.NewProject) (wire.Entry, error) {
 	p := storage.Project{
 		Purposes: req.Purposes, Region: req.Region, Sensitive: req.Sensitive,
-		Agreement: req.Agreement, Contract: req.Contract, Delivery: req.Delivery,
+		Contract: req.Contract, Delivery: req.Delivery,
 	}
 	if err := checkTerms(&p); err != nil {
 		return wire.Entry{}, err
@@ -36,11 +47,23 @@ func (v *Vault) CreateProject(ctx context.Context, c identity.Caller, req wire.N
 	if err := checkSensitive(p); err != nil {
 		return wire.Entry{}, err
 	}
+	if _, err := v.storeFor(p.Region); err != nil {
+		return wire.Entry{}, err
+	}
+	note, err := checkConditions(req.Scope, &req.Conditions)
+	if err != nil {
+		return wire.Entry{}, err
+	}
 	terms := func(ctx context.Context, tx *ledger.Tx, row storage.ScopeRow) error {
+		if len(note) > 0 {
+			if err := putConditions(ctx, tx, row.Slot, row.Scope, req.Conditions); err != nil {
+				return err
+			}
+		}
 		p.Slot, p.Scope, p.Revision = row.Slot, row.Scope, tx.Revision
 		return tx.PutProject(ctx, p)
 	}
-	row, err := v.createScope(ctx, c, req.Scope, 2, rbac.Project, audit.KindProjectCreate, []audit.Field{allowedDelivery(p)}, terms)
+	row, err := v.createScope(ctx, c, req.Scope, 2, rbac.Project, audit.KindProjectCreate, []audit.Field{allowedDelivery(p)}, note, terms)
 	return projectEntry(p, row), err
 }
 
@@ -58,16 +81,24 @@ func (v *Vault) CreateDataset(ctx context.Context, c identity.Caller, scope data
 	}
 	var d storage.Dataset
 	add := func(ctx context.Context, tx *ledger.Tx, row storage.ScopeRow) error {
+		p, err := tx.Project(ctx, row.Scope.Parent())
+		if err != nil {
+			return missingRow("project", err)
+		}
+		store, err := v.storeFor(p.Region)
+		if err != nil {
+			return err
+		}
 		d = storage.Dataset{
 			ID: row.Tag, Slot: row.Slot, Scope: row.Scope, Tag: row.Tag, State: dataset.Active, Recipient: recipient,
-			Salt: v.salt(), Revision: tx.Revision, CreatedAt: tx.Now, CreatedBy: c.Principal,
+			Salt: v.salt(), Store: store, Revision: tx.Revision, CreatedAt: tx.Now, CreatedBy: c.Principal,
 		}
 		if err := tx.AddDataset(ctx, d); err != nil {
 			return err
 		}
 		return tx.PutDatasetKey(ctx, d.ID, wrapped)
 	}
-	if _, err := v.createScope(ctx, c, scope, 3, rbac.Dataset, audit.KindDatasetCreate, nil, add); err != nil {
+	if _, err := v.createScope(ctx, c, scope, 3, rbac.Dataset, audit.KindDatasetCreate, nil, nil, add); err != nil {
 		if fault.Is(err, fault.Conflict) { // somebody was faster; the upload goes into theirs
 			if d, again := v.uploadable(ctx, c, scope); again == nil {
 				return v.wireDataset(ctx, d, true)
@@ -86,7 +117,7 @@ func (v *Vault) salt() [32]byte {
 // createScope makes a scope of a given depth under an existing one. Its own
 // slot of the log begins with the record of its creation.
 func (v *Vault) createScope(ctx context.Context, c identity.Caller, scope dataset.Scope, depth int, obj rbac.Kind, kind audit.Kind,
-	fields []audit.Field, more func(context.Context, *ledger.Tx, storage.ScopeRow) error) (storage.ScopeRow, error) {
+	fields []audit.Field, note map[string]string, more func(context.Context, *ledger.Tx, storage.ScopeRow) error) (storage.ScopeRow, error) {
 	const op = "vault.createScope"
 	if scope.Depth() != depth {
 		return storage.ScopeRow{}, fault.New(fault.Invalid, op, "that is not the name of a "+string(obj)).
@@ -110,6 +141,7 @@ func (v *Vault) createScope(ctx context.Context, c identity.Caller, scope datase
 	in.Place = ledger.Place{Tag: row.Tag}
 	in.Object = target{scope: scope, row: row, known: true}.object()
 	in.Note = map[string]string{"scope": scope.String()}
+	maps.Copy(in.Note, note)
 	in.Fields, in.PolicyChange = fields, true
 	parent := ledger.Place{Slot: t.row.Slot, Tag: t.row.Tag}
 	in.Refused = &parent // a refusal belongs to the scope that exists

@@ -3,48 +3,17 @@ package vault
 import (
 	"context"
 	"errors"
-	"io"
-	"strings"
 	"time"
 
 	"dsvault/storage"
 	"dsvault/storage/catalog"
 	"dsvault/vault/dataset"
-	"dsvault/vault/fault"
 )
 
 const (
 	sweepEvery  = time.Hour
 	attemptLife = 24 * time.Hour // how long an upload may take before it counts as abandoned
-
-	// claimKey is an object that names the vault to which a store belongs.
-	claimKey = "vault"
-	maxClaim = 512
 )
-
-// claimStore makes the object store this vault's, or refuses one that is
-// another's: two vaults in one store would clear away each other's bytes.
-func (v *Vault) claimStore(ctx context.Context) error {
-	const op = "vault.claimStore"
-	r, err := v.objects.Open(ctx, claimKey, 0, -1, "")
-	if errors.Is(err, storage.ErrNoObject) {
-		_, err = v.objects.Put(ctx, claimKey, strings.NewReader(v.origin), int64(len(v.origin)))
-		return err
-	}
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	owner, err := io.ReadAll(io.LimitReader(r, maxClaim))
-	if err != nil {
-		return err
-	}
-	if string(owner) != v.origin {
-		return fault.New(fault.Conflict, op, "the object store belongs to another vault").
-			WithHint("give each vault a folder, a bucket or a prefix of its own with --objects")
-	}
-	return nil
-}
 
 // sweepForever clears what interrupted uploads have left: at the start, and
 // then every hour. A vault that has the catalog to itself knows at its start

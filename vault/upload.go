@@ -204,9 +204,10 @@ func checkOpen(ctx context.Context, shard func(context.Context, dataset.DatasetI
 
 func (v *Vault) newAttempt(d storage.Dataset, n int, size int64, c identity.Caller) storage.Attempt {
 	id := dataset.NewID[dataset.AttemptID](v.random)
+	key := storage.RegionKey(d.Store, fmt.Sprintf("v1/%s/%06d/%s.age", d.ID, n, id))
 	return storage.Attempt{
 		ID: id, Dataset: d.ID, Number: n, PlainSize: size, StartedAt: v.now(), StartedBy: c.Principal,
-		Key: fmt.Sprintf("v1/%s/%06d/%s.age", d.ID, n, id), PartSize: storage.HashedBy(v.objects),
+		Key: key, PartSize: storage.HashedBy(storage.StoreOf(v.objects, key)),
 	}
 }
 

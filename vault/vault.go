@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net/netip"
 	"sync"
 	"time"
 	"unicode"
@@ -138,7 +139,7 @@ func Open(ctx context.Context, cfg Config) (*Vault, error) {
 	if err := v.openNotary(ctx, cfg.Log); err != nil {
 		return nil, err
 	}
-	if err := v.claimStore(ctx); err != nil {
+	if err := v.claimStores(ctx); err != nil {
 		return nil, err
 	}
 	var err error
@@ -248,7 +249,7 @@ func (v *Vault) Waiting() int { return v.ledger.Waiting() }
 // not the one that was signed.
 func (v *Vault) Halted() bool { return v.notary.Halted() != nil }
 
-// Ready reports whether the log is sound and the catalog and the object store
+// Ready reports whether the log is sound, and the catalog and all object stores
 // answer.
 func (v *Vault) Ready(ctx context.Context) error {
 	if err := v.notary.Halted(); err != nil {
@@ -257,7 +258,17 @@ func (v *Vault) Ready(ctx context.Context) error {
 	if err := v.db.Ping(ctx); err != nil {
 		return err
 	}
-	_, err := v.objects.Stat(ctx, "ready")
+	for _, region := range append([]string{""}, storage.RegionsOf(v.objects)...) {
+		_, err := v.objects.Stat(ctx, storage.RegionKey(region, "ready"))
+		if err := noObject(err); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// noObject accepts that an object is not there.
+func noObject(err error) error {
 	if errors.Is(err, storage.ErrNoObject) {
 		return nil
 	}
@@ -348,12 +359,21 @@ func recordKind(scope dataset.Scope) rbac.Kind {
 func (v *Vault) intent(c identity.Caller, kind audit.Kind, t target, act rbac.Action, obj rbac.Kind) ledger.Intent {
 	in := ledger.Intent{
 		Kind: kind, Actor: c.Actor, Place: t.place(), Object: t.object(),
-		Query: rbac.Query{Actor: c.Principal, Action: act, Object: rbac.Object{Kind: obj, Scope: t.scope, Shard: -1}},
+		Query: rbac.Query{Actor: c.Principal, Action: act, Object: rbac.Object{Kind: obj, Scope: t.scope, Shard: -1}, Address: addressOf(c)},
 	}
 	if !t.known {
 		in.Note = map[string]string{"object": t.scope.String()}
 	}
 	return in
+}
+
+// addressOf is where a request comes from; the zero Addr if that is not known.
+func addressOf(c identity.Caller) netip.Addr {
+	a, err := netip.ParseAddr(c.Actor.Address)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return a
 }
 
 // own is an Intent for what every active principal may do for itself.

@@ -58,7 +58,8 @@ type world struct {
 	tokens  map[string]string
 	devices map[string]*seal.Identity
 	ids     map[string]dataset.DeviceID
-	made    int // datasets and people, in tests of faults
+	made    int    // datasets and people, in tests of faults
+	regions string // folder of the stores of regions
 
 	checkEvery, checkDataEvery time.Duration // for open
 	shared                     bool          // likewise: other nodes have the catalog open

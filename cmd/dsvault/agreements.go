@@ -8,6 +8,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -17,33 +18,50 @@ import (
 
 func (a *app) agreementCmd() *cobra.Command {
 	return group("agreement", "Publish and sign confidentiality agreements",
-		a.agreementPublishCmd(), a.agreementSignCmd(), a.agreementShowCmd(), a.agreementListCmd())
+		a.agreementPublishCmd(), a.agreementSignCmd(), a.agreementStatusCmd(), a.agreementShowCmd(), a.agreementListCmd())
 }
 
 func (a *app) agreementPublishCmd() *cobra.Command {
-	return &cobra.Command{
+	var grace string
+	cmd := &cobra.Command{
 		Use:   "publish NAME FILE",
 		Short: "Publish a new version of an agreement (FILE - is stdin)",
-		Long: `Publishes a new version. Whoever signed an earlier one has to sign again:
-contractors cannot read without a signature of the newest version.`,
-		Example: "  dsvault agreement publish nda nda.txt",
+		Long: `Publishes a new version. Whoever signed an earlier one has to sign again before
+they read on where it is required: at once, or after --grace. Contractors have to
+sign "nda" where nothing else is required.`,
+		Example: "  dsvault agreement publish nda nda.txt\n  dsvault agreement publish nda nda.txt --grace 14d",
 		Args:    args(2, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			req := wire.Publish{Name: args[0]}
+			if grace != "" {
+				span, err := parseSpan("grace", grace)
+				if err != nil {
+					return err
+				}
+				req.Grace = int64(span / time.Second)
+			}
 			text, err := a.readText(args[1], wire.MaxAgreement)
 			if err != nil {
 				return err
 			}
+			req.Text = text
 			s, err := a.connect()
 			if err != nil {
 				return err
 			}
-			g, err := s.Publish(cmd.Context(), wire.Publish{Name: args[0], Text: text})
+			g, err := s.Publish(cmd.Context(), req)
 			if err != nil {
 				return err
 			}
-			return a.result(g, "published %s version %d, SHA-256 %s", g.Name, g.Version, g.SHA256)
+			older := ""
+			if g.Grace != nil {
+				older = "; older versions count until " + timeText(*g.Grace)
+			}
+			return a.result(g, "published %s version %d, SHA-256 %s%s", g.Name, g.Version, g.SHA256, older)
 		},
 	}
+	cmd.Flags().StringVar(&grace, "grace", "", "how long signatures of older versions count yet, for example 14d; not at all if left out")
+	return cmd
 }
 
 // readText reads a file of at most so many bytes; "-" is stdin.

@@ -87,12 +87,12 @@ DSVAULT_TOKEN a token to use instead of the stored one.`,
 	flags.BoolVar(&a.allowPlain, "allow-plain-http", false, "allow http:// to another machine, which sends your token in clear")
 	root.AddCommand(
 		a.initCmd(), a.serveCmd(), a.recoverCmd(), a.logKeyCmd(), a.backupCmd(), a.restoreCmd(), a.migrateCmd(), a.doctorCmd(), a.demoCmd(),
-		a.loginCmd(), a.whoamiCmd(), a.clientCmd(), a.projectCmd(), a.personCmd(), a.tokenCmd(), a.agreementCmd(),
+		a.loginCmd(), a.whoamiCmd(), a.clientCmd(), a.projectCmd(), a.conditionsCmd(), a.personCmd(), a.tokenCmd(), a.agreementCmd(),
 		a.resetCmd(), a.noticesCmd(),
 		a.grantCmd(), a.revokeCmd(), a.rolesCmd(),
 		a.pushCmd(), a.assignCmd(), a.unassignCmd(), a.assignmentsCmd(), a.lsCmd(), a.pullCmd(), a.catCmd(), a.linkCmd(),
 		a.approvalsCmd(), a.approveCmd(), a.refuseCmd(),
-		a.canCmd(), a.logCmd(), a.auditCmd(), a.checkCmd(), a.healthcheckCmd(), a.versionCmd(),
+		a.canCmd(), a.logCmd(), a.transfersCmd(), a.auditCmd(), a.checkCmd(), a.healthcheckCmd(), a.versionCmd(),
 		a.verifyCmd(), a.receiptCmd(),
 	)
 	return root

@@ -9,7 +9,7 @@ import (
 )
 
 func (a *app) canCmd() *cobra.Command {
-	var purpose, delivery string
+	var purpose, delivery, from string
 	cmd := &cobra.Command{
 		Use:   "can PERSON ACTION OBJECT",
 		Short: "Explain whether a person may do something, and why not",
@@ -25,7 +25,7 @@ allowed, 1 refused. Nothing is done.`,
 			if err != nil {
 				return err
 			}
-			d, err := s.Can(cmd.Context(), args[0], args[1], args[2], purpose, dataset.Delivery(delivery))
+			d, err := s.CanFrom(cmd.Context(), from, args[0], args[1], args[2], purpose, dataset.Delivery(delivery))
 			if err != nil {
 				return err
 			}
@@ -41,6 +41,9 @@ allowed, 1 refused. Nothing is done.`,
 						break
 					}
 				}
+				if err == nil && d.Hint != "" {
+					_, err = fmt.Fprintf(a.out, "Try: %s\n", clean(d.Hint))
+				}
 			}
 			if err == nil && !d.Allowed {
 				return refusedError{}
@@ -49,6 +52,7 @@ allowed, 1 refused. Nothing is done.`,
 		},
 	}
 	cmd.Flags().StringVar(&purpose, "purpose", "", "what the data would be for")
+	cmd.Flags().StringVar(&from, "from", "", "address that the person would ask from, where contractors read only from some networks")
 	cmd.Flags().StringVar(&delivery, "delivery", "", "how the data would leave: sealed (the default), opened or direct")
 	return cmd
 }

@@ -78,7 +78,7 @@ func newWorld(t *testing.T) *world {
 		hook(rw, r, next)
 	}))
 	w.admin = w.login(token.Expose())
-	must(t, w.admin.CreateClient)(t.Context(), scope(t, "acme"))
+	must(t, w.admin.CreateClient)(t.Context(), wire.NewClient{Scope: scope(t, "acme")})
 	must(t, w.admin.CreateProject)(t.Context(), wire.NewProject{Scope: scope(t, "acme/signs"), Purposes: []string{"labeling"}})
 	return w
 }

@@ -18,6 +18,7 @@ import (
 	"dsvault/storage/s3"
 	"dsvault/vault"
 	"dsvault/vault/courier"
+	"dsvault/vault/dataset"
 	"dsvault/vault/fault"
 	"dsvault/vault/identity"
 	"dsvault/vault/keys"
@@ -29,9 +30,10 @@ import (
 // also the catalog and the objects unless they are named.
 type nodeConfig struct {
 	Data       string
-	Catalog    string // sqlite:PATH or postgres://…; default sqlite:DATA/catalog.db
-	Objects    string // dir:PATH or s3://…; default dir:DATA/objects
-	Policies   string // folder with model.conf, policy.csv and truth.csv; default the built-in policy
+	Catalog    string   // sqlite:PATH or postgres://…; default sqlite:DATA/catalog.db
+	Objects    string   // dir:PATH or s3://…; default dir:DATA/objects
+	Stores     []string // REGION=dir:PATH or REGION=s3://…, one for each region that has a store of its own
+	Policies   string   // folder with model.conf, policy.csv and truth.csv; default the built-in policy
 	Passphrase keys.Passphrase
 	Origin     string      // of the log of a new vault; default a random one
 	Log        logSettings // of a vault that is there
@@ -66,22 +68,61 @@ func (c nodeConfig) catalogURL() string {
 // embedded reports whether this process has the catalog to itself.
 func (c nodeConfig) embedded() bool { return strings.HasPrefix(c.catalogURL(), "sqlite:") }
 
+// openObjects opens the object store, or all of them as one.
 func (c nodeConfig) openObjects(ctx context.Context) (storage.Objects, error) {
-	const op = "dsvault.objects"
-	switch {
-	case c.Objects == "":
-		return dir.Open(filepath.Join(c.Data, "objects"))
-	case strings.HasPrefix(c.Objects, "dir:"):
-		return dir.Open(strings.TrimPrefix(c.Objects, "dir:"))
-	case strings.HasPrefix(c.Objects, "s3:"):
-		config, err := s3.ParseURL(c.Objects)
-		if err != nil {
+	home := c.Objects
+	if home == "" {
+		home = "dir:" + filepath.Join(c.Data, "objects")
+	}
+	objects, err := c.openStore(ctx, "", home)
+	if err != nil || len(c.Stores) == 0 {
+		return objects, err
+	}
+	named := map[string]storage.Objects{}
+	for _, text := range c.Stores {
+		region, url, ok := strings.Cut(text, "=")
+		if !ok {
+			return nil, usage("bad --store "+clip(text), "give REGION=dir:PATH or 'REGION=s3://BUCKET?endpoint=…'")
+		}
+		if _, err := dataset.ParseName(region); err != nil {
 			return nil, err
 		}
-		return s3.Open(ctx, config)
+		if _, twice := named[region]; twice {
+			return nil, usage("the region "+region+" has two stores", "name one")
+		}
+		if named[region], err = c.openStore(ctx, region, url); err != nil {
+			return nil, err
+		}
 	}
-	return nil, fault.New(fault.Invalid, op, "unknown kind of object store").
-		WithHint("use --objects dir:PATH or --objects 's3://BUCKET?endpoint=…'")
+	return storage.NewRegions(objects, named), nil
+}
+
+// openStore opens the store of a region, or the one without a name.
+func (c nodeConfig) openStore(ctx context.Context, region, url string) (objects storage.Objects, err error) {
+	flag := "--objects "
+	if region != "" {
+		flag = "--store " + region + "="
+	}
+	path, folder := strings.CutPrefix(url, "dir:")
+	switch {
+	case folder:
+		objects, err = dir.Open(path)
+	case strings.HasPrefix(url, "s3:"):
+		var config s3.Config
+		if config, err = s3.ParseURL(url); err == nil {
+			if region != "" {
+				config.Creds = s3.EnvCredentials(region)
+			}
+			objects, err = s3.Open(ctx, config)
+		}
+	default:
+		err = fault.New(fault.Invalid, "dsvault.objects", "unknown kind of object store").
+			WithHint("use " + flag + "dir:PATH or '" + flag + "s3://BUCKET?endpoint=…'")
+	}
+	if err != nil {
+		return nil, err
+	}
+	return count(c.Counts, objects), nil
 }
 
 func (c nodeConfig) policy() (*rbac.Policy, error) {
@@ -252,7 +293,7 @@ func (n *node) open(ctx context.Context, cfg nodeConfig, policy *rbac.Policy) er
 		return err
 	}
 	n.Vault, err = vault.Open(ctx, vault.Config{
-		Catalog: n.db, Objects: count(cfg.Counts, objects), Keys: ring, Policy: policy, Logger: cfg.Logger,
+		Catalog: n.db, Objects: objects, Keys: ring, Policy: policy, Logger: cfg.Logger,
 		Now: time.Now, Random: rand.Reader, Exclusive: cfg.embedded(), Log: log, Meter: cfg.meter(),
 		CheckEvery: cfg.CheckEvery, CheckDataEvery: cfg.CheckDataEvery,
 		Mailer: cfg.Mailer, PublicURL: cfg.PublicURL, Hooks: cfg.Hooks,

@@ -94,10 +94,19 @@ func parseEvery(flag, s string) (time.Duration, error) {
 	if s == "never" {
 		return 0, nil
 	}
+	span, err := parseSpan(flag, s)
+	if err != nil {
+		err = usage("bad --"+flag+" "+strconv.QuoteToASCII(clip(s)), "give 24h, 30d or never")
+	}
+	return span, err
+}
+
+// parseSpan reads a span of time such as 14d or 12h.
+func parseSpan(flag, s string) (time.Duration, error) {
 	from := time.Unix(0, 0).UTC()
 	to, ok := shift(from, s, +1)
 	if !ok {
-		return 0, usage("bad --"+flag+" "+strconv.QuoteToASCII(clip(s)), "give 24h, 30d or never")
+		return 0, usage("bad --"+flag+" "+strconv.QuoteToASCII(clip(s)), "give 12h, 14d, 4w or 1y")
 	}
 	return to.Sub(from), nil
 }

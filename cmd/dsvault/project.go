@@ -17,18 +17,20 @@ func (a *app) projectCmd() *cobra.Command {
 
 // terms are the flags of a project's terms.
 type terms struct {
-	purposes, delivery          []string
-	region, agreement, contract string
-	sensitive                   bool
+	purposes, delivery []string
+	region, contract   string
+	sensitive          bool
+	conditions         conditionFlags
 }
 
 func (t *terms) flags(f *pflag.FlagSet) {
 	f.StringSliceVar(&t.purposes, "purpose", nil, "what the data may be used for; can be given several times")
 	f.StringVar(&t.region, "region", "", "only people of this region may read")
 	f.BoolVar(&t.sensitive, "sensitive", false, "special categories of data: access takes two people; needs --contract")
-	f.StringVar(&t.agreement, "agreement", "", "the agreement that readers have to sign")
 	f.StringVar(&t.contract, "contract", "", "reference of the contract")
 	f.StringSliceVar(&t.delivery, "delivery", nil, "ways of delivery that are allowed: sealed always is; opened, direct")
+	t.conditions.flags(f)
+	t.conditions.projectFlags(f)
 }
 
 func parseDeliveries(names []string) ([]dataset.Delivery, error) {
@@ -49,15 +51,18 @@ func (a *app) projectCreateCmd() *cobra.Command {
 		Use:   "create CLIENT/PROJECT",
 		Short: "Create a project, one engagement of a client",
 		Example: `  dsvault project create acme/signs --purpose labeling
-  dsvault project create acme/faces --purpose labeling --purpose review --region eu --sensitive --contract C-17 --agreement nda
+  dsvault project create acme/faces --purpose labeling --purpose review --region eu --sensitive --contract C-17 --requires nda
   dsvault project create acme/clips --purpose labeling --delivery opened`,
 		Args: args(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
-			p := wire.NewProject{Purposes: t.purposes, Region: t.region, Sensitive: t.sensitive, Agreement: t.agreement, Contract: t.contract}
+			p := wire.NewProject{Purposes: t.purposes, Region: t.region, Sensitive: t.sensitive, Contract: t.contract}
 			if p.Scope, err = dataset.ParseScope(args[0]); err != nil {
 				return err
 			}
 			if p.Delivery, err = parseDeliveries(t.delivery); err != nil {
+				return err
+			}
+			if p.Conditions, _, err = t.conditions.changed(cmd.Flags()); err != nil {
 				return err
 			}
 			s, err := a.connect()
@@ -84,7 +89,7 @@ func (a *app) projectUpdateCmd() *cobra.Command {
 		Long: `Changes the terms that are named; the others stay. What the new terms do not
 allow ends at once. The terms of a sensitive project are changed by its client,
 or by an admin once another one has approved.
-An empty --region, --agreement or --contract takes that term away.`,
+An empty --region, --requires or --contract takes that term away.`,
 		Example: `  dsvault project update acme/signs --delivery opened
   dsvault project update acme/signs --delivery sealed
   dsvault project update acme/signs --purpose labeling --purpose review --sensitive=false`,
@@ -137,9 +142,6 @@ func (t *terms) changed(f *pflag.FlagSet) (req wire.ProjectUpdate, err error) {
 	if is("sensitive") {
 		req.Sensitive = &t.sensitive
 	}
-	if is("agreement") {
-		req.Agreement = &t.agreement
-	}
 	if is("contract") {
 		req.Contract = &t.contract
 	}
@@ -150,7 +152,12 @@ func (t *terms) changed(f *pflag.FlagSet) (req wire.ProjectUpdate, err error) {
 		}
 		req.Delivery = &ways
 	}
-	if !any {
+	conditions, some, err := t.conditions.changed(f)
+	if err != nil {
+		return req, err
+	}
+	req.Conditions = conditions
+	if !any && !some {
 		return req, usage("no term to change", "give at least one flag, for example --delivery opened")
 	}
 	return req, nil

@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -39,6 +40,7 @@ type serveConfig struct {
 	Metrics        string // HOST:PORT for Prometheus; empty: none
 	Cert, Key      string // PEM files; both or none
 	BehindTLSProxy bool
+	TrustedProxies []netip.Prefix // none: with BehindTLSProxy those on this machine
 
 	Courier courierSettings
 
@@ -49,6 +51,7 @@ type serveConfig struct {
 func (a *app) serveCmd() *cobra.Command {
 	var cfg serveConfig
 	var passphraseFile, checkEvery, checkDataEvery string
+	var proxies []string
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Serve the vault over HTTP",
@@ -66,6 +69,7 @@ breaks its truth table is refused, and the old one stays in force.`,
 		Args: args(0, 0),
 	}
 	a.storeFlags(cmd, &cfg.nodeConfig)
+	cmd.Flags().StringArrayVar(&cfg.Stores, "store", nil, "REGION=dir:PATH or REGION=s3://BUCKET?endpoint=…: where the data of projects of this region is kept, and nowhere else; may be given again")
 	a.logSettingFlags(cmd, &cfg.Log)
 	cfg.Courier.flags(cmd.Flags())
 	f := cmd.Flags()
@@ -74,6 +78,7 @@ breaks its truth table is refused, and the old one stays in force.`,
 	f.StringVar(&cfg.Cert, "tls-cert", "", "PEM file with the certificate chain")
 	f.StringVar(&cfg.Key, "tls-key", "", "PEM file with its key")
 	f.BoolVar(&cfg.BehindTLSProxy, "behind-tls-proxy", false, "a proxy in front ends TLS and sets X-Forwarded-For")
+	f.StringSliceVar(&proxies, "trusted-proxies", nil, "addresses or networks of the proxies whose X-Forwarded-For is believed (default, with --behind-tls-proxy: this machine)")
 	f.StringVar(&cfg.Policies, "policies", "", "folder with model.conf, policy.csv and truth.csv (default: the built-in policy)")
 	f.IntVar(&cfg.MaxRequests, "max-requests", 1000, "requests a second of one person or service; four times as many in a burst")
 	f.IntVar(&cfg.MaxTransfers, "max-transfers", 256, "shards and files on their way at once")
@@ -83,6 +88,9 @@ breaks its truth table is refused, and the old one stays in force.`,
 	f.StringVar(&passphraseFile, "passphrase-file", "", "file whose first line is the root key's passphrase")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
 		if cfg.Data, err = a.dataDir(); err != nil {
+			return err
+		}
+		if cfg.TrustedProxies, err = parseProxies(proxies); err != nil {
 			return err
 		}
 		if err := cfg.check(); err != nil {
@@ -104,6 +112,17 @@ breaks its truth table is refused, and the old one stays in force.`,
 		return serve(cmd.Context(), cfg, a.announce)
 	}
 	return cmd
+}
+
+func parseProxies(list []string) (networks []netip.Prefix, err error) {
+	for _, s := range list {
+		p, err := rbac.ParseNetwork(s)
+		if err != nil {
+			return nil, usage("bad --trusted-proxies "+strconv.QuoteToASCII(clip(s)), "give addresses or networks, for example 10.0.0.2,192.0.2.0/24")
+		}
+		networks = append(networks, p)
+	}
+	return networks, nil
 }
 
 // logger writes to stderr, as JSON with --json.
@@ -183,7 +202,7 @@ func serve(ctx context.Context, cfg serveConfig, ready func(url string) error) (
 		url = "https://" + listener.Addr().String()
 	}
 	handler := api.New(n.Vault, api.Options{
-		Logger: cfg.Logger, Now: time.Now, Random: rand.Reader, TrustProxy: cfg.BehindTLSProxy, Meter: cfg.Counts,
+		Logger: cfg.Logger, Now: time.Now, Random: rand.Reader, TrustProxy: cfg.BehindTLSProxy, TrustedProxies: cfg.TrustedProxies, Meter: cfg.Counts,
 		Requests: rate.Limit(cfg.MaxRequests), Streams: cfg.MaxTransfers, StreamsEach: cfg.MaxTransfersEach,
 	})
 	requests, cut := context.WithCancel(context.WithoutCancel(ctx))

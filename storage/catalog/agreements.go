@@ -10,22 +10,22 @@ import (
 // which may be long.
 var (
 	agreements = table[revised[dataset.Agreement]]{
-		name: "agreements", columns: "name, version, hash, created_by, created_at, revision, text",
+		name: "agreements", columns: "name, version, hash, created_by, created_at, grace, revision, text",
 		into: func(r *revised[dataset.Agreement]) []any { return append(agreementBrief(r), raw{&r.row.Text}) },
 		values: func(r *revised[dataset.Agreement]) []any {
 			a := &r.row
-			return []any{a.Name, int64(a.Version), a.Hash[:], a.By[:], micros(a.At), int64(r.rev), blob(a.Text)}
+			return []any{a.Name, int64(a.Version), a.Hash[:], a.By[:], micros(a.At), micros(a.Grace), int64(r.rev), blob(a.Text)}
 		},
 	}
 	briefAgreements = table[revised[dataset.Agreement]]{
-		name: "agreements", columns: "name, version, hash, created_by, created_at, revision",
+		name: "agreements", columns: "name, version, hash, created_by, created_at, grace, revision",
 		into: agreementBrief,
 	}
 )
 
 func agreementBrief(r *revised[dataset.Agreement]) []any {
 	a := &r.row
-	return []any{&a.Name, &a.Version, fixed(a.Hash[:]), fixed(a.By[:]), moment{&a.At}, &r.rev}
+	return []any{&a.Name, &a.Version, fixed(a.Hash[:]), fixed(a.By[:]), moment{&a.At}, moment{&a.Grace}, &r.rev}
 }
 
 // AddAgreement adds a version of an agreement; name and version have to be new.

@@ -103,6 +103,8 @@ var suite = []struct {
 	{"OpenReads", testOpenReads},
 	{"Scopes", testScopes},
 	{"Projects", testProjects},
+	{"Conditions", testConditions},
+	{"MovedConditions", testMovedConditions},
 	{"Datasets", testDatasets},
 	{"Attempts", testAttempts},
 	{"Shards", testShards},

@@ -8,14 +8,14 @@ import (
 )
 
 var datasets = table[storage.Dataset]{
-	name: "datasets", columns: "id, slot, path, tag, state, recipient, salt, complete, shards, version, push, revision, created_at, created_by",
+	name: "datasets", columns: "id, slot, path, tag, state, recipient, salt, complete, shards, version, push, store, revision, created_at, created_by",
 	into: func(d *storage.Dataset) []any {
 		return []any{fixed(d.ID[:]), &d.Slot, text{&d.Scope}, fixed(d.Tag[:]), &d.State, &d.Recipient, fixed(d.Salt[:]),
-			flag{&d.Complete}, &d.Shards, &d.Version, &d.Push, &d.Revision, moment{&d.CreatedAt}, fixed(d.CreatedBy[:])}
+			flag{&d.Complete}, &d.Shards, &d.Version, &d.Push, &d.Store, &d.Revision, moment{&d.CreatedAt}, fixed(d.CreatedBy[:])}
 	},
 	values: func(d *storage.Dataset) []any {
 		return []any{d.ID[:], int64(d.Slot), d.Scope.String(), d.Tag[:], string(d.State), d.Recipient, d.Salt[:],
-			bit(d.Complete), int64(d.Shards), int64(d.Version), int64(d.Push), int64(d.Revision), micros(d.CreatedAt), d.CreatedBy[:]}
+			bit(d.Complete), int64(d.Shards), int64(d.Version), int64(d.Push), d.Store, int64(d.Revision), micros(d.CreatedAt), d.CreatedBy[:]}
 	},
 }
 

@@ -43,11 +43,7 @@ func (tx *Tx) Grants(ctx context.Context, q storage.GrantQuery) ([]dataset.Grant
 	var w filter
 	w.under(q.Under)
 	if !q.At.IsZero() {
-		reach := "path IN (" + w.arg(dataset.Root.String())
-		for scope := q.At; scope != dataset.Root; scope = scope.Parent() {
-			reach += ", " + w.arg(scope.String())
-		}
-		w.and(reach + ")")
+		w.reach(q.At)
 	}
 	w.policyRows("grants", q.Principal, q.IncludeEnded, q.After)
 	list, err := grants.list(ctx, tx, "catalog.Grants", w.where()+"ORDER BY at, id LIMIT "+w.arg(page(q.Limit)), w.args...)

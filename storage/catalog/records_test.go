@@ -70,7 +70,7 @@ func testProjects(s *fixture) {
 	s.scopeRow(1, "acme/signs")
 	s.scopeRow(2, "acme/lamps")
 	p := storage.Project{Slot: 1, Scope: scope("acme/signs"), Purposes: []string{"labeling", `a "quoted" purpose, ünd`}, Region: "EU",
-		Sensitive: true, Agreement: "nda", Contract: "C-1",
+		Sensitive: true, Contract: "C-1",
 		Delivery: []dataset.Delivery{dataset.Opened, dataset.Direct}, Revision: 4}
 	q := storage.Project{Slot: 2, Scope: scope("acme/lamps"), Revision: 3}
 	read := func(path string) storage.Project {

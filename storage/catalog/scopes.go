@@ -50,13 +50,13 @@ func (tx *Tx) ScopesUnder(ctx context.Context, scope dataset.Scope, after string
 }
 
 var projects = table[storage.Project]{
-	name: "projects", columns: "slot, path, purposes, region, sensitive, agreement, contract, delivery, revision",
+	name: "projects", columns: "slot, path, purposes, region, sensitive, contract, delivery, revision",
 	into: func(p *storage.Project) []any {
-		return []any{&p.Slot, text{&p.Scope}, text{(*words[string])(&p.Purposes)}, &p.Region, flag{&p.Sensitive}, &p.Agreement, &p.Contract,
+		return []any{&p.Slot, text{&p.Scope}, text{(*words[string])(&p.Purposes)}, &p.Region, flag{&p.Sensitive}, &p.Contract,
 			text{(*words[dataset.Delivery])(&p.Delivery)}, &p.Revision}
 	},
 	values: func(p *storage.Project) []any {
-		return []any{int64(p.Slot), p.Scope.String(), words[string](p.Purposes).String(), p.Region, bit(p.Sensitive), p.Agreement, p.Contract,
+		return []any{int64(p.Slot), p.Scope.String(), words[string](p.Purposes).String(), p.Region, bit(p.Sensitive), p.Contract,
 			words[dataset.Delivery](p.Delivery).String(), int64(p.Revision)}
 	},
 }
@@ -85,17 +85,20 @@ func since[T any](ctx context.Context, tx *Tx, t *table[T], op string, rev uint6
 }
 
 // words is a list of strings, kept as a JSON array.
-type words[T ~string] []T
+type words[T ~string] = items[T]
 
-func (w words[T]) String() string {
+// items is a list, kept as a JSON array; an empty one reads as nil.
+type items[T any] []T
+
+func (w items[T]) String() string {
 	b, err := json.Marshal(slices.Clip(append([]T{}, w...)))
 	if err != nil {
-		panic("catalog: strings that are not JSON: " + err.Error())
+		panic("catalog: a list that is not JSON: " + err.Error())
 	}
 	return string(b)
 }
 
-func (w *words[T]) UnmarshalText(b []byte) error {
+func (w *items[T]) UnmarshalText(b []byte) error {
 	*w = nil
 	var list []T
 	if err := json.Unmarshal(b, &list); err != nil {

@@ -142,6 +142,15 @@ func (f *filter) under(scope dataset.Scope) {
 	f.and("(path = " + f.arg(path) + " OR path >= " + f.arg(path+"/") + " AND path < " + f.arg(path+"0") + ")")
 }
 
+// reach keeps the rows whose path is scope or above it.
+func (f *filter) reach(scope dataset.Scope) {
+	list := "path IN (" + f.arg(dataset.Root.String())
+	for ; scope != dataset.Root; scope = scope.Parent() {
+		list += ", " + f.arg(scope.String())
+	}
+	f.and(list + ")")
+}
+
 func (f *filter) where() string {
 	if len(f.conditions) == 0 {
 		return ""

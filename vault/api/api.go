@@ -28,11 +28,15 @@ type Options struct {
 	Now    func() time.Time
 	Random io.Reader // cryptographically secure; request IDs are drawn from it
 
-	// TrustProxy says that every request comes through a reverse proxy of ours
-	// that ends TLS: the caller's address is the last one of X-Forwarded-For,
-	// and a request counts as TLS unless X-Forwarded-Proto says otherwise.
-	// Without it those headers are ignored.
+	// TrustProxy says that the trusted proxies end TLS: a request that comes from
+	// one counts as TLS unless its X-Forwarded-Proto says otherwise.
 	TrustProxy bool
+
+	// TrustedProxies are the addresses of reverse proxies of ours; with TrustProxy
+	// none means this machine's. Of what comes from them, the caller's address is
+	// the last one in X-Forwarded-For that is not a proxy's. Of anybody else both
+	// headers are ignored.
+	TrustedProxies []netip.Prefix
 
 	// Idle is how long a peer may take for the next few KiB of a body, in
 	// either direction, before the stream ends; 0 means a minute. A stream may

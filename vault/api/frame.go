@@ -220,16 +220,31 @@ var methods = []string{
 	http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions,
 }
 
-// address is where the request comes from; invalid if that cannot be told.
+// address is where the request comes from; invalid if that cannot be told. A hop
+// that a proxy of ours names is believed, and no other.
 func (s *server) address(r *http.Request) netip.Addr {
-	if hops := r.Header.Values("X-Forwarded-For"); s.opts.TrustProxy && len(hops) > 0 {
-		last := hops[len(hops)-1]
-		last = strings.TrimSpace(last[strings.LastIndexByte(last, ',')+1:])
-		if a, err := netip.ParseAddr(last); err == nil {
-			return a.Unmap().WithZone("")
+	at := hostOf(r.RemoteAddr)
+	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
+	for i := len(hops) - 1; i >= 0 && s.opts.trusts(at); i-- {
+		hop := strings.TrimSpace(hops[i])
+		if hop == "" && i == 0 {
+			break
 		}
+		a, err := netip.ParseAddr(hop)
+		if err != nil {
+			return netip.Addr{}
+		}
+		at = a.Unmap().WithZone("")
 	}
-	return hostOf(r.RemoteAddr)
+	return at
+}
+
+// trusts reports whether an address is that of a proxy of ours.
+func (o *Options) trusts(a netip.Addr) bool {
+	if len(o.TrustedProxies) == 0 {
+		return o.TrustProxy && a.IsLoopback()
+	}
+	return slices.ContainsFunc(o.TrustedProxies, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
 func hostOf(hostPort string) netip.Addr {
@@ -245,7 +260,7 @@ func (s *server) secure(r *http.Request) bool {
 	if r.TLS != nil {
 		return true
 	}
-	if !s.opts.TrustProxy {
+	if !s.opts.TrustProxy || !s.opts.trusts(hostOf(r.RemoteAddr)) {
 		return false
 	}
 	proto := r.Header.Values("X-Forwarded-Proto")

@@ -153,25 +153,39 @@ func TestReadiness(t *testing.T) {
 
 func TestAddress(t *testing.T) {
 	for _, test := range []struct {
-		trust        bool
+		trust        string // networks of proxies; "-": that of this machine
 		remote       string
 		forwarded    []string
 		proto        string
 		want         string
 		secure, near bool
 	}{
-		{false, "192.0.2.1:5", nil, "", "192.0.2.1", false, false},
-		{false, "192.0.2.1:5", []string{"198.51.100.1"}, "https", "192.0.2.1", false, false},
-		{true, "192.0.2.1:5", []string{"198.51.100.1, 203.0.113.9"}, "https", "203.0.113.9", true, false},
-		{true, "192.0.2.1:5", []string{"198.51.100.1", " 203.0.113.9 "}, "", "203.0.113.9", true, false},
-		{true, "192.0.2.1:5", []string{"198.51.100.1"}, "http", "198.51.100.1", false, false},
-		{true, "192.0.2.1:5", []string{"nonsense"}, "", "192.0.2.1", true, false},
-		{true, "192.0.2.1:5", nil, "", "192.0.2.1", true, false},
-		{false, "[::ffff:192.0.2.1]:5", nil, "", "192.0.2.1", false, false},
-		{false, "[fe80::1%eth0]:5", nil, "", "fe80::1", false, false},
-		{false, "@", nil, "", "invalid IP", false, false},
+		{"", "192.0.2.1:5", nil, "", "192.0.2.1", false, false},
+		{"", "192.0.2.1:5", []string{"198.51.100.1"}, "https", "192.0.2.1", false, false},
+		{"", "127.0.0.1:5", []string{"198.51.100.1"}, "https", "127.0.0.1", false, false},
+		{"-", "127.0.0.1:5", []string{"198.51.100.1"}, "https", "198.51.100.1", true, false},
+		{"-", "[::1]:5", []string{"198.51.100.1"}, "https", "198.51.100.1", true, false},
+		{"-", "192.0.2.1:5", []string{"198.51.100.1"}, "https", "192.0.2.1", false, false}, // no proxy of ours
+		{"192.0.2.0/24", "192.0.2.1:5", []string{"198.51.100.1, 203.0.113.9"}, "https", "203.0.113.9", true, false},
+		{"192.0.2.0/24", "192.0.2.1:5", []string{"198.51.100.1", " 203.0.113.9 "}, "", "203.0.113.9", true, false},
+		{"192.0.2.0/24", "192.0.2.1:5", []string{"198.51.100.1"}, "http", "198.51.100.1", false, false},
+		{"192.0.2.0/24", "192.0.2.1:5", []string{"198.51.100.1, 203.0.113.9, 192.0.2.2"}, "", "203.0.113.9", true, false}, // two proxies
+		{"192.0.2.0/24", "192.0.2.1:5", []string{"192.0.2.7"}, "", "192.0.2.7", true, false},
+		{"192.0.2.0/24", "192.0.2.1:5", []string{"nonsense"}, "", "invalid IP", true, false},
+		{"192.0.2.0/24", "192.0.2.1:5", []string{"198.51.100.1,"}, "", "invalid IP", true, false},
+		{"192.0.2.0/24", "192.0.2.1:5", []string{"nonsense, 203.0.113.9"}, "", "203.0.113.9", true, false},
+		{"192.0.2.0/24", "192.0.2.1:5", nil, "", "192.0.2.1", true, false},
+		{"192.0.2.0/24", "127.0.0.1:5", []string{"198.51.100.1"}, "https", "127.0.0.1", false, false}, // others were named
+		{"192.0.2.0/24", "[2001:db8::1]:5", []string{"198.51.100.1"}, "https", "2001:db8::1", false, false},
+		{"192.0.2.0/24", "[::ffff:192.0.2.1]:5", []string{"::ffff:198.51.100.1"}, "https", "198.51.100.1", true, false},
+		{"", "[::ffff:192.0.2.1]:5", nil, "", "192.0.2.1", false, false},
+		{"", "[fe80::1%eth0]:5", nil, "", "fe80::1", false, false},
+		{"-", "@", []string{"198.51.100.1"}, "https", "invalid IP", false, false},
 	} {
-		s := &server{opts: Options{TrustProxy: test.trust}}
+		s := &server{opts: Options{TrustProxy: test.trust != ""}}
+		if test.trust != "" && test.trust != "-" {
+			s.opts.TrustedProxies = []netip.Prefix{netip.MustParsePrefix(test.trust)}
+		}
 		r := &http.Request{RemoteAddr: test.remote, Header: http.Header{"X-Forwarded-For": test.forwarded}}
 		if test.proto != "" {
 			r.Header.Set("X-Forwarded-Proto", test.proto)

@@ -45,7 +45,7 @@ func (s *server) routes() []route {
 	)
 	v := s.vault
 	page := func(more ...string) []string { return append(more, "after", "limit") }
-	return slices.Concat(s.logRoutes(), s.auditRoutes(), s.checkRoutes(), s.openedRoutes(data), s.linkRoutes(), s.approvalRoutes(), s.contactRoutes(), s.noticeRoutes(), []route{
+	return slices.Concat(s.logRoutes(), s.auditRoutes(), s.checkRoutes(), s.openedRoutes(data), s.linkRoutes(), s.approvalRoutes(), s.contactRoutes(), s.noticeRoutes(), s.conditionRoutes(), []route{
 		{method: get, path: "/healthz", do: s.healthz, open: true},
 		{method: get, path: "/readyz", do: s.readyz, open: true},
 
@@ -95,7 +95,7 @@ func (s *server) routes() []route {
 		{method: put, path: data + "/uploads/:attempt/index", do: s.storeIndex, body: streamBody},
 		{method: post, path: data + "/uploads/:attempt/commit", do: s.commitUpload, body: jsonBody},
 
-		{method: get, path: "/v1/can", do: s.can, query: []string{"person", "action", "object", "purpose", "delivery"}},
+		{method: get, path: "/v1/can", do: s.can, query: []string{"person", "action", "object", "purpose", "delivery", "from"}},
 		{method: get, path: "/v1/log", do: s.log, query: page("under", "actor", "kind", "decision", "since", "until", "follow")},
 		{method: get, path: wire.PathBundle, do: s.logBundle, query: []string{"under", "known", "nonce"}},
 		{method: get, path: wire.PathInclusion, do: s.inclusion, query: []string{"index", "leaf"}},
@@ -287,10 +287,11 @@ func (s *server) can(c *call) (any, error) {
 	p := params{call: c}
 	p.require("action", "object")
 	person, action, object, purpose, delivery := p.handle("person"), p.text("action"), p.text("object"), p.text("purpose"), p.text("delivery")
+	from := p.address("from")
 	if p.err != nil {
 		return nil, p.err
 	}
-	return s.vault.Can(c.ctx(), c.caller, person, rbac.Action(action), object, purpose, dataset.Delivery(delivery))
+	return s.vault.CanFrom(c.ctx(), c.caller, from, person, rbac.Action(action), object, purpose, dataset.Delivery(delivery))
 }
 
 // healthz says that the process is alive, and nothing else.

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"dsvault/vault/api"
 	"dsvault/vault/audit"
@@ -59,6 +60,11 @@ func (w *world) testPeople(t *testing.T) {
 	me := call[wire.Whoami](w, "lena", "GET", "/v1/whoami", nil)
 	if me.Handle != "lena" || len(me.Devices) != 1 || len(me.Grants) != 1 {
 		t.Errorf("%+v", me)
+	}
+	now := time.Now().UTC()
+	span := "&from=" + now.Add(-time.Hour).Format(time.RFC3339) + "&until=" + now.Add(time.Hour).Format(time.RFC3339)
+	if out := call[wire.Transfers](w, "carol", "GET", "/v1/transfers?under=acme"+span, nil); out.Items == nil {
+		t.Errorf("%+v", out)
 	}
 	var handles []string
 	for after := ""; ; {
@@ -118,6 +124,17 @@ func (w *world) testProject(t *testing.T) {
 	}
 	if a := w.send("lena", "PATCH", "/v1/projects/acme/signs", wire.ProjectUpdate{Delivery: &[]dataset.Delivery{}}); a.status != http.StatusForbidden {
 		t.Errorf("a labeler changes terms: %d", a.status)
+	}
+	c := call[wire.Conditions](w, "root", "PATCH", "/v1/conditions?scope=acme", wire.ConditionsUpdate{Requires: &[]string{"nda"}})
+	got := call[wire.Conditions](w, "lena", "GET", "/v1/conditions?scope=acme/signs", nil)
+	if len(c.Requires) != 1 || len(got.Above) != 1 || len(got.Above[0].Requires) != 1 {
+		t.Errorf("%+v %+v", c, got)
+	}
+	if page := call[wire.Page[wire.SignatureStatus]](w, "lena", "GET", "/v1/signatures?person=me", nil); len(page.Items) != 1 || !page.Items[0].InForce() {
+		t.Errorf("%+v", page)
+	}
+	if a := w.send("root", "PATCH", "/v1/conditions", wire.ConditionsUpdate{}); a.status != http.StatusBadRequest {
+		t.Errorf("conditions of no scope: %d", a.status)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -113,7 +114,7 @@ func TestPlainFileNeedsTLS(t *testing.T) {
 		status int
 	}{{false, "", 400}, {false, "https", 400}, {true, "https", 200}, {true, "", 200}, {true, "http", 400}} {
 		var handler http.Handler
-		w := newWorld(t, api.Options{TrustProxy: test.trust}, func(h http.Handler, _ *server) { handler = h })
+		w := newWorld(t, api.Options{TrustProxy: test.trust, TrustedProxies: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}}, func(h http.Handler, _ *server) { handler = h })
 		w.populate(10)
 		req := w.request("carol", "PUT", "/v1/datasets/acme/signs/far/file", strings.NewReader("x"))
 		req.RemoteAddr = "192.0.2.1:1234"
@@ -266,5 +267,44 @@ func TestPathSeeds(t *testing.T) {
 		if !strings.Contains(seeds, prefix) {
 			t.Errorf("no seed for %s", route)
 		}
+	}
+}
+
+// TestContractorNetworks: what anybody but a proxy of ours says in
+// X-Forwarded-For is no address, and neither is what stands left of the last hop.
+func TestContractorNetworks(t *testing.T) {
+	for _, test := range []struct {
+		name      string
+		opts      api.Options
+		forwarded string
+		status    int
+	}{
+		{"no proxy", api.Options{}, "203.0.113.9", 403},
+		{"a proxy", api.Options{TrustProxy: true}, "203.0.113.9", 200},
+		{"a proxy, and a hop that the caller made up", api.Options{TrustProxy: true}, "203.0.113.9, 198.51.100.1", 403},
+		{"a proxy, which says nothing", api.Options{TrustProxy: true}, "", 403},
+		{"a proxy elsewhere", api.Options{TrustedProxies: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}}, "203.0.113.9", 403},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			w := newWorld(t, test.opts)
+			w.populate(10)
+			w.person("kim")
+			until := time.Now().Add(time.Hour)
+			call[wire.Grant](w, "root", "POST", "/v1/grants", wire.Grant{Role: dataset.Contractor, Person: "kim", Scope: w.scope("acme/signs"), Until: &until})
+			call[wire.Assignment](w, "root", "POST", "/v1/assignments", wire.Assignment{Dataset: w.scope("acme/signs/one"), Person: "kim",
+				Shards: dataset.ShardSet{{First: 0, Last: 0}}})
+			a := call[wire.Agreement](w, "root", "POST", "/v1/agreements", wire.Publish{Name: "nda", Text: "Tell nobody.\n"})
+			call[wire.Signature](w, "kim", "POST", "/v1/agreements/nda/signatures", wire.Sign{Version: 1, SHA256: a.SHA256})
+			read := func() int {
+				return w.send("kim", "GET", onePath, nil, wire.HeaderDevice, w.devices["kim"].String(), "X-Forwarded-For", test.forwarded).status
+			}
+			if status := read(); status != 200 {
+				t.Fatalf("without a condition: %d", status)
+			}
+			call[wire.Conditions](w, "root", "PATCH", "/v1/conditions?scope=acme/signs", wire.ConditionsUpdate{Networks: &[]string{"203.0.113.0/24"}})
+			if status := read(); status != test.status {
+				t.Errorf("status %d instead of %d", status, test.status)
+			}
+		})
 	}
 }

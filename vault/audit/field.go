@@ -70,6 +70,10 @@ const (
 
 	FieldApprovalID FieldID = 80 // 16 bytes: the approval that was used
 
+	// Of a read.
+	FieldReaderRegion FieldID = 90 // text: the region of a reader who is not in the project's; it is named in the conditions
+	FieldBasis        FieldID = 91 // number: the transfer basis: 1 none needed, 2 adequacy, 3 standard contractual clauses
+
 	// Of a recovered log.
 	FieldLostSize    FieldID = 60 // number: leaves of the newest checkpoint that is known to have been signed
 	FieldLostRoot    FieldID = 61 // 32 bytes: its root
@@ -123,6 +127,7 @@ var fields = map[FieldID]fieldInfo{
 
 	FieldApprovalID: {"approval-id", TypeID},
 	FieldProfile:    {"profile", TypeText}, FieldMessageID: {"message-id", TypeID}, FieldEvents: {"events", TypeText},
+	FieldReaderRegion: {"reader-region", TypeText}, FieldBasis: {"basis", TypeNumber},
 	FieldMails: {"mails", TypeNumber}, FieldWebhooks: {"webhooks", TypeNumber},
 
 	FieldArrayRoot: {"array-root", TypeHash}, FieldArrayLength: {"array-length", TypeNumber}, FieldNonce: {"nonce", TypeID},

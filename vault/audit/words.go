@@ -76,6 +76,7 @@ const (
 	KindPersonUpdate    Kind = 232
 	KindNoticesSet      Kind = 233 // what a client hears of by mail and webhook, and where
 	KindNoticesTest     Kind = 234
+	KindConditions      Kind = 190 // what a scope asks of readers has changed
 
 	KindLogRecover Kind = 140 // begins an epoch of the log: signed records are lost; lost-size and lost-root say which
 )
@@ -100,6 +101,7 @@ var kindNames = map[Kind]string{
 	KindLogRecover: "log-recover",
 	KindResetAsk:   "reset-ask", KindResetUse: "reset-use", KindPersonUpdate: "person-update",
 	KindNoticesSet: "notices-set", KindNoticesTest: "notices-test",
+	KindConditions: "conditions",
 }
 
 // String gives the kind's name, or "kind-123" for a number that this version

@@ -25,8 +25,8 @@ func (c *Client) Whoami(ctx context.Context) (out wire.Whoami, err error) {
 }
 
 // CreateClient makes a client.
-func (c *Client) CreateClient(ctx context.Context, scope dataset.Scope) (out wire.Entry, err error) {
-	err = c.post(ctx, "client.CreateClient", "/v1/clients", wire.NewClient{Scope: scope}, &out)
+func (c *Client) CreateClient(ctx context.Context, req wire.NewClient) (out wire.Entry, err error) {
+	err = c.post(ctx, "client.CreateClient", "/v1/clients", req, &out)
 	return out, err
 }
 
@@ -166,12 +166,21 @@ func (c *Client) Shards(ctx context.Context, scope dataset.Scope) iter.Seq2[wire
 // Can explains a decision: may this person do this action to this object
 // ("KIND:SCOPE", a scope, or DATASET/NUMBER)?
 func (c *Client) Can(ctx context.Context, person, action, object, purpose string, delivery dataset.Delivery) (out wire.Decision, err error) {
+	return c.CanFrom(ctx, "", person, action, object, purpose, delivery)
+}
+
+// CanFrom is Can for a person who asks from an address; empty: from here, or for
+// others none that is known.
+func (c *Client) CanFrom(ctx context.Context, from, person, action, object, purpose string, delivery dataset.Delivery) (out wire.Decision, err error) {
 	q := url.Values{"person": {person}, "action": {action}, "object": {object}}
 	if purpose != "" {
 		q.Set("purpose", purpose)
 	}
 	if delivery != "" {
 		q.Set("delivery", string(delivery))
+	}
+	if from != "" {
+		q.Set("from", from)
 	}
 	err = c.get(ctx, "client.Can", "/v1/can", q, &out)
 	return out, err

@@ -13,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"dsvault/vault/dataset"
 	"dsvault/vault/fault"
 	"dsvault/vault/wire"
 )
@@ -111,8 +110,8 @@ func TestRetriesOnlyWhatIsSafe(t *testing.T) {
 		{"GET, busy", 429, func(c *Client) error { _, err := c.Whoami(t.Context()); return err }, maxRetries + 1},
 		{"GET, wrong", 400, func(c *Client) error { _, err := c.Whoami(t.Context()); return err }, 1},
 		{"GET, a bug", 500, func(c *Client) error { _, err := c.Whoami(t.Context()); return err }, 1},
-		{"POST, away", 503, func(c *Client) error { _, err := c.CreateClient(t.Context(), dataset.Root); return err }, 1},
-		{"POST, busy", 429, func(c *Client) error { _, err := c.CreateClient(t.Context(), dataset.Root); return err }, maxRetries + 1},
+		{"POST, away", 503, func(c *Client) error { _, err := c.CreateClient(t.Context(), wire.NewClient{}); return err }, 1},
+		{"POST, busy", 429, func(c *Client) error { _, err := c.CreateClient(t.Context(), wire.NewClient{}); return err }, maxRetries + 1},
 		{"stream, busy", 429, func(c *Client) error {
 			return c.call(t.Context(), request{method: "PUT", path: "/", body: io.NopCloser(strings.NewReader("x")), size: 1}, nil)
 		}, 1},

@@ -1,6 +1,7 @@
 package dataset
 
 import (
+	"slices"
 	"time"
 
 	"dsvault/vault/fault"
@@ -115,6 +116,49 @@ type Agreement struct {
 	Text    []byte
 	By      PrincipalID
 	At      time.Time
+	Grace   time.Time // until when signatures of older versions count; zero: not from At on
+}
+
+// Basis is what lets data be read from another region than its own.
+type Basis string
+
+const (
+	BasisNone     Basis = "none-needed" // the project asks for no region, or the reader is in it
+	BasisAdequacy Basis = "adequacy"    // the region's protection was found adequate
+	BasisSCC      Basis = "scc"         // standard contractual clauses, which have a reference
+)
+
+// Bases lists every basis that can be named for a region.
+var Bases = [...]Basis{BasisAdequacy, BasisSCC}
+
+// Code is the basis's number in leaves; 0 for what is none.
+func (b Basis) Code() uint64 {
+	return map[Basis]uint64{BasisNone: 1, BasisAdequacy: 2, BasisSCC: 3}[b]
+}
+
+// BasisOf is the reverse of Code; empty for an unknown number.
+func BasisOf(code uint64) Basis {
+	for _, b := range append([]Basis{BasisNone}, Bases[:]...) {
+		if b.Code() == code {
+			return b
+		}
+	}
+	return ""
+}
+
+// ParseBasis reads the name of a basis for a region.
+func ParseBasis(s string) (Basis, error) {
+	if b := Basis(s); slices.Contains(Bases[:], b) {
+		return b, nil
+	}
+	return "", fault.New(fault.Invalid, "dataset.ParseBasis", "no such transfer basis").WithHint("bases are adequacy and scc")
+}
+
+// Transfer is the basis on which people of another region may read.
+type Transfer struct {
+	Region    string `json:"region"` // theirs
+	Basis     Basis  `json:"basis"`
+	Reference string `json:"reference,omitempty"` // to the clauses
 }
 
 // Signature is a person's acceptance of one version of an agreement.

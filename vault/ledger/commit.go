@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"dsvault/storage"
 	"dsvault/storage/catalog"
 	"dsvault/vault/audit"
+	"dsvault/vault/dataset"
 	"dsvault/vault/fault"
 )
 
@@ -62,8 +64,17 @@ func (l *Ledger) describe(ctx context.Context, e *entry) error {
 	if e.in.Actor.Principal.IsZero() {
 		return nil
 	}
+	note := e.in.Note
+	if c := e.decision.Crossing; c.Region != "" {
+		if note = maps.Clone(note); note == nil {
+			note = map[string]string{}
+		}
+		if note["reader-region"] = c.Region; c.Reference != "" {
+			note["transfer-reference"] = c.Reference
+		}
+	}
 	details, err := json.Marshal(details{
-		Handle: e.in.Actor.Handle, Address: e.in.Actor.Address, Agent: e.in.Actor.Agent, Note: e.in.Note,
+		Handle: e.in.Actor.Handle, Address: e.in.Actor.Address, Agent: e.in.Actor.Agent, Note: note,
 	})
 	if err != nil {
 		return fault.Wrap(fault.Internal, "ledger.describe", "cannot encode details", err)
@@ -315,14 +326,15 @@ func (l *Ledger) build(ctx context.Context, tx *catalog.Tx, b *batch) error {
 
 // inForce reports whether e was decided on the policy and at a time at which it
 // would be recorded. If not, it is decided again here, under the head's lock. A
-// verdict that turns goes back to the caller: it is described in another way.
+// verdict that turns, or another transfer basis, goes back to the caller: it is
+// described in another way.
 func (l *Ledger) inForce(b *batch, e *entry, now int64) bool {
 	at, until := time.UnixMicro(now), e.decision.Until
 	if e.decision.Revision == b.head.Revision && (until.IsZero() || at.Before(until)) {
 		return true
 	}
 	d, err := l.decide(&e.in, at)
-	if err != nil || d.Revision != b.head.Revision || d.Allowed != e.decision.Allowed {
+	if err != nil || d.Revision != b.head.Revision || d.Allowed != e.decision.Allowed || d.Crossing != e.decision.Crossing {
 		return false
 	}
 	e.decision = d
@@ -409,6 +421,12 @@ func (e *entry) build(now int64, revision uint64, chain storage.Chain) audit.Lea
 	if a := e.in.Access; a != nil { // whoever closes an abandoned read takes it from here
 		if most, ok := leaf.Uint64(audit.FieldMaxBytes); !ok || most != uint64(a.MaxBytes) {
 			leaf.Set(audit.Uint64Field(audit.FieldMaxBytes, uint64(a.MaxBytes)))
+		}
+	}
+	if c := e.decision.Crossing; c.Basis != "" {
+		leaf.Set(audit.Uint64Field(audit.FieldBasis, c.Basis.Code()))
+		if c.Basis != dataset.BasisNone { // then it is one that the conditions name; any other is the person's alone
+			leaf.Set(audit.StringField(audit.FieldReaderRegion, c.Region))
 		}
 	}
 	if !e.decision.Allowed {

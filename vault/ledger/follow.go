@@ -87,7 +87,13 @@ func collect(ctx context.Context, tx *txView, after uint64, sealer Sealer, add f
 		func() error {
 			return tx.ProjectsSince(ctx, after, func(p storage.Project, _ uint64) error {
 				return add(rbac.ProjectChange{Scope: p.Scope, Purposes: p.Purposes, Region: p.Region,
-					Sensitive: p.Sensitive, Agreement: p.Agreement, Delivery: p.Delivery})
+					Sensitive: p.Sensitive, Delivery: p.Delivery})
+			})
+		},
+		func() error {
+			return tx.ConditionsSince(ctx, after, func(c storage.Conditions, _ uint64) error {
+				return add(rbac.ConditionsChange{Scope: c.Scope, Requires: c.Requires, ContractorMax: c.ContractorMax,
+					ContractorDelivery: c.ContractorDelivery, Hours: c.Hours, Networks: c.Networks, Transfers: c.Transfers})
 			})
 		},
 		func() error {
@@ -105,7 +111,7 @@ func collect(ctx context.Context, tx *txView, after uint64, sealer Sealer, add f
 		},
 		func() error {
 			return tx.AgreementsSince(ctx, after, func(a dataset.Agreement, _ uint64) error {
-				return add(rbac.AgreementChange{Name: a.Name, Version: a.Version})
+				return add(rbac.AgreementChange{Name: a.Name, Version: a.Version, Grace: a.Grace})
 			})
 		},
 		func() error {

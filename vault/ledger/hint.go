@@ -6,9 +6,9 @@ import (
 	"dsvault/rbac"
 )
 
-// hint says what the refused person can do: about the first fact that would
+// Hint says what the refused person can do: about the first fact that would
 // have helped, in the order in which people can do something about it.
-func hint(d rbac.Decision) string {
+func Hint(d rbac.Decision) string {
 	reasons := strings.Join(d.Reasons, "\n")
 	for _, h := range []struct {
 		holds bool
@@ -17,12 +17,16 @@ func hint(d rbac.Decision) string {
 		{d.Facts.Has(rbac.Conflict), "two of your roles exclude each other; ask an admin to revoke one"},
 		{d.Facts.Has(rbac.SelfGranted), "nobody reads what they granted themselves; ask another admin to assign it"},
 		{d.Facts.Has(rbac.Expired), "the dataset's retention has ended; nobody reads it any more"},
-		{lacks(d, reasons, rbac.NDA, "nda"), "read and sign the agreement: `dsvault agreement sign nda`"},
+		{lacks(d, reasons, rbac.NDA, "nda"), unsigned(d)},
+		{denied(reasons, "overlong"), "a contractor's grant has to end, and sooner than this one; ask an admin for a new one"},
+		{denied(reasons, "offhours"), "contractors read only in the hours that the project names: `dsvault conditions PROJECT` shows them"},
+		{denied(reasons, "offnetwork"), "contractors read only from the networks that the project names: `dsvault conditions PROJECT` shows them"},
+		{denied(reasons, "staffonly"), "contractors get data sealed: use `dsvault pull`, or ask the project's client or an admin to allow another way"},
 		{lacks(d, reasons, rbac.Assigned, "assigned"), "ask an admin to assign it to you"},
 		{lacks(d, reasons, rbac.DataGrant, "datagrant"), "admins read data only where another admin has assigned it to them"},
 		{lacks(d, reasons, rbac.Purpose, "purpose"), "state a purpose that the project allows: --purpose"},
 		{lacks(d, reasons, rbac.Delivery, "delivery"), "the project does not allow this way of delivery: use `dsvault pull`, which is sealed, or ask its client or an admin to allow it"},
-		{lacks(d, reasons, rbac.Region, "region"), "the project's region differs from the one declared for you; ask an admin"},
+		{lacks(d, reasons, rbac.Region, "region"), "the data stays in the project's region, and no transfer basis is named for yours; ask the project's client or an admin"},
 		{lacks(d, reasons, rbac.Dual, "dual"), "this takes two people: one asks or gives, another admin approves (`dsvault approvals`)"},
 		{d.Facts.Has(rbac.Held), "the dataset is under a legal hold"},
 	} {
@@ -36,4 +40,24 @@ func hint(d rbac.Decision) string {
 // lacks reports whether a fact does not hold and a reason names it.
 func lacks(d rbac.Decision, reasons string, fact rbac.Facts, name string) bool {
 	return !d.Facts.Has(fact) && strings.Contains(reasons, name)
+}
+
+// denied reports whether a deny with this one fact has matched.
+func denied(reasons, name string) bool { return strings.Contains(reasons+"\n", " denies: "+name+"\n") }
+
+// unsigned says which agreements to sign, and how.
+func unsigned(d rbac.Decision) string {
+	var sign, missing []string
+	for _, u := range d.Unsigned {
+		if sign = append(sign, "`dsvault agreement sign "+u.Agreement+"`"); !u.Published {
+			missing = append(missing, u.Agreement)
+		}
+	}
+	switch {
+	case len(missing) > 0:
+		return "ask an admin to publish what has to be signed here: " + strings.Join(missing, ", ") + "; then " + strings.Join(sign, ", ")
+	case len(sign) > 0:
+		return "read and sign what is required here: " + strings.Join(sign, ", ")
+	}
+	return "read and sign the agreement: `dsvault agreement sign " + rbac.DefaultAgreement + "`"
 }

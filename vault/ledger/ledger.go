@@ -376,7 +376,7 @@ func refusal(d rbac.Decision) error {
 	}
 	e := fault.New(fault.Forbidden, "ledger.Record", "refused")
 	e.Reasons = d.Reasons
-	e.Hint = hint(d)
+	e.Hint = Hint(d)
 	return e
 }
 

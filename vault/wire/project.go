@@ -9,7 +9,8 @@ type ProjectUpdate struct {
 	Purposes  *[]string           `json:"purposes,omitempty"`
 	Region    *string             `json:"region,omitempty"`
 	Sensitive *bool               `json:"sensitive,omitempty"`
-	Agreement *string             `json:"agreement,omitempty"`
 	Contract  *string             `json:"contract,omitempty"`
 	Delivery  *[]dataset.Delivery `json:"delivery,omitempty"` // besides sealed, which always is allowed
+
+	Conditions ConditionsUpdate `json:"conditions,omitzero"`
 }

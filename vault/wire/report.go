@@ -95,8 +95,8 @@ type ReportVerified struct {
 	Last   time.Time `json:"last"`
 }
 
-// ReportAgreement says how many of those whose role asks for an agreement have
-// signed its newest version, now.
+// ReportAgreement says how many of those who have to have signed an agreement
+// have a signature in force, now.
 type ReportAgreement struct {
 	Agreement string   `json:"agreement"`
 	Version   int      `json:"version"` // newest; 0: never published

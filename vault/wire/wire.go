@@ -76,7 +76,8 @@ type Device struct {
 
 // NewClient creates a client. POST /v1/clients
 type NewClient struct {
-	Scope dataset.Scope `json:"scope"`
+	Scope      dataset.Scope    `json:"scope"`
+	Conditions ConditionsUpdate `json:"conditions,omitzero"`
 }
 
 // NewProject creates a project. POST /v1/projects
@@ -85,10 +86,10 @@ type NewProject struct {
 	Purposes  []string      `json:"purposes"`
 	Region    string        `json:"region,omitempty"`
 	Sensitive bool          `json:"sensitive,omitempty"`
-	Agreement string        `json:"agreement,omitempty"`
 	Contract  string        `json:"contract,omitempty"`
 
-	Delivery []dataset.Delivery `json:"delivery,omitempty"` // ways that are allowed besides sealed
+	Delivery   []dataset.Delivery `json:"delivery,omitempty"` // ways that are allowed besides sealed
+	Conditions ConditionsUpdate   `json:"conditions,omitzero"`
 }
 
 // Entry is one line of a listing: a client, a project or a dataset.
@@ -102,7 +103,6 @@ type Entry struct {
 
 	Delivery  []dataset.Delivery `json:"delivery,omitempty"` // besides sealed
 	Sensitive bool               `json:"sensitive,omitempty"`
-	Agreement string             `json:"agreement,omitempty"`
 
 	State    dataset.State `json:"state,omitempty"`
 	Complete bool          `json:"complete,omitempty"`
@@ -161,8 +161,9 @@ type NewToken struct {
 
 // Publish makes a new version of an agreement. POST /v1/agreements
 type Publish struct {
-	Name string `json:"name"`
-	Text string `json:"text"`
+	Name  string `json:"name"`
+	Text  string `json:"text"`
+	Grace int64  `json:"grace,omitempty"` // seconds for which signatures of older versions count
 }
 
 // Agreement is one version. GET /v1/agreements gives Page[Agreement] without
@@ -172,6 +173,7 @@ type Agreement struct {
 	Version int              `json:"version"`
 	SHA256  dataset.HexBytes `json:"sha256"`
 	At      time.Time        `json:"at"`
+	Grace   *time.Time       `json:"grace,omitempty"` // until when signatures of older versions count
 	Text    string           `json:"text,omitempty"`
 }
 
@@ -303,7 +305,8 @@ type Decision struct {
 	Facts    []string `json:"facts"`
 	Roles    []string `json:"roles"`
 	Revision uint64   `json:"revision"`
-	Policy   string   `json:"policy"` // content hash
+	Policy   string   `json:"policy"`         // content hash
+	Hint     string   `json:"hint,omitempty"` // of a refusal: what would help
 }
 
 // Record is one line of the log as people read it, with the leaf itself so
