@@ -255,6 +255,16 @@ func DirectAt(objects Objects, key string) (Direct, bool) {
 	return regionDirect{d}, true
 }
 
+// AnyDirect reports whether some store of objects has the optional power Direct.
+func AnyDirect(objects Objects) bool {
+	for _, region := range append([]string{""}, RegionsOf(objects)...) {
+		if _, ok := DirectAt(objects, RegionKey(region, "any")); ok {
+			return true
+		}
+	}
+	return false
+}
+
 // regionDirect is the Direct of a region's store, by keys with their region.
 type regionDirect struct{ direct Direct }
 

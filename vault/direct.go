@@ -21,10 +21,14 @@ import (
 func (v *Vault) direct(op, key string) (storage.Direct, error) {
 	d, ok := storage.DirectAt(v.objects, key)
 	if !ok {
-		return nil, fault.New(fault.Conflict, op, "this vault's object store gives no presigned URLs: only an S3 server does").
-			WithHint("leave --direct out, and go through the vault")
+		return nil, noDirect(op)
 	}
 	return d, nil
+}
+
+func noDirect(op string) error {
+	return fault.New(fault.Conflict, op, "this vault's object store gives no presigned URLs: only an S3 server does").
+		WithHint("leave --direct out, and go through the vault")
 }
 
 func wirePresigned(l storage.Presigned) wire.Presigned {
@@ -202,6 +206,9 @@ type DirectRead struct {
 // see how much of it is used, and cannot cut it: so the record says at once that
 // all may have been read. Only where the project allows it.
 func (v *Vault) ReadDirect(ctx context.Context, c identity.Caller, ref dataset.ShardRef, device dataset.DeviceID, purpose string) (DirectRead, error) {
+	if !storage.AnyDirect(v.objects) {
+		return DirectRead{}, noDirect("vault.ReadDirect")
+	}
 	s, err := v.readWhole(ctx, c, ref, device, purpose, dataset.Direct)
 	if err != nil {
 		return DirectRead{}, err

@@ -1,16 +1,23 @@
 package vault_test
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
+	"net/http"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/minio/minio-go/v7/pkg/credentials"
+
 	"dsvault/rbac"
 	"dsvault/storage"
 	"dsvault/storage/dir"
+	"dsvault/storage/s3"
+	"dsvault/storage/storagetest"
 	"dsvault/vault"
 	"dsvault/vault/audit"
 	"dsvault/vault/dataset"
@@ -250,4 +257,67 @@ func TestTransferBasis(t *testing.T) {
 	if d.Allowed || !strings.Contains(strings.Join(d.Reasons, ";"), "DNY-55 denies: abroad, not transfer") {
 		t.Errorf("%+v", d)
 	}
+}
+
+// TestDirectInRegion: presigned URLs lead to the store of the project's region,
+// and one region's store may lack what another's can do.
+func TestDirectInRegion(t *testing.T) {
+	t.Parallel()
+	server := storagetest.Versitygw(t)
+	w := newWorld(t)
+	w.setUp()
+	w.v.Close()
+	ctx := context.Background()
+	eu := must[*s3.Store](t)(s3.Open(ctx, s3.Config{
+		Endpoint: strings.TrimPrefix(server.Endpoint, "http://"), Bucket: server.Bucket, Region: server.Region,
+		Creds: credentials.NewStaticV4(server.AccessKey, server.SecretKey, ""), Patience: patience,
+	}))
+	home := w.objects
+	w.objects = storage.NewRegions(home, map[string]storage.Objects{"eu": eu, "us": must[*dir.Store](t)(dir.Open(t.TempDir()))})
+	w.v = must[*vault.Vault](t)(w.open())
+	t.Cleanup(func() { w.v.Close() })
+	for name, region := range map[string]string{"acme/faces": "eu", "acme/lamps": "us"} {
+		must[wire.Entry](t)(w.v.CreateProject(ctx, w.as("root"), wire.NewProject{Scope: w.scope(name), Purposes: []string{"labeling"}, Region: region,
+			Delivery: []dataset.Delivery{dataset.Direct}}))
+	}
+	w.require("root", "acme", wire.ConditionsUpdate{Transfers: &[]dataset.Transfer{{Region: "eu", Basis: dataset.BasisAdequacy}}})
+	elsa := must[wire.NewToken](t)(w.v.Invite(ctx, w.as("root"), wire.NewPerson{Handle: "elsa", Region: "eu"}))
+	w.tokens["elsa"] = elsa.Token
+	w.login("elsa")
+	w.grant(dataset.ClientUser, "elsa", "acme", nil)
+
+	const ds = "acme/faces/direct"
+	d := w.startDirect("elsa", ds, 0, []byte("a face"))
+	d.putAll()
+	stored := must[wire.Stored](t)(d.join())
+	if err := d.commit(stored.SHA256); err != nil {
+		t.Fatal(err)
+	}
+	must[wire.Dataset](t)(w.v.Complete(ctx, w.as("elsa"), w.scope(ds), wire.Complete{Shards: dataset.FirstShards(1)}))
+	if a, b := count(t, home), count(t, eu); a != 2 || b != 1 {
+		t.Errorf("%d objects in the store without a name, %d in eu", a, b)
+	}
+	ref := dataset.ShardRef{Dataset: w.scope(ds)}
+	read := must[vault.DirectRead](t)(w.v.ReadDirect(ctx, w.as("elsa"), ref, w.ids["elsa"], ""))
+	if status, got := use(t, http.MethodGet, read.Object, nil); status != http.StatusOK || !bytes.Equal(got, d.sealed) {
+		t.Errorf("GET: %d, %d bytes", status, len(got))
+	}
+	if got := string(must[[]byte](t)(w.read("elsa", ds, 0))); got != "a face" {
+		t.Errorf("read %q", got)
+	}
+	// An upload that is given up is ended in that store, too.
+	left := w.startDirect("elsa", ds, 1, []byte("another"))
+	must[wire.Presigned](t)(left.presign(1, sha256.Sum256(left.sealed)))
+	must[int](t)(w.v.Sweep(ctx, w.clock.Now().Add(time.Second)))
+	if _, err := left.join(); !fault.Is(err, fault.NotFound) {
+		t.Errorf("an upload that was swept: %v", err)
+	}
+
+	if err := w.upload("elsa", "acme/lamps/plain", 0, []byte("a lamp")); err != nil {
+		t.Fatal(err)
+	}
+	must[wire.Dataset](t)(w.v.Complete(ctx, w.as("elsa"), w.scope("acme/lamps/plain"), wire.Complete{Shards: dataset.FirstShards(1)}))
+	_, err := w.v.ReadDirect(ctx, w.as("elsa"), dataset.ShardRef{Dataset: w.scope("acme/lamps/plain")}, w.ids["elsa"], "")
+	wantCode(t, err, fault.Conflict)
+	must[[]byte](t)(w.read("elsa", "acme/lamps/plain", 0))
 }
