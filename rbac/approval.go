@@ -121,7 +121,7 @@ func (g *grounds) approved(roles RoleSet) int64 {
 	if g.kind != Shard {
 		return g.dual
 	}
-	end := max(g.ownerApproved, g.reviewingApproved)
+	end := max(g.ownerApproved, g.reviewingApproved, g.disclosed)
 	if roles&(admin|labeler|contractor) != 0 {
 		end = max(end, g.shardApproved)
 	}

@@ -76,13 +76,16 @@ const (
 	OffNetwork                     // the actor's address is outside the networks from which contractors may read here
 	Abroad                         // the project requires a region, and the actor's is another or none
 	Transferable                   // named "transfer": a transfer basis is named here for the actor's region
+	Emergency                      // the actor is admin here, and has broken the glass at a client or below that contains the object
+	Legal                          // the question's purpose is dataset.Legal: a disclosure that a law requires
+	Disclosed                      // Legal, and two people agreed on the disclosure of exactly this shard by the actor
 )
 
 var factNames = [...]string{
 	"active", "restricted", "hold", "expired", "live", "owner", "own", "assigned", "reviewing",
 	"author", "datagrant", "nda", "required", "region", "purpose", "delivery", "sensitive", "dual", "self",
 	"selfgranted", "conflict", "access", "overlong", "staffonly", "offhours", "offnetwork",
-	"abroad", "transfer",
+	"abroad", "transfer", "emergency", "legal", "disclosed",
 }
 
 const (

@@ -23,7 +23,9 @@ type grounds struct {
 	bounded   int64 // contractor grants that are not overlong
 	open      int64 // the hours in which contractors may read
 
-	longest int64 // of a contractor's grant
+	longest   int64 // of a contractor's grant
+	emergency int64
+	disclosed int64 // of the object's shard
 
 	// Those of the above that a second person approved.
 	ownerApproved, reviewingApproved, shardApproved int64
@@ -59,7 +61,7 @@ func (w *World) gather(g *grounds, n uint32, q *Query, at *scope) {
 	if q.Target == q.Actor || q.Action == Approve && q.Object.Owner == q.Actor {
 		g.fixed |= Self
 	}
-	if q.Action == Approve && (q.Asked == Grant || q.Asked == Assign) {
+	if q.Action == Approve && (q.Asked == Grant || q.Asked == Assign || q.Asked == Disclose) {
 		g.fixed |= Access
 	}
 	if terms := w.projectAt(at); terms != nil {
@@ -67,6 +69,8 @@ func (w *World) gather(g *grounds, n uint32, q *Query, at *scope) {
 	}
 	w.gatherDual(g, q)
 	w.gatherConditions(g, p, q, at)
+	w.gatherEmergencies(g, p, at)
+	w.gatherDisclosures(g, p, q, at)
 	w.gatherGrants(g, p, q, at)
 	if at.dataset != 0 {
 		w.gatherAssignments(g, pair{n, at.dataset}, q.Object.Shard)
@@ -183,6 +187,12 @@ func (g *grounds) at(t int64) (RoleSet, Facts) {
 	if g.signed > t {
 		facts |= NDA
 	}
+	if g.emergency > t && roles&admin != 0 {
+		facts |= Emergency
+	}
+	if g.disclosed > t { // a law does not ask what the project's purposes are
+		facts |= Disclosed | Purpose
+	}
 	if g.approved(roles) > t {
 		facts |= Dual
 	}
@@ -219,6 +229,9 @@ func (g *grounds) assigned() int64 {
 func (g *grounds) selfGranted(t int64, roles RoleSet) bool {
 	const users = admin | labeler | contractor
 	ways := g.owner[0] > t || g.reviewing[0] > t || g.shard[0] > t && roles&users != 0
+	if g.disclosed > t || g.emergency > t && roles&admin != 0 { // these are ways of their own
+		return false
+	}
 	given := g.owner[1] > t || g.reviewing[1] > t || g.shard[1] > t &&
 		(roles&admin != 0 || g.given[labelerNumber] > t || g.given[contractorNumber] > t)
 	return ways && !given
@@ -247,7 +260,7 @@ func (g *grounds) next(t int64) int64 {
 		see(g.reviewing[i])
 		see(g.shard[i])
 	}
-	for _, end := range [...]int64{g.dataset, g.signed, g.dual, g.bounded, g.open, g.ownerApproved, g.reviewingApproved, g.shardApproved} {
+	for _, end := range [...]int64{g.dataset, g.signed, g.dual, g.emergency, g.disclosed, g.bounded, g.open, g.ownerApproved, g.reviewingApproved, g.shardApproved} {
 		see(end)
 	}
 	return first

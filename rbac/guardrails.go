@@ -57,10 +57,12 @@ var guardrails = []guardrail{
 	// Data.
 	{"nothing is done to a shard but reading it", []Kind{Shard}, others(Read), 0, never},
 	{"a shard is read by its owner, its reviewer or whoever it was assigned to", []Kind{Shard}, nil,
-		Owner | Reviewing | Assigned | DataGrant, func(r RoleSet, f Facts) bool {
+		Owner | Reviewing | Assigned | DataGrant | Emergency | Disclosed, func(r RoleSet, f Facts) bool {
 			return isOwner(r, f) || r&reviewer != 0 && f.Has(Reviewing) ||
-				r&(labeler|contractor) != 0 && f.Has(Assigned) || r&admin != 0 && f.Has(DataGrant)
+				r&(labeler|contractor) != 0 && f.Has(Assigned) || r&admin != 0 && f&(DataGrant|Emergency|Disclosed) != 0
 		}},
+	{"a read that a law requires takes a disclosure that two people agreed on", []Kind{Shard}, nil, Legal | Disclosed,
+		func(_ RoleSet, f Facts) bool { return !f.Has(Legal) || f.Has(Disclosed) }},
 	{"an auditor never touches data", data, nil, 0, without(auditor)},
 	{"a machine account never touches a shard", []Kind{Shard}, nil, 0, without(service)},
 	{"a contractor reads only under a signed agreement and while the dataset is active", []Kind{Shard}, nil,
@@ -78,12 +80,17 @@ var guardrails = []guardrail{
 	{"a contractor never exports", []Kind{ExportObj}, nil, 0, without(contractor)},
 	{"only the owner exports data", []Kind{ExportObj}, nil, Owner, isOwner},
 	{"nobody reads what has expired", bulkData, nil, Expired, while(0, Expired)},
-	{"under a hold only the owner reads", bulkData, nil, Live | Held | Owner, func(r RoleSet, f Facts) bool {
-		return f.Has(Live) || f.Has(Held) && isOwner(r, f)
-	}},
-	{"sensitive data takes two people", bulkData, nil, Sensitive | Dual, func(_ RoleSet, f Facts) bool {
+	{"under a hold only the owner reads, and whom a law requires to", bulkData, nil, Live | Held | Owner | Disclosed,
+		func(r RoleSet, f Facts) bool {
+			return f.Has(Live) || f.Has(Held) && (isOwner(r, f) || r&admin != 0 && f.Has(Disclosed))
+		}},
+	{"sensitive data takes two people", []Kind{ExportObj}, nil, Sensitive | Dual, func(_ RoleSet, f Facts) bool {
 		return !f.Has(Sensitive) || f.Has(Dual)
 	}},
+	{"sensitive shards take two people, but in an admin's emergency", []Kind{Shard}, nil, Sensitive | Dual | Emergency,
+		func(_ RoleSet, f Facts) bool {
+			return !f.Has(Sensitive) || f&(Dual|Emergency) != 0
+		}},
 	{"access to sensitive data is given by two people", []Kind{GrantObj, AssignmentObj}, []Action{Grant, Assign}, Sensitive | Dual,
 		func(_ RoleSet, f Facts) bool { return !f.Has(Sensitive) || f.Has(Dual) }},
 	{"nobody reads what only he granted himself", []Kind{Shard}, nil, SelfGranted, while(0, SelfGranted)},
@@ -135,6 +142,9 @@ var guardrails = []guardrail{
 	{"nobody grants to himself", []Kind{GrantObj}, []Action{Grant}, Self, while(0, Self)},
 	{"nobody assigns to himself", []Kind{AssignmentObj}, []Action{Assign}, Self, while(0, Self)},
 	{"nobody approves his own request", []Kind{Approval}, []Action{Approve}, Self, while(0, Self)},
+	{"nobody reviews his own emergency", []Kind{GrantObj}, []Action{Review}, Self, while(0, Self)},
+	{"a disclosure takes an admin and a second person", []Kind{Dataset}, []Action{Disclose}, Dual,
+		func(r RoleSet, f Facts) bool { return r&admin != 0 && f.Has(Dual) }},
 	{"nobody reviews his own work", []Kind{Annotation}, []Action{Review}, Author, while(0, Author)},
 	{"approving is for admins and, but for access, for owners", []Kind{Approval}, []Action{Approve}, Owner | Access,
 		func(r RoleSet, f Facts) bool { return r&admin != 0 || isOwner(r, f) && !f.Has(Access) }},
@@ -143,12 +153,14 @@ var guardrails = []guardrail{
 		Own, func(r RoleSet, f Facts) bool { return r&(admin|auditor|reviewer) != 0 || f.Has(Own) }},
 
 	// The log.
-	{"the log is only ever read", []Kind{Log}, others(Read, Export), 0, never},
+	{"the log is only ever read", []Kind{Log}, others(Read, Export, Disclose), 0, never},
+	{"what is withheld from the client is for admins and auditors", []Kind{Log}, []Action{Disclose}, 0, only(admin | auditor)},
 	{"the log is read by admins, auditors and the owner", []Kind{Log}, nil, Owner,
 		func(r RoleSet, f Facts) bool { return r&(admin|auditor) != 0 || isOwner(r, f) }},
 	{"conflicting roles see no data and no log", []Kind{Shard, ExportObj, Annotation, Log}, nil, Conflict, while(0, Conflict)},
 	{"conflicting roles give nothing to others", []Kind{GrantObj, AssignmentObj, Approval, Key, PolicyObj},
-		[]Action{Grant, Assign, Approve, Destroy, Update}, Conflict, while(0, Conflict)},
+		[]Action{Grant, Assign, Approve, Destroy, Update, BreakGlass, Review}, Conflict, while(0, Conflict)},
+	{"conflicting roles disclose nothing", []Kind{Dataset}, []Action{Disclose}, Conflict, while(0, Conflict)},
 }
 
 // others lists every action except these.

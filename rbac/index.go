@@ -58,6 +58,8 @@ type person struct {
 	region                   string
 	grants                   []grant
 	signatures               []signature
+	emergencies              []emergency
+	disclosures              []disclosure
 }
 
 type grant struct {

@@ -28,6 +28,8 @@ type oracle struct {
 	approvals   map[dataset.ApprovalID]ApprovalChange
 	graces      map[string]map[int]time.Time
 	conditions  map[dataset.Scope]ConditionsChange
+	glass       map[dataset.BreakGlassID]BreakGlassChange
+	disclosures map[dataset.DisclosureID]DisclosureChange
 }
 
 func newOracle(p *Policy) *oracle {
@@ -36,6 +38,7 @@ func newOracle(p *Policy) *oracle {
 		map[dataset.Scope]DatasetChange{}, map[dataset.GrantID]dataset.Grant{},
 		map[dataset.AssignmentID]dataset.Assignment{}, nil, map[string]int{}, map[dataset.ApprovalID]ApprovalChange{},
 		map[string]map[int]time.Time{}, map[dataset.Scope]ConditionsChange{},
+		map[dataset.BreakGlassID]BreakGlassChange{}, map[dataset.DisclosureID]DisclosureChange{},
 	}
 }
 
@@ -73,6 +76,12 @@ func (o *oracle) apply(c Change) {
 		old := o.approvals[c.ID]
 		c.Ended, c.Used = c.Ended || old.Ended, c.Used || old.Used
 		o.approvals[c.ID] = c
+	case BreakGlassChange:
+		c.Ended = c.Ended || o.glass[c.ID].Ended
+		o.glass[c.ID] = c
+	case DisclosureChange:
+		c.Ended = c.Ended || o.disclosures[c.ID].Ended
+		o.disclosures[c.ID] = c
 	}
 }
 
@@ -120,6 +129,26 @@ func (o *oracle) allowedByTwo(q Query) bool {
 		another := !a.By.IsZero() && a.By != a.Requester && a.By != a.Target
 		if use && same && another && !a.Ended && q.Now.Before(a.Until) {
 			return true
+		}
+	}
+	return false
+}
+
+func (o *oracle) inEmergency(q Query, s dataset.Scope) bool {
+	for _, g := range o.glass {
+		if g.Principal == q.Actor && g.Scope.Depth() > 0 && g.Scope.Contains(s) && !g.Ended && q.Now.Before(g.Until) {
+			return true
+		}
+	}
+	return false
+}
+
+func (o *oracle) discloses(q Query, s dataset.Scope) bool {
+	for _, d := range o.disclosures {
+		ds, known := o.datasets[s]
+		if d.Principal == q.Actor && known && d.Dataset == ds.ID && d.Shards.Has(q.Object.Shard) && !d.Ended && q.Now.Before(d.Until) &&
+			!d.By.IsZero() && d.By != d.Principal {
+			return q.Purpose == "legal"
 		}
 	}
 	return false
@@ -229,7 +258,10 @@ func (o *oracle) facts(q Query, s dataset.Scope) (RoleSet, Facts) {
 	set(Reviewing, deep[dataset.Reviewer])
 	set(Own, q.Object.Owner == q.Actor)
 	set(Author, q.Object.Owner == q.Actor && q.Object.Kind == Annotation)
-	set(Access, q.Action == Approve && (q.Asked == Grant || q.Asked == Assign))
+	set(Access, q.Action == Approve && (q.Asked == Grant || q.Asked == Assign || q.Asked == Disclose))
+	set(Legal, q.Purpose == "legal")
+	set(Disclosed|Purpose, o.discloses(q, s))
+	set(Emergency, roles.Has(dataset.Admin) && o.inEmergency(q, s))
 	set(Dual, q.Object.Kind != Shard && o.allowedByTwo(q))
 	set(Self, q.Target == q.Actor || q.Action == Approve && q.Object.Owner == q.Actor)
 	if p, ok := o.projects[s.At(2)]; ok {
@@ -257,8 +289,8 @@ func (o *oracle) facts(q Query, s dataset.Scope) (RoleSet, Facts) {
 		way := deep[dataset.ClientUser] || deep[dataset.Reviewer] || f.Has(Assigned) && uses
 		other := deepGiven[dataset.ClientUser] || deepGiven[dataset.Reviewer] || isDataset && o.assigned(q, s, byOther) &&
 			(roles.Has(dataset.Admin) || given.Has(dataset.Labeler) || given.Has(dataset.Contractor))
-		set(SelfGranted, way && !other)
-		set(Dual, deepByTwo[dataset.ClientUser] || deepByTwo[dataset.Reviewer] || isDataset && uses && o.assigned(q, s, byTwo))
+		set(SelfGranted, way && !other && f&(Disclosed|Emergency) == 0)
+		set(Dual, deepByTwo[dataset.ClientUser] || deepByTwo[dataset.Reviewer] || isDataset && uses && o.assigned(q, s, byTwo) || f.Has(Disclosed))
 	}
 	return roles, f
 }
@@ -345,6 +377,12 @@ func (o *oracle) until(q Query) time.Time {
 	for _, a := range o.approvals {
 		ends = append(ends, a.Until)
 	}
+	for _, g := range o.glass {
+		ends = append(ends, g.Until)
+	}
+	for _, d := range o.disclosures {
+		ends = append(ends, d.Until)
+	}
 	for _, versions := range o.graces {
 		ends = slices.AppendSeq(ends, maps.Values(versions))
 	}
@@ -422,7 +460,7 @@ func (f *fuzzer) at(depth int) dataset.Scope {
 }
 
 func (f *fuzzer) change() Change {
-	switch n := f.IntN(47); {
+	switch n := f.IntN(54); {
 	case n < 2:
 		return PrincipalChange{f.person(), f.IntN(3) == 0, f.IntN(6) == 0, pick(f.Rand, []string{"", "eu", "us"})}
 	case n < 3:
@@ -460,6 +498,14 @@ func (f *fuzzer) change() Change {
 			pick(f.Rand, [][]string{nil, nil, {"Thu 00:30-02:00 UTC"}, {"Wed-Thu 23:00-01:10 UTC"}, {"Thu 00:30-02:00 UTC", "Wed-Thu 23:00-01:10 UTC"}, {"never"}}),
 			pick(f.Rand, [][]string{nil, nil, {"192.0.2.0/24"}, {"192.0.2.0/24", "nowhere"}, {"nowhere"}}),
 			pick(f.Rand, [][]dataset.Transfer{nil, {{Region: "us", Basis: dataset.BasisAdequacy}}, {{Region: "", Basis: dataset.BasisSCC}}})}
+	case n < 43: // a few of each, which change; whose one is stays
+		n := f.IntN(20)
+		return BreakGlassChange{id[dataset.BreakGlassID](n), id[dataset.PrincipalID](n % 5), f.scopes[n%len(f.scopes)], f.until(), f.IntN(8) == 0}
+	case n < 46:
+		n, s := f.IntN(30), f.at(3)
+		i := slices.Index(f.scopes, s)
+		return DisclosureChange{id[dataset.DisclosureID](n*100 + i), id[dataset.PrincipalID](n % 5), id[dataset.DatasetID](i),
+			pick(f.Rand, []dataset.ShardSet{{{First: 0, Last: 1}}, {{First: 0, Last: 0}, {First: 2, Last: 3}}}), f.second(), f.until(), f.IntN(8) == 0}
 	default:
 		return SignatureChange{dataset.Signature{
 			Principal: f.person(), Agreement: pick(f.Rand, []string{"nda", "strict"}), Version: 1 + f.IntN(2),
@@ -495,7 +541,7 @@ func (f *fuzzer) approval() ApprovalChange {
 }
 
 func (f *fuzzer) query() Query {
-	q := Query{Actor: f.person(), Action: pick(f.Rand, Actions[:]), Purpose: pick(f.Rand, []string{"", "labeling", "research"}),
+	q := Query{Actor: f.person(), Action: pick(f.Rand, Actions[:]), Purpose: pick(f.Rand, []string{"", "labeling", "labeling", "research", "legal"}),
 		Delivery: pick(f.Rand, []dataset.Delivery{"", dataset.Sealed, dataset.Sealed, dataset.Opened, dataset.Direct, "odd"}),
 		Object:   Object{Kind: pick(f.Rand, Kinds[:]), Scope: pick(f.Rand, f.scopes), Shard: f.IntN(5) - 1}, Now: f.time(),
 		Address: pick(f.Rand, []netip.Addr{{}, netip.MustParseAddr("192.0.2.9"), netip.MustParseAddr("198.51.100.1")})}
@@ -531,7 +577,7 @@ func TestWorldAgainstOracle(t *testing.T) {
 	for _, s := range names {
 		scopes = append(scopes, scopeOf(t, s))
 	}
-	histories := 12
+	histories := 16
 	if os.Getenv("DSVAULT_TEST_FULL") != "" {
 		histories = 200
 	}

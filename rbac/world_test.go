@@ -96,7 +96,7 @@ func TestDecide(t *testing.T) {
 		{"owner's missing dataset", ask(t, owner, Read, Dataset, "acme/signs/b2", -1), "", true, "no such dataset"},
 		{"owner's dataset in a missing project", ask(t, owner, Create, Dataset, "acme/none/b2", -1), "", true, "no such project"},
 		{"labeler's missing dataset", ask(t, lab, Read, Dataset, "acme/signs/b2", -1), "", false, "no such dataset"},
-		{"admin reads no data", ask(t, root, Read, Shard, b1, 3), "", true, "ADM-29 needs datagrant"},
+		{"admin reads no data", ask(t, root, Read, Shard, b1, 3), "", true, "ADM-29 needs datagrant; ADM-62 needs emergency; ADM-64 needs disclosed; ADM-65 needs hold, disclosed"},
 		{"admin grants", with(ask(t, root, Grant, GrantObj, "acme", -1), func(q *Query) { q.Target = lab }), "ADM-11", true, ""},
 		{"admin grants himself", with(ask(t, root, Grant, GrantObj, "acme", -1), func(q *Query) { q.Target = root }), "", true, "DNY-16 denies: self; ADM-11 needs not self"},
 		{"admin assigns himself", with(ask(t, root, Assign, AssignmentObj, b1, -1), func(q *Query) { q.Target = root }), "", true, "DNY-17 denies: self; ADM-14 needs not self"},

@@ -53,6 +53,12 @@ type second struct {
 // Approve does what was asked for at once if carryOut knows how; otherwise
 // whoever asked repeats the operation while the approval holds.
 func (v *Vault) twoPeople(ctx context.Context, c identity.Caller, in *ledger.Intent, terms map[string]string) (second, error) {
+	return v.twoPeopleWithheld(ctx, c, in, terms, time.Time{})
+}
+
+// twoPeopleWithheld is twoPeople for what a client is not told of until a time;
+// then in.Place has to be the vault's own.
+func (v *Vault) twoPeopleWithheld(ctx context.Context, c identity.Caller, in *ledger.Intent, terms map[string]string, withheld time.Time) (second, error) {
 	encoded, err := json.Marshal(terms) // its keys are in order
 	if err != nil {
 		return second{}, fault.Wrap(fault.Internal, "vault.twoPeople", "cannot encode terms", err)
@@ -64,7 +70,7 @@ func (v *Vault) twoPeople(ctx context.Context, c identity.Caller, in *ledger.Int
 	q := in.Query
 	q.Now = v.now()
 	if v.world.NeedsDual(q) {
-		pending, err := v.request(ctx, c, *in, terms)
+		pending, err := v.request(ctx, c, *in, terms, withheld)
 		return second{Pending: &pending}, err
 	}
 	a, err := v.askedApproval(ctx, in.Query)
@@ -143,7 +149,7 @@ type sealedTerms struct {
 
 // request asks for a second person's approval of in, or gives the request that
 // is open already.
-func (v *Vault) request(ctx context.Context, c identity.Caller, of ledger.Intent, terms map[string]string) (wire.Approval, error) {
+func (v *Vault) request(ctx context.Context, c identity.Caller, of ledger.Intent, terms map[string]string, withheld time.Time) (wire.Approval, error) {
 	a, err := v.askedApproval(ctx, of.Query)
 	if err == nil || !errors.Is(err, storage.ErrNoRow) {
 		if err != nil {
@@ -154,7 +160,7 @@ func (v *Vault) request(ctx context.Context, c identity.Caller, of ledger.Intent
 	q := of.Query
 	a = storage.Approval{
 		ID: dataset.NewID[dataset.ApprovalID](v.random), Requester: c.Principal, Action: string(q.Action), Kind: string(q.Object.Kind),
-		Scope: q.Object.Scope, Target: q.Target, TermsHash: q.Terms, State: storage.ApprovalOpen,
+		Scope: q.Object.Scope, Target: q.Target, TermsHash: q.Terms, State: storage.ApprovalOpen, Withheld: withheld,
 	}
 	data, err := json.Marshal(sealedTerms{a.ID, terms})
 	if err == nil {
@@ -263,11 +269,26 @@ func (v *Vault) deciding(ctx context.Context, c identity.Caller, id dataset.Appr
 	in.Query.Object.Owner, in.Query.Target, in.Query.Asked = a.Requester, a.Target, rbac.Action(a.Action)
 	in.Object = audit.Object{Kind: audit.ObjectApproval, ID: a.ID}
 	in.Fields = []audit.Field{audit.StringField(audit.FieldAction, a.Action+" "+a.Kind)}
+	if !a.Withheld.IsZero() { // it is recorded where the client does not look
+		root, err := v.root(ctx)
+		if err != nil {
+			return in, a, err
+		}
+		if v.hides(c, a) {
+			return in, a, ledger.Absent()
+		}
+		in.Place = root.place()
+	}
 	tag, err := v.tagOf(ctx, a.Requester, in.Place.Tag)
 	if err == nil {
 		in.Fields = append(in.Fields, audit.BytesField(audit.FieldSubjectTag, tag[:]))
 	}
 	return in, a, err
+}
+
+// hides reports whether somebody is not to know of a request, yet.
+func (v *Vault) hides(c identity.Caller, a storage.Approval) bool {
+	return v.now().Before(a.Withheld) && v.withholds(c, a.Scope)
 }
 
 // Approve is the word of the second person on exactly what was asked for. What
@@ -360,6 +381,8 @@ func (v *Vault) carryOut(ctx context.Context, asker identity.Caller, a storage.A
 		return v.grantAsAsked(ctx, asker, a.Scope, person, terms)
 	case asks{rbac.Assign, rbac.AssignmentObj}:
 		return v.assignAsAsked(ctx, asker, a.Scope, person, terms)
+	case asks{rbac.Disclose, rbac.Dataset}:
+		return v.discloseAsAsked(ctx, asker, a.Scope, terms)
 	case asks{rbac.Update, rbac.Project}:
 		return v.updateAsAsked(ctx, asker, a.Scope, terms)
 	}
@@ -437,6 +460,9 @@ func (v *Vault) Approvals(ctx context.Context, c identity.Caller, scope dataset.
 		return page, err
 	}
 	for _, a := range rows {
+		if v.hides(c, a) {
+			continue
+		}
 		out, err := v.wireApproval(ctx, a)
 		if err != nil {
 			return page, err

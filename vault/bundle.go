@@ -37,6 +37,7 @@ type Bundle struct {
 	v         *Vault
 	target    target
 	bare      bool // of no slot, and without records: see anchorBundle
+	hides     bool // what is withheld
 	known     uint64
 	note      []byte
 	cp        audit.Checkpoint
@@ -65,7 +66,7 @@ func (v *Vault) LogBundle(ctx context.Context, c identity.Caller, q BundleQuery)
 	default:
 		return nil, fault.New(fault.Busy, op, "too many people verify the log at once").WithHint("try again in a moment").WithRetry(2 * time.Second)
 	}
-	b := &Bundle{v: v, target: t, known: q.Known}
+	b := &Bundle{v: v, target: t, hides: v.withholds(c, t.scope), known: q.Known}
 	if err := b.prepare(ctx, func() (uint64, error) {
 		receipt, err := v.ledger.Record(ctx, in)
 		return receipt.Index, err
@@ -213,7 +214,7 @@ func (b *Bundle) records(ctx context.Context, out *audit.BundleWriter) error {
 			return err
 		}
 		for _, l := range page {
-			rec, err := b.v.bundled(ctx, l)
+			rec, err := b.bundled(ctx, l)
 			if err != nil {
 				return err
 			}
@@ -230,12 +231,21 @@ func (b *Bundle) records(ctx context.Context, out *audit.BundleWriter) error {
 }
 
 // bundled is a leaf with its personal details.
-func (v *Vault) bundled(ctx context.Context, l storage.Leaf) (audit.Record, error) {
+func (b *Bundle) bundled(ctx context.Context, l storage.Leaf) (audit.Record, error) {
 	rec := audit.Record{Index: l.Index, Data: l.Data}
 	if l.Principal.IsZero() || l.Details == nil {
 		return rec, nil
 	}
-	salt, details, err := v.keys.OpenDetails(ctx, l.Principal, l.Details)
+	if b.hides {
+		leaf, err := audit.ParseLeaf(l.Data)
+		if err != nil {
+			return rec, damagedRecord(l.Index, err)
+		}
+		if withheld(&leaf, b.v.now()) {
+			return rec, nil
+		}
+	}
+	salt, details, err := b.v.keys.OpenDetails(ctx, l.Principal, l.Details)
 	if errors.Is(err, ledger.ErrForgotten) { // the pseudonym stays
 		return rec, nil
 	}

@@ -46,6 +46,9 @@ func (v *Vault) CreateLink(ctx context.Context, c identity.Caller, req wire.NewL
 	if req.Seconds < 0 || req.Seconds > int(wire.MaxLinkLife/time.Second) || life < minLink {
 		return wire.Link{}, fault.New(fault.Invalid, op, "a link lasts from 10 seconds to 24 hours").WithHint("give --for, for example 15m")
 	}
+	if req.Purpose == dataset.Legal {
+		return wire.Link{}, fault.New(fault.Invalid, op, "what a law requires is not disclosed by a link").WithHint("use `dsvault pull --purpose legal`")
+	}
 	in, found, err := v.openedIntent(ctx, c, of, req.Purpose)
 	if err != nil {
 		return wire.Link{}, err

@@ -23,6 +23,7 @@ import (
 // Listing is a file with records of the log on its way.
 type Listing struct {
 	v      *Vault
+	caller identity.Caller
 	scan   logScan
 	format string
 	signed audit.Listing
@@ -69,7 +70,7 @@ func (v *Vault) ListLog(ctx context.Context, c identity.Caller, q LogQuery, form
 		return nil, err
 	}
 	return &Listing{
-		v: v, format: format,
+		v: v, caller: c, format: format,
 		scan: logScan{query: q, under: t.scope, who: who, to: receipt.Index, limit: listingStep},
 		signed: audit.Listing{
 			Time: receipt.Time.Truncate(time.Second), Query: asked, Format: format, Before: receipt.Index, Size: cp.Size, Root: cp.Root,
@@ -120,7 +121,7 @@ func (l *Listing) next(ctx context.Context) (records []wire.Record, err error) {
 		if err := l.scan.run(ctx, tx); err != nil {
 			return err
 		}
-		r := l.v.newReader(ctx, tx)
+		r := l.v.newReader(ctx, l.caller, tx)
 		for _, leaf := range l.scan.found {
 			rec, err := r.record(leaf)
 			if err != nil {

@@ -70,6 +70,9 @@ func (v *Vault) Log(ctx context.Context, c identity.Caller, q LogQuery) (wire.Pa
 		q.Cursor.From = look + 1
 	}
 	scan := logScan{query: q, under: t.scope, who: who, limit: clip(q.Limit, wire.MaxPage)}
+	if !who.IsZero() && v.withholds(c, t.scope) {
+		scan.withheldAt = v.now()
+	}
 	if !q.Follow {
 		scan.to = look // the page ends before the record of looking at it
 	}
@@ -77,7 +80,7 @@ func (v *Vault) Log(ctx context.Context, c identity.Caller, q LogQuery) (wire.Pa
 		if err := scan.run(ctx, tx); err != nil {
 			return err
 		}
-		r := v.newReader(ctx, tx)
+		r := v.newReader(ctx, c, tx)
 		for _, l := range scan.found {
 			rec, err := r.record(l)
 			if err != nil {
@@ -129,6 +132,9 @@ type logScan struct {
 	who   dataset.PrincipalID
 	to    uint64 // 0: the end of the log
 	limit int
+
+	// Not zero: what is withheld at that time is nobody's, for who asks.
+	withheldAt time.Time
 
 	found []storage.Leaf
 	next  uint64 // index of the first leaf that was not looked at
@@ -208,12 +214,15 @@ func (s *logScan) narrow() bool {
 func (s *logScan) keeps(l storage.Leaf) (bool, error) {
 	kinds := s.query.Kinds
 	wanted := len(kinds) == 0 || slices.Contains(kinds, audit.Kind(l.Kind))
-	if wanted && s.query.Tag == [16]byte{} {
+	if wanted && s.query.Tag == [16]byte{} && s.withheldAt.IsZero() {
 		return true, nil
 	}
 	leaf, err := audit.ParseLeaf(l.Data)
 	if err != nil {
 		return false, damagedRecord(l.Index, err)
+	}
+	if !s.withheldAt.IsZero() && withheld(&leaf, s.withheldAt) {
+		return false, nil
 	}
 	if !wanted {
 		asked, ok := leaf.Uint64(audit.FieldRefusedKind)
@@ -237,7 +246,13 @@ func (s *logScan) resolve(ctx context.Context, tx *catalog.Tx) error {
 			}
 			read, _ := leaf.Uint64(audit.FieldRefIndex)
 			err = tx.Leaves(ctx, storage.LeafQuery{From: read, To: read + 1}, func(begun storage.Leaf) error {
-				l.Principal = begun.Principal
+				read, err := audit.ParseLeaf(begun.Data)
+				if err != nil {
+					return damagedRecord(begun.Index, err)
+				}
+				if s.withheldAt.IsZero() || !withheld(&read, s.withheldAt) {
+					l.Principal = begun.Principal
+				}
 				return nil
 			})
 			if err != nil {

@@ -12,6 +12,7 @@ import (
 	"dsvault/vault/audit"
 	"dsvault/vault/dataset"
 	"dsvault/vault/fault"
+	"dsvault/vault/identity"
 	"dsvault/vault/ledger"
 	"dsvault/vault/wire"
 )
@@ -23,10 +24,14 @@ type reader struct {
 	tx     *catalog.Tx
 	names  func(dataset.PrincipalID) string
 	scopes map[uint64]dataset.Scope
+
+	now   time.Time
+	hides func(dataset.Scope) bool // whether what is withheld there is hidden from the reader
 }
 
-func (v *Vault) newReader(ctx context.Context, tx *catalog.Tx) *reader {
-	return &reader{v: v, ctx: ctx, tx: tx, names: v.names(ctx, tx), scopes: map[uint64]dataset.Scope{}}
+func (v *Vault) newReader(ctx context.Context, c identity.Caller, tx *catalog.Tx) *reader {
+	return &reader{v: v, ctx: ctx, tx: tx, names: v.names(ctx, tx), scopes: map[uint64]dataset.Scope{}, now: v.now(),
+		hides: func(scope dataset.Scope) bool { return v.withholds(c, scope) }}
 }
 
 func damagedRecord(index uint64, err error) error {
@@ -50,7 +55,15 @@ func (r *reader) record(l storage.Leaf) (wire.Record, error) {
 	if leaf.Actor != [16]byte{} {
 		rec.Actor = "~" + hex.EncodeToString(leaf.Actor[:])
 	}
-	if !l.Principal.IsZero() && l.Details != nil {
+	hidden := false
+	if withheld(&leaf, r.now) {
+		scope, err := r.scopeOf(leaf.Slot)
+		if err != nil {
+			return rec, err
+		}
+		hidden = r.hides(scope)
+	}
+	if !l.Principal.IsZero() && l.Details != nil && !hidden {
 		salt, personal, err := r.v.keys.OpenDetails(r.ctx, l.Principal, l.Details)
 		switch {
 		case errors.Is(err, ledger.ErrForgotten): // the pseudonym stays
@@ -67,16 +80,24 @@ func (r *reader) record(l storage.Leaf) (wire.Record, error) {
 	return rec, err
 }
 
-// object names what the leaf is about, by the scope that its slot stands for.
-func (r *reader) object(leaf audit.Leaf) (string, error) {
-	scope, known := r.scopes[leaf.Slot]
+func (r *reader) scopeOf(slot uint64) (dataset.Scope, error) {
+	scope, known := r.scopes[slot]
 	if !known {
-		row, err := r.tx.ScopeBySlot(r.ctx, leaf.Slot)
+		row, err := r.tx.ScopeBySlot(r.ctx, slot)
 		if err != nil && !errors.Is(err, storage.ErrNoRow) {
-			return "", err
+			return scope, err
 		}
 		scope = row.Scope
-		r.scopes[leaf.Slot] = scope
+		r.scopes[slot] = scope
+	}
+	return scope, nil
+}
+
+// object names what the leaf is about, by the scope that its slot stands for.
+func (r *reader) object(leaf audit.Leaf) (string, error) {
+	scope, err := r.scopeOf(leaf.Slot)
+	if err != nil {
+		return "", err
 	}
 	switch leaf.Object.Kind {
 	case audit.ObjectShard:

@@ -134,6 +134,9 @@ func (v *Vault) openedIntent(ctx context.Context, c identity.Caller, item Item, 
 		return in, f, err
 	}
 	stateTerms(&in, f.project, purpose)
+	if err := v.stateLegal(ctx, c, &in, f); err != nil {
+		return in, f, err
+	}
 	if !f.known {
 		return in, f, v.absent(ctx, t, in)
 	}

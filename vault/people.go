@@ -162,6 +162,9 @@ func (v *Vault) Whoami(ctx context.Context, c identity.Caller) (wire.Whoami, err
 	if err != nil {
 		return out, err
 	}
+	if err := v.openGlass(ctx, c, &out); err != nil {
+		return out, err
+	}
 	profile, err := v.profile(ctx, p)
 	out.Name, out.Email, out.Region = profile.Name, profile.Email, p.Region
 	out.Phone, out.Company, out.JobTitle = profile.Phone, profile.Company, profile.JobTitle

@@ -177,7 +177,7 @@ func TestStrangersCannotProbe(t *testing.T) {
 		},
 		"create": func(s string) error { _, err := w.v.CreateDataset(ctx, w.as("stranger"), w.scope(s)); return err },
 		"project": func(s string) error {
-			_, err := w.v.CreateProject(ctx, w.as("stranger"), wire.NewProject{Scope: w.scope(s).Parent()})
+			_, err := w.v.CreateProject(ctx, w.as("stranger"), wire.NewProject{Scope: w.scope(s).Parent(), Purposes: []string{"labeling"}})
 			return err
 		},
 		"upload": func(s string) error {

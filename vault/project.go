@@ -102,7 +102,7 @@ func (v *Vault) UpdateProject(ctx context.Context, c identity.Caller, scope data
 		if err := checkTerms(&p); err != nil {
 			return err
 		}
-		if err := checkSensitive(p); err != nil {
+		if err := checkWhole(p); err != nil {
 			return err
 		}
 		if conditions {
@@ -136,10 +136,15 @@ func (v *Vault) updateAsAsked(ctx context.Context, asker identity.Caller, scope 
 	return err
 }
 
-// checkSensitive wants the contract that sensitive data is processed under.
-func checkSensitive(p storage.Project) error {
+// checkWhole wants what terms have to have together: a purpose, since each read
+// states one, and for sensitive data the contract that it is processed under.
+func checkWhole(p storage.Project) error {
+	const op = "vault.checkWhole"
+	if len(p.Purposes) == 0 {
+		return fault.New(fault.Invalid, op, "a project has at least one purpose").WithHint("name it: --purpose labeling")
+	}
 	if p.Sensitive && strings.TrimSpace(p.Contract) == "" {
-		return fault.New(fault.Invalid, "vault.checkSensitive", "a project with sensitive data needs the reference of its contract").
+		return fault.New(fault.Invalid, op, "a project with sensitive data needs the reference of its contract").
 			WithHint("give it: --contract REF")
 	}
 	return nil

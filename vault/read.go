@@ -133,6 +133,9 @@ func (v *Vault) readSealed(ctx context.Context, c identity.Caller, ref dataset.S
 		return nil, none, err
 	}
 	stateTerms(&in, found.project, purpose)
+	if err := v.stateLegal(ctx, c, &in, found); err != nil {
+		return nil, none, err
+	}
 	if !found.known {
 		return nil, none, v.absent(ctx, t, in)
 	}
@@ -156,8 +159,12 @@ func (v *Vault) readSealed(ctx context.Context, c identity.Caller, ref dataset.S
 	in.Access = &ledger.Access{Dataset: found.shard.Dataset, Shard: ref.Number, MaxBytes: size}
 	in.Fields = append(in.Fields,
 		audit.StringField(audit.FieldDelivery, string(by)),
-		audit.BytesField(audit.FieldDeviceID, device[:]),
 		audit.Uint64Field(audit.FieldMaxBytes, uint64(size)))
+	if in.Withheld { // a device key would tell whose read it is
+		in.Note["device"] = device.String()
+	} else {
+		in.Fields = append(in.Fields, audit.BytesField(audit.FieldDeviceID, device[:]))
+	}
 	in.Fields = append(in.Fields, part.fields...)
 	r, err := v.admit(ctx, c, in, found.shard)
 	if err != nil {

@@ -55,7 +55,7 @@ func (v *Vault) Report(ctx context.Context, c identity.Caller, q ReportQuery) (w
 	if err != nil {
 		return out, err
 	}
-	r := newReport(v, t.scope, q, receipt)
+	r := newReport(v, c, t.scope, q, receipt)
 	if err := r.readLog(ctx); err != nil {
 		return out, err
 	}
@@ -67,12 +67,14 @@ func (v *Vault) Report(ctx context.Context, c identity.Caller, q ReportQuery) (w
 
 // report is one on its way. Maps are keyed by what ends up in one row.
 type report struct {
-	v     *Vault
-	scope dataset.Scope
-	query ReportQuery
-	made  time.Time
-	end   uint64 // of the records that are looked at
-	out   wire.AuditReport
+	v      *Vault
+	caller identity.Caller
+	hides  bool // what is withheld
+	scope  dataset.Scope
+	query  ReportQuery
+	made   time.Time
+	end    uint64 // of the records that are looked at
+	out    wire.AuditReport
 
 	reads    map[readsKey]*wire.ReportReads
 	open     map[uint64]readsKey // reads without their end
@@ -102,8 +104,8 @@ type refusalCount struct {
 	people map[person]struct{}
 }
 
-func newReport(v *Vault, scope dataset.Scope, q ReportQuery, receipt ledger.Receipt) *report {
-	r := &report{v: v, scope: scope, query: q, made: receipt.Time, end: receipt.Index,
+func newReport(v *Vault, c identity.Caller, scope dataset.Scope, q ReportQuery, receipt ledger.Receipt) *report {
+	r := &report{v: v, caller: c, hides: v.withholds(c, scope), scope: scope, query: q, made: receipt.Time, end: receipt.Index,
 		reads: map[readsKey]*wire.ReportReads{}, open: map[uint64]readsKey{}, refusals: map[refusalKey]*refusalCount{},
 		verified: map[string]*wire.ReportVerified{}, left: map[string]int{},
 		names: map[dataset.PrincipalID]string{}, scopes: map[uint64]string{}}
@@ -148,6 +150,9 @@ func (r *report) add(l storage.Leaf, later *[]storage.Leaf) error {
 	}
 	r.out.Records++
 	who := person{id: l.Principal}
+	if r.hides && withheld(&leaf, r.made) {
+		who = person{}
+	}
 	if who.id.IsZero() {
 		who.tag = leaf.Actor
 	}
@@ -231,7 +236,7 @@ func (r *report) readEnd(leaf audit.Leaf, key readsKey) {
 
 // resolve adds the records that need names.
 func (r *report) resolve(ctx context.Context, tx *catalog.Tx, list []storage.Leaf) error {
-	rd := r.v.newReader(ctx, tx)
+	rd := r.v.newReader(ctx, r.caller, tx)
 	for _, l := range list {
 		rec, err := rd.record(l)
 		if err != nil {

@@ -141,7 +141,9 @@ func (r *report) nameReads(ctx context.Context, tx *catalog.Tx) error {
 			return err
 		}
 		row.Dataset = name
-		if key.who.id.IsZero() {
+		if key.who == (person{}) {
+			row.Person = "withheld"
+		} else if key.who.id.IsZero() {
 			row.Person = "~" + hex.EncodeToString(key.who.tag[:])
 		} else {
 			row.Person = r.name(ctx, tx, key.who.id)

@@ -44,7 +44,7 @@ func (v *Vault) CreateProject(ctx context.Context, c identity.Caller, req wire.N
 	if err := checkTerms(&p); err != nil {
 		return wire.Entry{}, err
 	}
-	if err := checkSensitive(p); err != nil {
+	if err := checkWhole(p); err != nil {
 		return wire.Entry{}, err
 	}
 	if _, err := v.storeFor(p.Region); err != nil {
@@ -183,6 +183,10 @@ func (v *Vault) List(ctx context.Context, c identity.Caller, under dataset.Scope
 			if rows, err = tx.ScopesUnder(ctx, t.scope, after, wire.MaxPage); err != nil {
 				return err
 			}
+			glass, err := v.emergencies(ctx, tx)
+			if err != nil {
+				return err
+			}
 			for _, row := range rows {
 				after = row.Scope.String()
 				if row.Scope == dataset.Root || !v.visible(c, row.Scope) {
@@ -191,6 +195,11 @@ func (v *Vault) List(ctx context.Context, c identity.Caller, under dataset.Scope
 				e, err := v.entry(ctx, tx, c, row)
 				if err != nil {
 					return err
+				}
+				for at, until := range glass {
+					if at.Contains(row.Scope) && (e.BreakGlass == nil || e.BreakGlass.Before(until)) {
+						e.BreakGlass = timePtr(until)
+					}
 				}
 				page.Items = append(page.Items, e)
 				if len(page.Items) == limit {

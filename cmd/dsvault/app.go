@@ -91,7 +91,7 @@ DSVAULT_TOKEN a token to use instead of the stored one.`,
 		a.resetCmd(), a.noticesCmd(),
 		a.grantCmd(), a.revokeCmd(), a.rolesCmd(),
 		a.pushCmd(), a.assignCmd(), a.unassignCmd(), a.assignmentsCmd(), a.lsCmd(), a.pullCmd(), a.catCmd(), a.linkCmd(),
-		a.approvalsCmd(), a.approveCmd(), a.refuseCmd(),
+		a.approvalsCmd(), a.approveCmd(), a.refuseCmd(), a.breakGlassCmd(), a.discloseCmd(),
 		a.canCmd(), a.logCmd(), a.transfersCmd(), a.auditCmd(), a.checkCmd(), a.healthcheckCmd(), a.versionCmd(),
 		a.verifyCmd(), a.receiptCmd(),
 	)

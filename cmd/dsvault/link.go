@@ -37,7 +37,7 @@ has to allow opened delivery. A link ends by itself after --for, or with
 					return usage("an empty PATH", "leave PATH out for the whole shard")
 				}
 			}
-			if req.Seconds, err = parseFor(span); err != nil {
+			if req.Seconds, err = parseFor(span, wire.MaxLinkLife); err != nil {
 				return err
 			}
 			s, err := a.connect()
@@ -70,12 +70,12 @@ has to allow opened delivery. A link ends by itself after --for, or with
 	return cmd
 }
 
-// parseFor reads how long a link is to last, in seconds.
-func parseFor(span string) (int, error) {
+// parseFor reads how long something is to last, in seconds.
+func parseFor(span string, most time.Duration) (int, error) {
 	var start time.Time
 	end, ok := shift(start, span, +1)
-	if !ok || end.Sub(start) > wire.MaxLinkLife {
-		return 0, usage("bad --for "+clip(span), "give a span of at most 24 hours, for example 15m or 2h")
+	if !ok || end.Sub(start) > most {
+		return 0, usage("bad --for "+clip(span), fmt.Sprintf("give a span of at most %d hours, for example 15m or 2h", most/time.Hour))
 	}
 	return int(end.Sub(start) / time.Second), nil
 }

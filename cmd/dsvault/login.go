@@ -188,6 +188,12 @@ func (a *app) printWhoami(s *session, me wire.Whoami) error {
 	for _, g := range me.Grants {
 		t.row("role", string(g.Role)+" at "+g.Scope.String()+forUntil(g.Until))
 	}
+	for _, b := range me.BreakGlass {
+		t.row("glass broken", b.Scope.String()+" until "+glassEnd(b)+", review "+reviewText(b))
+	}
+	if me.ToReview > 0 {
+		t.row("to review", plural(me.ToReview, "emergency", "emergencies")+": dsvault break-glass list")
+	}
 	for _, d := range me.Devices {
 		here := ""
 		if d.ID == s.login.Device {

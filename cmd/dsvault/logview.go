@@ -260,7 +260,7 @@ func readText(r *client.Read) string {
 
 // longDetails are of use to programs only, or shown elsewhere; --json has them.
 var longDetails = []string{"policy-hash", "subject-tag", "device-id", "recipient-hash", "sealed-sha256", "parts-sha256", "agreement-hash",
-	"attempt-id", "grant-id", "assignment-id", "approver-tag", "key-hash", "facts", "max-bytes", "refused-kind",
+	"attempt-id", "grant-id", "assignment-id", "approver-tag", "approval-id", "disclosure-id", "document-hash", "key-hash", "facts", "max-bytes", "refused-kind",
 	"bytes-sent", "cause", "ref-index", "nonce", "array-root", "array-length"}
 
 func detailText(detail map[string]string) string {

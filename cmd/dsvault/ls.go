@@ -116,6 +116,9 @@ func (a *app) lsScopes(entries iter.Seq2[wire.Entry, error]) error {
 				row[2] += ", incomplete"
 			}
 		}
+		if e.BreakGlass != nil {
+			row[2] = strings.TrimPrefix(row[2]+", glass broken"+forUntil(e.BreakGlass), ", ")
+		}
 		return row
 	})
 }

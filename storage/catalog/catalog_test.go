@@ -123,6 +123,8 @@ var suite = []struct {
 	{"Outbox", testOutbox},
 	{"Addresses", testAddresses},
 	{"Notices", testNotices},
+	{"BreakGlass", testBreakGlass},
+	{"Disclosures", testDisclosures},
 	{"Devices", testDevices},
 	{"Agreements", testAgreements},
 	{"Signatures", testSignatures},

@@ -40,6 +40,7 @@ func TestEveryRoute(t *testing.T) {
 	w.testLogTiles(t)
 	w.testLog(t)
 	w.testApprovals(t)
+	w.testEmergency(t)
 	w.testChecks(t)
 	w.testAudit(t)
 
@@ -316,6 +317,40 @@ func (w *world) testApprovals(t *testing.T) {
 	}
 	if a := w.send("root", "GET", "/v1/approvals?state=odd", nil); a.status != http.StatusBadRequest {
 		t.Errorf("an odd state: %d", a.status)
+	}
+}
+
+func (w *world) testEmergency(t *testing.T) {
+	b := call[wire.BreakGlass](w, "root", "POST", "/v1/break-glass", wire.NewBreakGlass{Scope: w.scope("acme/signs"), Reason: "incident 12", Seconds: 60})
+	path := "/v1/break-glass/" + b.ID.String()
+	a := w.send("root", "GET", strings.Replace(onePath, "sealed", "open", 1), nil)
+	if a.status != 200 {
+		t.Errorf("a read in an emergency: %d %s", a.status, a.body)
+	}
+	if got := call[wire.BreakGlass](w, "carol", "GET", path, nil); got.Reads == nil || *got.Reads != 1 || !got.InForce {
+		t.Errorf("%+v", got)
+	}
+	call[wire.BreakGlass](w, "root", "DELETE", path, nil)
+	if a := w.send("root", "GET", strings.Replace(onePath, "sealed", "open", 1), nil); a.status != http.StatusForbidden {
+		t.Errorf("a read after the end: %d", a.status)
+	}
+	if page := call[wire.Page[wire.BreakGlass]](w, "bea", "GET", "/v1/break-glass?scope=acme&open=true", nil); len(page.Items) != 1 {
+		t.Errorf("%+v", page)
+	}
+	if got := call[wire.BreakGlass](w, "bea", "POST", path+"/review", wire.BreakGlassReview{Verdict: wire.Justified}); got.Reviewer != "bea" {
+		t.Errorf("%+v", got)
+	}
+	until := time.Now().Add(time.Hour)
+	d := call[wire.Disclosure](w, "root", "POST", "/v1/disclosures", wire.NewDisclosure{Dataset: w.scope("acme/signs/one"), Reference: "court 12",
+		Shards: dataset.ShardSet{{First: 0, Last: 0}}, Document: make([]byte, 32), Until: &until})
+	if d.Pending == nil || !d.ID.IsZero() {
+		t.Fatalf("%+v", d)
+	}
+	call[wire.Approval](w, "bea", "POST", "/v1/approvals/"+d.Pending.ID.String()+"/approve", nil)
+	for purpose, want := range map[string]int{dataset.Legal: 200, "labeling": 403} {
+		if a := w.send("root", "GET", strings.Replace(onePath, "sealed", "open", 1), nil, wire.HeaderPurpose, purpose); a.status != want {
+			t.Errorf("a disclosure for %s: %d %s", purpose, a.status, a.body)
+		}
 	}
 }
 

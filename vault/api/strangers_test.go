@@ -83,6 +83,7 @@ func TestStrangers(t *testing.T) {
 			{"POST", "/v1/links", wire.NewLink{Shard: ds + "/0"}}, {"POST", "/v1/links", wire.NewLink{Shard: ds + "/7"}},
 			{"POST", "/v1/projects", wire.NewProject{Scope: w.scope(project)}},
 			{"PATCH", "/v1/projects/" + project, wire.ProjectUpdate{Delivery: &[]dataset.Delivery{dataset.Opened}}},
+			{"POST", "/v1/disclosures", wire.NewDisclosure{Dataset: scope, Shards: dataset.ShardSet{{First: 0, Last: 0}}, Reference: "x", Document: make([]byte, 32)}},
 			{"GET", "/v1/can?person=me&action=read&delivery=opened&object=" + ds + "/0", nil},
 		}
 		notices := "/v1/notices/" + p.client
@@ -100,6 +101,8 @@ func TestStrangers(t *testing.T) {
 				probe{"POST", "/v1/checks", wire.NewCheck{Scope: w.scope(at), Data: true}},
 				probe{"GET", "/v1/checks?scope=" + at, nil},
 				probe{"GET", "/v1/approvals?scope=" + at, nil},
+				probe{"GET", "/v1/break-glass?scope=" + at, nil},
+				probe{"POST", "/v1/break-glass", wire.NewBreakGlass{Scope: w.scope(at), Reason: "why"}},
 				probe{"GET", "/v1/can?action=upload&object=dataset:" + at, nil},
 				probe{"POST", "/v1/grants", wire.Grant{Role: dataset.Labeler, Person: "me", Scope: w.scope(at)}},
 				probe{"DELETE", "/v1/grants?role=labeler&person=me&scope=" + at, nil},
@@ -120,8 +123,16 @@ func TestStrangers(t *testing.T) {
 	}
 	check := call[wire.Check](w, "root", "POST", "/v1/checks", wire.NewCheck{Scope: w.scope("acme/signs")})
 	call[wire.Entry](w, "root", "POST", "/v1/projects", wire.NewProject{Scope: w.scope("acme/faces"), Purposes: []string{"labeling"}, Sensitive: true, Contract: "C-17"})
+	glass := call[wire.BreakGlass](w, "root", "POST", "/v1/break-glass", wire.NewBreakGlass{Scope: w.scope("acme"), Reason: "why"})
 	asked := call[wire.Grant](w, "root", "POST", "/v1/grants", wire.Grant{Role: dataset.Labeler, Person: "lena", Scope: w.scope("acme/faces")})
 	for _, who := range []string{"sam", "oscar", "gone"} {
+		for _, p := range []probe{{"GET", "/v1/break-glass/%s", nil}, {"DELETE", "/v1/break-glass/%s", nil}, {"POST", "/v1/break-glass/%s/review", wire.BreakGlassReview{}}} {
+			known, unknown := p, p
+			known.path, unknown.path = fmt.Sprintf(p.path, glass.ID), fmt.Sprintf(p.path, dataset.BreakGlassID{1})
+			if got, want := ask(who, known), ask(who, unknown); got != want {
+				t.Errorf("%s can tell an emergency from one that does not exist, %s:\n%s\n%s", who, p.path, got, want)
+			}
+		}
 		for _, p := range []probe{{"GET", "/v1/approvals/%s", nil}, {"POST", "/v1/approvals/%s/approve", nil}, {"POST", "/v1/approvals/%s/refuse", wire.Refusal{}}} {
 			known, unknown := p, p
 			known.path, unknown.path = fmt.Sprintf(p.path, asked.Pending.ID), fmt.Sprintf(p.path, dataset.ApprovalID{1})

@@ -68,7 +68,11 @@ const (
 	FieldRepaired FieldID = 58 // number: what was repaired
 	FieldExtent   FieldID = 59 // text: "objects", or "data" if they were read whole; with "repair" if asked for
 
-	FieldApprovalID FieldID = 80 // 16 bytes: the approval that was used
+	FieldApprovalID    FieldID = 80 // 16 bytes: the approval that was used
+	FieldVerdict       FieldID = 81 // text: of a review
+	FieldDisclosureID  FieldID = 82 // 16 bytes: the disclosure that a read is part of
+	FieldDocumentHash  FieldID = 83 // 32 bytes: SHA-256 of the document that requires a disclosure
+	FieldWithheldUntil FieldID = 84 // number: Unix microseconds; until then the details are not shown to the client
 
 	// Of a read.
 	FieldReaderRegion FieldID = 90 // text: the region of a reader who is not in the project's; it is named in the conditions
@@ -125,10 +129,11 @@ var fields = map[FieldID]fieldInfo{
 	FieldRepaired: {"repaired", TypeNumber}, FieldExtent: {"extent", TypeText},
 	FieldLostSize: {"lost-size", TypeNumber}, FieldLostRoot: {"lost-root", TypeHash}, FieldLogEpoch: {"log-epoch", TypeNumber},
 
-	FieldApprovalID: {"approval-id", TypeID},
-	FieldProfile:    {"profile", TypeText}, FieldMessageID: {"message-id", TypeID}, FieldEvents: {"events", TypeText},
+	FieldProfile: {"profile", TypeText}, FieldMessageID: {"message-id", TypeID}, FieldEvents: {"events", TypeText},
 	FieldReaderRegion: {"reader-region", TypeText}, FieldBasis: {"basis", TypeNumber},
 	FieldMails: {"mails", TypeNumber}, FieldWebhooks: {"webhooks", TypeNumber},
+	FieldApprovalID: {"approval-id", TypeID}, FieldVerdict: {"verdict", TypeText}, FieldDisclosureID: {"disclosure-id", TypeID},
+	FieldDocumentHash: {"document-hash", TypeHash}, FieldWithheldUntil: {"withheld-until", TypeNumber},
 
 	FieldArrayRoot: {"array-root", TypeHash}, FieldArrayLength: {"array-length", TypeNumber}, FieldNonce: {"nonce", TypeID},
 }
@@ -234,7 +239,7 @@ func (l *Leaf) Texts() map[string]string {
 		name := f.ID.String()
 		n, _ := l.Uint64(f.ID)
 		switch {
-		case f.ID == FieldUntil:
+		case f.ID == FieldUntil || f.ID == FieldWithheldUntil:
 			out[name] = time.UnixMicro(int64(n)).UTC().Format(time.RFC3339)
 		case f.ID == FieldRefusedKind:
 			out[name] = Kind(n).String()

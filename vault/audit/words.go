@@ -69,14 +69,18 @@ const (
 	KindCheckStart Kind = 130 // catalog and storage are being compared
 	KindCheckEnd   Kind = 131
 
-	KindApprovalRequest Kind = 180 // somebody asks for a second person's approval
-	KindApprovalRefuse  Kind = 181 // or takes that back; cause says which
-	KindResetAsk        Kind = 230 // somebody asked for a one-time token, to be mailed to the person whose record it is
-	KindResetUse        Kind = 231 // it was used: all other tokens of the person ended
-	KindPersonUpdate    Kind = 232
-	KindNoticesSet      Kind = 233 // what a client hears of by mail and webhook, and where
-	KindNoticesTest     Kind = 234
-	KindConditions      Kind = 190 // what a scope asks of readers has changed
+	KindApprovalRequest  Kind = 180 // somebody asks for a second person's approval
+	KindApprovalRefuse   Kind = 181 // or takes that back; cause says which
+	KindResetAsk         Kind = 230 // somebody asked for a one-time token, to be mailed to the person whose record it is
+	KindResetUse         Kind = 231 // it was used: all other tokens of the person ended
+	KindPersonUpdate     Kind = 232
+	KindNoticesSet       Kind = 233 // what a client hears of by mail and webhook, and where
+	KindNoticesTest      Kind = 234
+	KindConditions       Kind = 190 // what a scope asks of readers has changed
+	KindBreakGlass       Kind = 182 // an admin reads in an emergency, without a second person
+	KindBreakGlassEnd    Kind = 183 // before its time
+	KindBreakGlassReview Kind = 184
+	KindDisclose         Kind = 185 // two people have agreed on a disclosure that a law requires
 
 	KindLogRecover Kind = 140 // begins an epoch of the log: signed records are lost; lost-size and lost-root say which
 )
@@ -98,6 +102,7 @@ var kindNames = map[Kind]string{
 	KindLinkCreate: "link-create", KindLinkEnd: "link-end",
 	KindCheckStart: "check-start", KindCheckEnd: "check-end",
 	KindApprovalRequest: "approval-request", KindApprovalRefuse: "approval-refuse",
+	KindBreakGlass: "break-glass", KindBreakGlassEnd: "break-glass-end", KindBreakGlassReview: "break-glass-review", KindDisclose: "disclose",
 	KindLogRecover: "log-recover",
 	KindResetAsk:   "reset-ask", KindResetUse: "reset-use", KindPersonUpdate: "person-update",
 	KindNoticesSet: "notices-set", KindNoticesTest: "notices-test",
@@ -144,6 +149,8 @@ const (
 	ObjectLog        ObjectKind = 12
 	ObjectKey        ObjectKind = 13
 	ObjectApproval   ObjectKind = 20
+	ObjectBreakGlass ObjectKind = 21
+	ObjectDisclosure ObjectKind = 22
 )
 
 var objectNames = map[ObjectKind]string{
@@ -151,7 +158,7 @@ var objectNames = map[ObjectKind]string{
 	ObjectDataset: "dataset", ObjectShard: "shard", ObjectPerson: "person", ObjectDevice: "device",
 	ObjectAgreement: "agreement", ObjectGrant: "grant", ObjectAssignment: "assignment",
 	ObjectPolicy: "policy", ObjectLog: "log", ObjectKey: "key",
-	ObjectApproval: "approval",
+	ObjectApproval: "approval", ObjectBreakGlass: "break-glass", ObjectDisclosure: "disclosure",
 }
 
 // String gives the name, or "object-123" for a number that this version does

@@ -30,6 +30,8 @@ type (
 	linkKind      struct{}
 	approvalKind  struct{}
 	messageKind   struct{}
+	glassKind     struct{}
+	disclosedKind struct{}
 )
 
 func (principalKind) prefix() string { return "prn" }
@@ -44,6 +46,8 @@ func (checkKind) prefix() string     { return "chk" }
 func (linkKind) prefix() string      { return "lnk" }
 func (approvalKind) prefix() string  { return "apr" }
 func (messageKind) prefix() string   { return "msg" }
+func (glassKind) prefix() string     { return "bgl" }
+func (disclosedKind) prefix() string { return "dsc" }
 
 type (
 	PrincipalID  = ID[principalKind] // a person or a service
@@ -58,6 +62,8 @@ type (
 	LinkID       = ID[linkKind]    // names a link; reveals nothing of its secret
 	ApprovalID   = ID[approvalKind]
 	MessageID    = ID[messageKind] // one mail or webhook call
+	BreakGlassID = ID[glassKind]
+	DisclosureID = ID[disclosedKind]
 )
 
 var idEncoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)

@@ -58,6 +58,10 @@ func ParseDelivery(s string) (Delivery, error) {
 		WithHint("ways are sealed, opened and direct")
 }
 
+// Legal is the purpose of a read that a law requires. It is no purpose like the
+// others: two people have to agree on each such disclosure.
+const Legal = "legal"
+
 // State is a dataset's state of processing; exactly one holds at a time.
 type State string
 

@@ -113,7 +113,7 @@ func (l *Ledger) closeOne(ctx context.Context, r storage.OpenRead) error {
 	if err != nil {
 		return fault.Wrap(fault.Corrupt, op, fmt.Sprintf("record %d, of an open read, is damaged", r.Index), err)
 	}
-	_, err = l.Record(ctx, closing(r.Index, Place{Slot: leaf.Slot, Tag: leaf.Tag}, leaf.Object, int64(most), Crashed, Actor{}))
+	_, err = l.Record(ctx, closing(r.Index, Place{Slot: leaf.Slot, Tag: leaf.Tag}, leaf.Object, int64(most), Crashed, Actor{}, nil))
 	if fault.Is(err, fault.Conflict) {
 		return nil // another node was faster
 	}

@@ -434,6 +434,9 @@ func (e *entry) build(now int64, revision uint64, chain storage.Chain) audit.Lea
 		leaf.Reason = reasonText(e.decision.Reasons)
 		leaf.Set(refusedKind(e.in.Kind))
 	}
+	if e.in.Withheld {
+		leaf.Actor, leaf.Reason = [16]byte{}, ""
+	}
 	return leaf
 }
 

@@ -122,6 +122,17 @@ func collect(ctx context.Context, tx *txView, after uint64, sealer Sealer, add f
 		func() error {
 			return tx.ApprovalsSince(ctx, after, func(a storage.Approval, _ uint64) error { return add(approvalChange(a)) })
 		},
+		func() error {
+			return tx.BreakGlassesSince(ctx, after, func(b storage.BreakGlass, _ uint64) error {
+				return add(rbac.BreakGlassChange{ID: b.ID, Principal: b.Principal, Scope: b.Scope, Until: b.Until, Ended: !b.Ended.IsZero()})
+			})
+		},
+		func() error {
+			return tx.DisclosuresSince(ctx, after, func(d storage.Disclosure, _ uint64) error {
+				return add(rbac.DisclosureChange{ID: d.ID, Principal: d.Principal, Dataset: d.Dataset, Shards: d.Shards, By: d.ApprovedBy,
+					Until: d.Until, Ended: !d.Ended.IsZero()})
+			})
+		},
 	}
 	for _, step := range steps {
 		if err := step(); err != nil {

@@ -17,6 +17,7 @@ func Hint(d rbac.Decision) string {
 		{d.Facts.Has(rbac.Conflict), "two of your roles exclude each other; ask an admin to revoke one"},
 		{d.Facts.Has(rbac.SelfGranted), "nobody reads what they granted themselves; ask another admin to assign it"},
 		{d.Facts.Has(rbac.Expired), "the dataset's retention has ended; nobody reads it any more"},
+		{d.Facts.Has(rbac.Legal) && !d.Facts.Has(rbac.Disclosed), "what a law requires takes two people and the order: `dsvault disclose DATASET`"},
 		{lacks(d, reasons, rbac.NDA, "nda"), unsigned(d)},
 		{denied(reasons, "overlong"), "a contractor's grant has to end, and sooner than this one; ask an admin for a new one"},
 		{denied(reasons, "offhours"), "contractors read only in the hours that the project names: `dsvault conditions PROJECT` shows them"},

@@ -69,6 +69,11 @@ type Intent struct {
 	// Refused, if set, is where a refusal is recorded instead of Place.
 	Refused *Place
 
+	// Withheld: until a date that stands in FieldWithheldUntil some are not told
+	// by whom and why. The leaf names neither, and the details do; who reads
+	// them out holds the date.
+	Withheld bool
+
 	// Access, if set, is the shard whose file key this is about. A record of
 	// kind read is open until Permit.End closes it.
 	Access *Access

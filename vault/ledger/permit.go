@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"context"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -26,8 +27,10 @@ type Permit struct {
 	place   Place
 	object  audit.Object
 	access  Access
-	seen    atomic.Uint64 // the policy revision that Recheck last looked at
-	ended   atomic.Bool
+
+	withheld *audit.Field  // FieldWithheldUntil; nil: nothing is
+	seen     atomic.Uint64 // the policy revision that Recheck last looked at
+	ended    atomic.Bool
 }
 
 // Admit decides and records an access to a shard (in.Access names it) and gives
@@ -51,6 +54,13 @@ func (l *Ledger) Admit(ctx context.Context, in Intent) (*Permit, error) {
 		actor: in.Actor, place: in.Place, object: in.Object, access: access,
 	}
 	p.seen.Store(receipt.Decision.Revision)
+	if in.Withheld {
+		i := slices.IndexFunc(in.Fields, func(f audit.Field) bool { return f.ID == audit.FieldWithheldUntil })
+		if i < 0 {
+			return nil, fault.New(fault.Internal, "ledger.Admit", "something is withheld without a date")
+		}
+		p.withheld = &in.Fields[i]
+	}
 	return p, nil
 }
 
@@ -130,12 +140,12 @@ func (p *Permit) End(ctx context.Context, sent int64, cause Cause) error {
 	if p.ended.Swap(true) || p.kind != audit.KindRead {
 		return nil
 	}
-	_, err := p.ledger.Record(ctx, closing(p.receipt.Index, p.place, p.object, sent, cause, p.actor))
+	_, err := p.ledger.Record(ctx, closing(p.receipt.Index, p.place, p.object, sent, cause, p.actor, p.withheld))
 	return err
 }
 
-func closing(index uint64, place Place, object audit.Object, bytes int64, cause Cause, actor Actor) Intent {
-	return Intent{
+func closing(index uint64, place Place, object audit.Object, bytes int64, cause Cause, actor Actor, withheld *audit.Field) Intent {
+	in := Intent{
 		Kind: audit.KindReadEnd, Own: true, Actor: actor, Place: place, Object: object, closes: &index,
 		Fields: []audit.Field{
 			audit.Uint64Field(audit.FieldBytesSent, uint64(bytes)),
@@ -143,4 +153,8 @@ func closing(index uint64, place Place, object audit.Object, bytes int64, cause 
 			audit.Uint64Field(audit.FieldRefIndex, index),
 		},
 	}
+	if withheld != nil {
+		in.Withheld, in.Fields = true, append(in.Fields, *withheld)
+	}
+	return in
 }

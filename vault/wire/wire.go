@@ -64,6 +64,11 @@ type Whoami struct {
 	Grants    []Grant             `json:"grants"`
 	Devices   []Device            `json:"devices"`
 	Signed    []Signature         `json:"signed"`
+
+	// The caller's own breakings of the glass that are in force or wait for a
+	// review, and how many of others wait for one that the caller may make.
+	BreakGlass []BreakGlass `json:"break_glass,omitempty"`
+	ToReview   int          `json:"to_review,omitempty"`
 }
 
 // Device is a registered device key.
@@ -110,6 +115,8 @@ type Entry struct {
 	Shards   int           `json:"shards,omitempty"`   // of the newest version
 	Size     int64         `json:"size,omitempty"`     // plaintext, bytes
 	Assigned string        `json:"assigned,omitempty"` // the caller's own shards, for annotators
+
+	BreakGlass *time.Time `json:"break_glass,omitempty"` // until when the glass is broken here
 
 	Pending *Approval `json:"pending,omitempty"` // of a change of terms: it takes effect when another admin approves
 }
