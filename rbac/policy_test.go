@@ -539,7 +539,7 @@ func TestWords(t *testing.T) {
 			t.Errorf("%v is not %s", f, name)
 		}
 	}
-	if Conflict != 1<<20 || len(factNames) != factCount || Transferable != 1<<(factCount-1) || Held.String() != "hold" || RoleSet(0).String() != "-" || Facts(0).String() != "-" {
+	if Conflict.String() != "conflict" || Transferable.String() != "transfer" || Disclosed.String() != "disclosed" || Held.String() != "hold" || RoleSet(0).String() != "-" || Facts(0).String() != "-" {
 		t.Error("facts and their names have come apart")
 	}
 	if Roles("root") != 0 || len(bytes.TrimSpace([]byte(Facts(0).String()))) == 0 {
