@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"io"
 	"regexp"
 	"strings"
 	"testing"
@@ -149,6 +150,26 @@ func TestReset(t *testing.T) {
 			t.Errorf("%+v %s", r, r.Personal)
 		}
 	}
+}
+
+// A read that runs on another node is cut, too.
+func TestResetCutsEverywhere(t *testing.T) {
+	w, s := newMailWorld(t)
+	w.setUp()
+	w.assign("lee", "0")
+	w.shared = true
+	w.restart()
+	other := must[*vault.Vault](t)(w.open())
+	t.Cleanup(func() { other.Close() })
+	running := must[*vault.ShardStream](t)(other.ReadShard(context.Background(), w.as("lee"), dataset.ShardRef{Dataset: w.scope("acme/signs/batch-1")}, w.ids["lee"], ""))
+	r, slow := io.Pipe() // nobody reads from it
+	ended := make(chan error, 1)
+	go func() { ended <- running.Send(slow, func() { r.Close() }) }()
+	w.ask("lee@example.org", "203.0.113.9")
+	if _, err := w.enter("lee", mailed(t, s.Await(t, 1)[0])); err != nil {
+		t.Fatal(err)
+	}
+	wantCode(t, <-ended, fault.Forbidden)
 }
 
 // awaitMails waits until so many mails to an address were taken.

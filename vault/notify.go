@@ -177,6 +177,10 @@ func (v *Vault) wanted(ctx context.Context, m storage.Message, out content) (sec
 	return "", fault.New(fault.Conflict, "vault.wanted", "it is not wanted there any more")
 }
 
+// purposeLegal is that of a disclosure required by law, of which a client must not
+// hear before its time: the log shows it then.
+const purposeLegal = "legal"
+
 // purposeAt is a purpose in a project.
 type purposeAt struct {
 	project dataset.Scope
@@ -193,7 +197,7 @@ func (v *Vault) watchPurpose(in *ledger.Intent) (known func()) {
 			at.purpose = string(f.Value)
 		}
 	}
-	if _, seen := v.purposes.Load(at); seen || at.purpose == "" || in.Apply != nil {
+	if _, seen := v.purposes.Load(at); seen || at.purpose == "" || at.purpose == purposeLegal || in.Apply != nil {
 		return func() {}
 	}
 	noted := false
