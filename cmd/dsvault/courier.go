@@ -1,11 +1,14 @@
 package main
 
 import (
+	"context"
+	"fmt"
 	"net"
 	"net/netip"
 
 	"github.com/spf13/pflag"
 
+	"dsvault/storage/catalog"
 	"dsvault/vault/client"
 	"dsvault/vault/courier"
 )
@@ -69,4 +72,22 @@ func (c *serveConfig) publicURL() (string, error) {
 		scheme = "https://"
 	}
 	return scheme + c.Listen, nil
+}
+
+// messages looks for mails and webhook calls that do not get through.
+func (d *doctor) messages(ctx context.Context, db *catalog.DB) {
+	var late, dead int
+	err := db.View(ctx, func(tx *catalog.Tx) (err error) {
+		late, dead, err = tx.CountMessages(ctx)
+		return err
+	})
+	switch {
+	case err != nil:
+		d.report("messages", err, "")
+	case late+dead > 0:
+		d.say("messages", warning, fmt.Sprintf("%d were given up in the last 30 days, %d are tried again", dead, late),
+			"`dsvault notices show CLIENT` shows those to a client; the server's log names each that was given up")
+	default:
+		d.say("messages", healthy, "none waits after a failed try, none was given up", "")
+	}
 }

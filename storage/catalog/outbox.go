@@ -76,3 +76,12 @@ func (tx *Tx) DropMessages(ctx context.Context, sent, dead time.Time) error {
 		string(storage.MessageSent), micros(sent), string(storage.MessageDead), micros(dead))
 	return err
 }
+
+// CountMessages counts the messages that were tried in vain and wait to be tried
+// again, and those that were given up.
+func (tx *Tx) CountMessages(ctx context.Context) (late, dead int, err error) {
+	err = tx.row(ctx, "catalog.CountMessages", "SELECT count(CASE WHEN state = $1 AND attempts > 0 THEN 1 END),"+
+		" count(CASE WHEN state = $2 THEN 1 END) FROM outbox",
+		[]any{string(storage.MessageWaiting), string(storage.MessageDead)}, &late, &dead)
+	return late, dead, err
+}

@@ -51,6 +51,10 @@ func testOutbox(s *fixture) {
 		s.write(func(ctx context.Context, tx *Tx) error { return tx.SetMessage(ctx, m) })
 		same(s, "after a try", get(s, func(ctx context.Context, tx *Tx) (storage.Message, error) { return tx.Message(ctx, m.ID) }), m)
 	}
+	same(s, "tried in vain, and given up", get(s, func(ctx context.Context, tx *Tx) ([2]int, error) {
+		late, dead, err := tx.CountMessages(ctx)
+		return [2]int{late, dead}, err
+	}), [2]int{1, 1})
 	failsWith(s, "sent already", s.try(func(ctx context.Context, tx *Tx) error { return tx.SetMessage(ctx, sent) }), storage.ErrNoRow)
 	same(s, "due after that", due(8, 1), []dataset.MessageID{acme[2].ID, beta.ID, reset.ID})
 	list := func(before dataset.MessageID, limit int) []dataset.MessageID {
