@@ -10,6 +10,7 @@ import (
 
 	"dsvault/storage"
 	"dsvault/storage/catalog"
+	"dsvault/vault"
 	"dsvault/vault/audit"
 	"dsvault/vault/courier/couriertest"
 	"dsvault/vault/dataset"
@@ -86,9 +87,12 @@ func TestNotices(t *testing.T) {
 		t.Errorf("record %d is a %v", *n.Data.Record, l.Kind)
 	}
 	must[wire.Entry](t)(w.v.UpdateProject(ctx, w.as("carol"), w.scope("acme/signs"), wire.ProjectUpdate{Purposes: &[]string{"labeling", "review"}}))
+	readFor := func(purpose string) {
+		t.Helper()
+		must[*vault.ShardStream](t)(w.v.ReadShard(ctx, w.as("lee"), dataset.ShardRef{Dataset: w.scope("acme/signs/batch-1")}, w.ids["lee"], purpose)).Close()
+	}
 	for _, purpose := range []string{"labeling", "review", "review"} {
-		reading := must[interface{ Close() }](t)(w.v.ReadShard(ctx, w.as("lee"), dataset.ShardRef{Dataset: w.scope("acme/signs/batch-1")}, w.ids["lee"], purpose))
-		reading.Close()
+		readFor(purpose)
 	}
 	if n := next(t, r, 4, secret); n.Type != wire.NoticePurpose || n.Data.Purpose != "review" {
 		t.Errorf("%+v", n)
@@ -96,7 +100,7 @@ func TestNotices(t *testing.T) {
 	// Also after a restart, when the node has to look.
 	w.waitFor("all are noted as sent", func() bool { return len(w.due()) == 0 })
 	w.restart()
-	must[[]byte](t)(w.read("carol", "acme/signs/batch-1", 0))
+	readFor("labeling")
 
 	// What was not chosen is not sent.
 	must[wire.Notices](t)(w.v.SetNotices(ctx, w.as("carol"), "acme", wire.NoticesUpdate{Events: &[]string{wire.NoticeErasure, wire.NoticeHold}}))
