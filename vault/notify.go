@@ -217,6 +217,7 @@ func (v *Vault) watchPurpose(in *ledger.Intent) (known func()) {
 	return func() {
 		if noted {
 			v.purposes.Store(at, struct{}{})
+			v.wakeOutbox()
 		}
 	}
 }
