@@ -19,7 +19,12 @@ type PrincipalChange struct {
 	Service  bool // a machine account; the role service counts for no one else
 	Disabled bool
 	Region   string // empty: none declared
+
+	Restricted bool // the processing of their own data is
 }
+
+// ChoiceChange is what somebody has decided about a purpose.
+type ChoiceChange struct{ dataset.Choice }
 
 // ClientChange adds a client.
 type ClientChange struct{ Scope dataset.Scope }
@@ -28,6 +33,7 @@ type ClientChange struct{ Scope dataset.Scope }
 type ProjectChange struct {
 	Scope     dataset.Scope
 	Purposes  []string           // empty: none stated, and any will do
+	Consent   []string           // of these, those that rest on the reader's consent
 	Delivery  []dataset.Delivery // that it allows besides sealed
 	Region    string             // empty: none required
 	Sensitive bool
@@ -61,6 +67,19 @@ func (c PrincipalChange) apply(w *World) {
 	n := w.person(c.ID)
 	p := &w.people[n]
 	p.known, p.service, p.disabled, p.region = true, c.Service, c.Disabled, c.Region
+	p.restricted = c.Restricted
+}
+
+func (c ChoiceChange) apply(w *World) {
+	p := &w.people[w.person(c.Principal)]
+	list := &p.consents
+	if c.Kind == dataset.Objection {
+		list = &p.objections
+	}
+	*list = slices.DeleteFunc(*list, func(purpose string) bool { return purpose == c.Purpose })
+	if c.InForce() {
+		*list = append(*list, c.Purpose)
+	}
 }
 
 func (c ClientChange) apply(w *World) {
@@ -73,7 +92,7 @@ func (c ProjectChange) apply(w *World) {
 	s := &w.scopes[n]
 	s.exists = true
 	s.project = &project{
-		purposes: slices.Clone(c.Purposes), delivery: slices.Clone(c.Delivery), region: c.Region, sensitive: c.Sensitive,
+		purposes: slices.Clone(c.Purposes), consent: slices.Clone(c.Consent), delivery: slices.Clone(c.Delivery), region: c.Region, sensitive: c.Sensitive,
 	}
 }
 

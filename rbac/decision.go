@@ -154,7 +154,7 @@ func (w *World) lapse(g *grounds, kind, action int, now int64) time.Time {
 
 // sees reports whether a refused actor may know that the object exists.
 func (w *World) sees(g *grounds, q *Query, at *scope, kind int, now int64) bool {
-	if q.Object.Kind == Person && q.Action != Create {
+	if q.Object.Kind == Person && q.Action != Create || q.Object.Kind.aboutPeople() {
 		return w.reads(g, kind, now)
 	}
 	// The vault itself, its log, keys and policy are no secret.

@@ -45,7 +45,7 @@ func (s RoleSet) String() string { return orDash(strings.Join(s.Names(), "+")) }
 
 // Facts is the set of facts that hold for one question. The list is closed,
 // and a fact that is missing is false.
-type Facts uint32
+type Facts uint64
 
 const (
 	Active       Facts = 1 << iota // the dataset's state; at most one of these four holds
@@ -79,6 +79,10 @@ const (
 	Emergency                      // the actor is admin here, and has broken the glass at a client or below that contains the object
 	Legal                          // the question's purpose is dataset.Legal: a disclosure that a law requires
 	Disclosed                      // Legal, and two people agreed on the disclosure of exactly this shard by the actor
+	Paused                         // the processing of the actor's own data is restricted
+	Frozen                         // the processing of the target's data is restricted
+	Unconsented                    // the purpose rests on consent, and the actor's is not in force
+	Objected                       // the actor has objected to the purpose
 )
 
 var factNames = [...]string{
@@ -86,6 +90,7 @@ var factNames = [...]string{
 	"author", "datagrant", "nda", "required", "region", "purpose", "delivery", "sensitive", "dual", "self",
 	"selfgranted", "conflict", "access", "overlong", "staffonly", "offhours", "offnetwork",
 	"abroad", "transfer", "emergency", "legal", "disclosed",
+	"paused", "frozen", "unconsented", "objected",
 }
 
 const (
@@ -106,7 +111,7 @@ func (f Facts) Has(facts Facts) bool { return f&facts == facts }
 
 // Names lists the facts that hold, in a fixed order.
 func (f Facts) Names() []string {
-	names := make([]string, 0, bits.OnesCount32(uint32(f)))
+	names := make([]string, 0, bits.OnesCount64(uint64(f)))
 	for i, name := range factNames {
 		if f&(1<<i) != 0 {
 			names = append(names, name)

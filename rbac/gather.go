@@ -1,6 +1,10 @@
 package rbac
 
-import "dsvault/vault/dataset"
+import (
+	"slices"
+
+	"dsvault/vault/dataset"
+)
 
 const roleCount = len(dataset.Roles)
 
@@ -58,12 +62,13 @@ func (w *World) gather(g *grounds, n uint32, q *Query, at *scope) {
 			g.fixed |= Author
 		}
 	}
-	if q.Target == q.Actor || q.Action == Approve && q.Object.Owner == q.Actor {
+	if q.Target == q.Actor || q.Object.Kind == Approval && q.Action == Approve && q.Object.Owner == q.Actor {
 		g.fixed |= Self
 	}
 	if q.Action == Approve && (q.Asked == Grant || q.Asked == Assign || q.Asked == Disclose) {
 		g.fixed |= Access
 	}
+	w.gatherChoices(g, p, q)
 	if terms := w.projectAt(at); terms != nil {
 		w.gatherTerms(g, p, q, at, terms)
 	}
@@ -74,6 +79,20 @@ func (w *World) gather(g *grounds, n uint32, q *Query, at *scope) {
 	w.gatherGrants(g, p, q, at)
 	if at.dataset != 0 {
 		w.gatherAssignments(g, pair{n, at.dataset}, q.Object.Shard)
+	}
+}
+
+// gatherChoices notes what the actor and the target have decided about the
+// processing of their own data.
+func (w *World) gatherChoices(g *grounds, p *person, q *Query) {
+	if p.restricted {
+		g.fixed |= Paused
+	}
+	if n, ok := w.peopleNumbers[q.Target]; ok && w.people[n].restricted {
+		g.fixed |= Frozen
+	}
+	if q.Purpose != "" && slices.Contains(p.objections, q.Purpose) {
+		g.fixed |= Objected
 	}
 }
 
@@ -91,6 +110,9 @@ func (w *World) gatherTerms(g *grounds, p *person, q *Query, at *scope, terms *p
 	}
 	if terms.delivers(q.Delivery) {
 		g.fixed |= Delivery
+	}
+	if slices.Contains(terms.consent, q.Purpose) && !slices.Contains(p.consents, q.Purpose) {
+		g.fixed |= Unconsented
 	}
 	if terms.sensitive {
 		g.fixed |= Sensitive

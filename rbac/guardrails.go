@@ -52,7 +52,11 @@ var (
 )
 
 var guardrails = []guardrail{
-	{"whoever has no role may do nothing", nil, nil, 0, func(r RoleSet, _ Facts) bool { return r != 0 }},
+	{"whoever has no role may do nothing but what is their own", nil, nil, Self, func(r RoleSet, f Facts) bool { return r != 0 || f.Has(Self) }},
+	{"whoever has no role may do nothing to anything but what is about them", notAboutPeople(), nil, 0, func(r RoleSet, _ Facts) bool { return r != 0 }},
+	{"what is held about people is theirs and the admins'", []Kind{Subject, RequestObj}, nil, Self,
+		func(r RoleSet, f Facts) bool { return r&admin != 0 || f.Has(Self) }},
+	{"nobody consents for somebody else", []Kind{Subject}, []Action{Consent}, Self, while(Self, 0)},
 
 	// Data.
 	{"nothing is done to a shard but reading it", []Kind{Shard}, others(Read), 0, never},
@@ -115,6 +119,14 @@ var guardrails = []guardrail{
 			return !f.Has(Sensitive) || isOwner(r, f) || r&admin != 0 && f.Has(Dual)
 		}},
 
+	// What people have decided about their own data.
+	{"whose data is under a restriction reads no data", bulkData, nil, Paused, while(0, Paused)},
+	{"what is under a restriction is left alone by others", []Kind{Subject}, []Action{Update, Export}, Frozen | Self,
+		func(_ RoleSet, f Facts) bool { return !f.Has(Frozen) || f.Has(Self) }},
+	{"who is under a restriction is not changed or forgotten by others", []Kind{Person}, []Action{Update, Anonymize}, Frozen, while(0, Frozen)},
+	{"a purpose that rests on consent needs it", []Kind{Shard}, nil, Unconsented, while(0, Unconsented)},
+	{"nobody reads for a purpose that they objected to", []Kind{Shard}, nil, Objected, while(0, Objected)},
+
 	// Holds, deletion, upload.
 	{"a hold freezes the dataset", []Kind{Dataset}, []Action{Delete, Expire, Upload}, Held, while(0, Held)},
 	{"a hold freezes annotations", []Kind{Annotation}, []Action{Submit}, Held, while(0, Held)},
@@ -161,6 +173,11 @@ var guardrails = []guardrail{
 	{"conflicting roles give nothing to others", []Kind{GrantObj, AssignmentObj, Approval, Key, PolicyObj},
 		[]Action{Grant, Assign, Approve, Destroy, Update, BreakGlass, Review}, Conflict, while(0, Conflict)},
 	{"conflicting roles disclose nothing", []Kind{Dataset}, []Action{Disclose}, Conflict, while(0, Conflict)},
+}
+
+// notAboutPeople lists the kinds of which nobody without a role does anything.
+func notAboutPeople() []Kind {
+	return slices.DeleteFunc(slices.Clone(Kinds[:]), Kind.aboutPeople)
 }
 
 // others lists every action except these.

@@ -48,6 +48,7 @@ type scope struct {
 
 type project struct {
 	purposes  []string
+	consent   []string // of these, those that rest on the reader's consent
 	delivery  []dataset.Delivery
 	region    string
 	sensitive bool
@@ -55,11 +56,13 @@ type project struct {
 
 type person struct {
 	known, service, disabled bool
+	restricted               bool // the processing of their own data
 	region                   string
 	grants                   []grant
 	signatures               []signature
 	emergencies              []emergency
 	disclosures              []disclosure
+	consents, objections     []string // purposes
 }
 
 type grant struct {

@@ -1,6 +1,9 @@
 package rbac
 
-import "sync/atomic"
+import (
+	"math/bits"
+	"sync/atomic"
+)
 
 // memo remembers verdicts of one policy. It has a fixed size, takes no lock
 // and never allocates after it was made. An entry is one word that holds the
@@ -16,24 +19,26 @@ const (
 	memoBits    = 13
 	memoWays    = 4
 
-	answerBits = 13 // present, allowed, and a rule's number plus one
-	present    = 1 << 12
-	allowedBit = 1 << 11
+	answerBits = 12 // present, allowed, and a rule's number plus one
+	present    = 1 << 11
+	allowedBit = 1 << 10
 	ruleMask   = allowedBit - 1
 )
 
-// The words hold 7 bits of roles, 4 of kind, 5 of action, the facts, and the
-// answer; rules fit in theirs.
+// The words hold 7 bits of roles, 5 of kind, 5 of action, the facts, and the
+// answer; rules fit in theirs. The five facts on the dataset's state take 3 bits:
+// at most one state holds, and live follows from it.
 const (
-	_ = uint(64 - 7 - 4 - 5 - factCount - answerBits)
+	_ = uint(64 - 7 - 5 - 5 - (factCount - 2) - answerBits)
 	_ = uint(ruleMask - 1 - maxRules)
-	_ = uint(1<<4 - len(Kinds))
+	_ = uint(1<<5 - len(Kinds))
 	_ = uint(1<<5 - len(Actions))
 )
 
 // question packs what a verdict depends on.
 func question(kind, action int, roles RoleSet, facts Facts) uint64 {
-	return ((uint64(facts)<<7|uint64(roles))<<4|uint64(kind))<<5 | uint64(action)
+	packed := uint64(facts>>5)<<3 | uint64(bits.Len64(uint64(facts&stateFacts)))
+	return ((packed<<7|uint64(roles))<<5|uint64(kind))<<5 | uint64(action)
 }
 
 func bucket(question uint64) uint64 {

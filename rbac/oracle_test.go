@@ -30,6 +30,7 @@ type oracle struct {
 	conditions  map[dataset.Scope]ConditionsChange
 	glass       map[dataset.BreakGlassID]BreakGlassChange
 	disclosures map[dataset.DisclosureID]DisclosureChange
+	choices     map[string]dataset.Choice
 }
 
 func newOracle(p *Policy) *oracle {
@@ -39,6 +40,7 @@ func newOracle(p *Policy) *oracle {
 		map[dataset.AssignmentID]dataset.Assignment{}, nil, map[string]int{}, map[dataset.ApprovalID]ApprovalChange{},
 		map[string]map[int]time.Time{}, map[dataset.Scope]ConditionsChange{},
 		map[dataset.BreakGlassID]BreakGlassChange{}, map[dataset.DisclosureID]DisclosureChange{},
+		map[string]dataset.Choice{},
 	}
 }
 
@@ -70,6 +72,8 @@ func (o *oracle) apply(c Change) {
 		}
 	case ConditionsChange:
 		o.conditions[c.Scope] = c
+	case ChoiceChange:
+		o.choices[o.choice(c.Principal, c.Kind, c.Purpose)] = c.Choice
 	case SignatureChange:
 		o.signatures = append(o.signatures, c.Signature)
 	case ApprovalChange:
@@ -83,6 +87,14 @@ func (o *oracle) apply(c Change) {
 		c.Ended = c.Ended || o.disclosures[c.ID].Ended
 		o.disclosures[c.ID] = c
 	}
+}
+
+func (o *oracle) choice(who dataset.PrincipalID, kind dataset.ChoiceKind, purpose string) string {
+	return who.String() + " " + string(kind) + " " + purpose
+}
+
+func (o *oracle) chose(q Query, kind dataset.ChoiceKind) bool {
+	return o.choices[o.choice(q.Actor, kind, q.Purpose)].InForce()
 }
 
 func (o *oracle) exists(s dataset.Scope) bool {
@@ -263,7 +275,7 @@ func (o *oracle) facts(q Query, s dataset.Scope) (RoleSet, Facts) {
 	set(Disclosed|Purpose, o.discloses(q, s))
 	set(Emergency, roles.Has(dataset.Admin) && o.inEmergency(q, s))
 	set(Dual, q.Object.Kind != Shard && o.allowedByTwo(q))
-	set(Self, q.Target == q.Actor || q.Action == Approve && q.Object.Owner == q.Actor)
+	set(Self, q.Target == q.Actor || q.Object.Kind == Approval && q.Action == Approve && q.Object.Owner == q.Actor)
 	if p, ok := o.projects[s.At(2)]; ok {
 		mine := o.people[q.Actor].Region
 		crosses := slices.ContainsFunc(named, func(t dataset.Transfer) bool { return t.Region == mine && mine != "" })
@@ -272,6 +284,7 @@ func (o *oracle) facts(q Query, s dataset.Scope) (RoleSet, Facts) {
 		set(Region, !f.Has(Abroad) || crosses)
 		set(Purpose, len(p.Purposes) == 0 || slices.Contains(p.Purposes, q.Purpose))
 		set(Delivery, q.Delivery == "" || q.Delivery == "sealed" || slices.Contains(p.Delivery, q.Delivery))
+		set(Unconsented, slices.Contains(p.Consent, q.Purpose) && !o.chose(q, dataset.Consent))
 		set(Sensitive, p.Sensitive)
 		set(Required, len(requires) > 0)
 		if len(requires) == 0 {
@@ -282,6 +295,9 @@ func (o *oracle) facts(q Query, s dataset.Scope) (RoleSet, Facts) {
 	}
 	f |= asked
 	set(Overlong, roles.Has(dataset.Contractor) && !bounded)
+	set(Paused, o.people[q.Actor].Restricted)
+	set(Frozen, o.people[q.Target].Restricted)
+	set(Objected, o.chose(q, dataset.Objection))
 	set(Conflict, near.Has(dataset.Auditor) && near != Roles(dataset.Auditor) ||
 		near.Has(dataset.Contractor) && near.Has(dataset.Labeler))
 	if q.Object.Kind == Shard {
@@ -356,7 +372,7 @@ func (o *oracle) decide(q Query) answer {
 	a.allowed, a.rule = o.table(q.Object.Kind, q.Action, a.roles, a.facts)
 	own := reads(q.Object.Kind, q)
 	a.visible = a.allowed || own || record
-	if q.Object.Kind == Person && q.Action != Create {
+	if q.Object.Kind == Person && q.Action != Create || q.Object.Kind == Subject || q.Object.Kind == RequestObj {
 		a.visible = a.allowed || own
 	}
 	return a
@@ -460,15 +476,17 @@ func (f *fuzzer) at(depth int) dataset.Scope {
 }
 
 func (f *fuzzer) change() Change {
-	switch n := f.IntN(54); {
+	switch n := f.IntN(56); {
 	case n < 2:
-		return PrincipalChange{f.person(), f.IntN(3) == 0, f.IntN(6) == 0, pick(f.Rand, []string{"", "eu", "us"})}
+		return PrincipalChange{ID: f.person(), Service: f.IntN(3) == 0, Disabled: f.IntN(6) == 0,
+			Region: pick(f.Rand, []string{"", "eu", "us"}), Restricted: f.IntN(10) == 0}
 	case n < 3:
 		return ClientChange{f.at(1)}
 	case n < 5:
-		return ProjectChange{f.at(2), pick(f.Rand, [][]string{nil, {"labeling"}, {"labeling", "research"}}),
-			pick(f.Rand, [][]dataset.Delivery{nil, {dataset.Opened}, {dataset.Direct}, {dataset.Opened, dataset.Direct}}),
-			pick(f.Rand, []string{"", "eu"}), f.IntN(8) == 0}
+		return ProjectChange{Scope: f.at(2), Purposes: pick(f.Rand, [][]string{nil, {"labeling"}, {"labeling", "research"}}),
+			Consent:  pick(f.Rand, [][]string{nil, nil, {"research"}}),
+			Delivery: pick(f.Rand, [][]dataset.Delivery{nil, {dataset.Opened}, {dataset.Direct}, {dataset.Opened, dataset.Direct}}),
+			Region:   pick(f.Rand, []string{"", "eu"}), Sensitive: f.IntN(8) == 0}
 	case n < 8:
 		s := f.at(3)
 		i := slices.Index(f.scopes, s)
@@ -506,6 +524,9 @@ func (f *fuzzer) change() Change {
 		i := slices.Index(f.scopes, s)
 		return DisclosureChange{id[dataset.DisclosureID](n*100 + i), id[dataset.PrincipalID](n % 5), id[dataset.DatasetID](i),
 			pick(f.Rand, []dataset.ShardSet{{{First: 0, Last: 1}}, {{First: 0, Last: 0}, {First: 2, Last: 3}}}), f.second(), f.until(), f.IntN(8) == 0}
+	case n < 48:
+		return ChoiceChange{dataset.Choice{Principal: f.person(), Kind: pick(f.Rand, []dataset.ChoiceKind{dataset.Consent, dataset.Objection}),
+			Purpose: pick(f.Rand, []string{"labeling", "research"}), At: f.time(), Ended: f.ended()}}
 	default:
 		return SignatureChange{dataset.Signature{
 			Principal: f.person(), Agreement: pick(f.Rand, []string{"nda", "strict"}), Version: 1 + f.IntN(2),

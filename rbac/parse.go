@@ -94,7 +94,7 @@ var ruleID = regexp.MustCompile(`^[A-Z]{3}-[0-9]{2,3}$`)
 var rolePrefix = map[string]string{
 	string(dataset.Admin): "ADM", string(dataset.ClientUser): "CLI", string(dataset.Labeler): "LAB",
 	string(dataset.Contractor): "CON", string(dataset.Reviewer): "REV", string(dataset.Auditor): "AUD",
-	string(dataset.Service): "SVC",
+	string(dataset.Service): "SVC", anyRole: "OWN",
 }
 
 const denyPrefix = "DNY"
@@ -150,8 +150,8 @@ func parseRule(line int, f []string) (Rule, error) {
 			return r, at(policyFile, line, "no role is called %q", r.Role)
 		}
 		r.roles = Roles(role)
-	} else if !r.Deny {
-		return r, at(policyFile, line, "only a deny may be for any role")
+	} else if !r.Deny && !r.Kind.aboutPeople() {
+		return r, at(policyFile, line, "only a deny may be for any role, or what people do about themselves")
 	}
 	if r.Action == anyAction {
 		if !r.Deny {
@@ -170,6 +170,9 @@ func parseRule(line int, f []string) (Rule, error) {
 	var err error
 	if r.need, r.forbid, err = parseCondition(f[5]); err != nil {
 		return r, at(policyFile, line, "%v", err)
+	}
+	if r.Role == anyRole && !r.Deny && r.need&Self == 0 {
+		return r, at(policyFile, line, "what is allowed to any role needs self")
 	}
 	r.Condition = f[5]
 	return r, nil

@@ -111,13 +111,14 @@ func spoiled(t *testing.T) []refused {
 		{"unknown action", policyFile, swap(allow, strings.Replace(allow, "read", "reed", 1)), allowLine, `"reed"`},
 		{"pattern", policyFile, swap(allow, strings.Replace(allow, "shard", "shard*", 1)), allowLine, "shard*"},
 		{"allow to any", policyFile, swap(allow, strings.Replace(allow, " labeler", " any", 1)), allowLine, "only a deny"},
+		{"allow to any, about others", policyFile, swap("any, subject, read, self, allow", "any, subject, read, !self, allow"), lineOf(t, policy, "any, subject, read, self, allow"), "needs self"},
 		{"allow all actions", policyFile, swap(allow, strings.Replace(allow, "read", "*", 1)), allowLine, "only a deny"},
 		{"fact twice", policyFile, swap(allow, strings.Replace(allow, "live", "assigned", 1)), allowLine, "twice"},
 		{"fact and its opposite", policyFile, swap(allow, strings.Replace(allow, "live", "!assigned", 1)), allowLine, "twice"},
 		{"empty term", policyFile, swap(allow, strings.Replace(allow, "live", "", 1)), allowLine, `no fact is called ""`},
 		{"spacing", policyFile, swap(allow, strings.Replace(allow, " & live", "&live", 1)), allowLine, "write the condition as"},
 		{"duplicate id", policyFile, swap(allow, strings.Replace(allow, "LAB-03", "LAB-01", 1)), allowLine, "on line"},
-		{"duplicate rule", policyFile, policy + strings.Replace(deny, "DNY-13", "DNY-99", 1) + "\n", 1 + strings.Count(policy, "\n"), "the same as DNY-13"},
+		{"duplicate rule", policyFile, policy + strings.Replace(deny, "DNY-13", "DNY-999", 1) + "\n", 1 + strings.Count(policy, "\n"), "the same as DNY-13"},
 		{"another role's id", policyFile, swap(allow, strings.Replace(allow, "LAB-03", "ADM-99", 1)), allowLine, "begins with LAB"},
 		{"effect flipped", policyFile, swap(deny, strings.Replace(deny, "deny", "allow", 1)), denyLine, "only a deny"},
 		{"odd id", policyFile, swap(allow, strings.Replace(allow, "LAB-03", "LAB-3", 1)), allowLine, "no rule id"},
@@ -248,6 +249,16 @@ var breaches = []struct{ old, new, guardrail string }{
 	{"", "p, CLI-99, client, org, notify, always, allow", "what a client hears of"},
 	{"p, DNY-26, any, log, *, conflict, deny", "", "conflicting roles see"},
 	{"p, DNY-31, any, grant, grant, conflict, deny", "", "conflicting roles give"},
+	{"", "p, LAB-99, labeler, request, read, always, allow", "what is held about people"},
+	{"", "p, ADM-99, admin, subject, consent, always, allow", "nobody consents for somebody else"},
+	{"p, DNY-90, any, shard, *, paused, deny", "", "under a restriction reads no data"},
+	{"p, DNY-91, any, export, *, paused, deny", "", "under a restriction reads no data"},
+	{"p, DNY-98, any, person, anonymize, frozen, deny", "", "is not changed or forgotten"},
+	{"p, DNY-104, any, person, update, frozen, deny", "", "is not changed or forgotten"},
+	{"p, DNY-99, any, subject, update, frozen & !self, deny", "", "left alone by others"},
+	{"p, DNY-100, any, subject, export, frozen & !self, deny", "", "left alone by others"},
+	{"p, DNY-101, any, shard, *, unconsented, deny", "", "rests on consent needs it"},
+	{"p, DNY-102, any, shard, *, objected, deny", "", "that they objected to"},
 }
 
 // A breach of a guardrail is refused whatever the truth table says.
@@ -302,7 +313,7 @@ func TestGuardrails(t *testing.T) {
 			t.Errorf("%s is no breach of: %s", table, name)
 		}
 	}
-	for _, g := range guardrails[1:] { // no rule can break the first: the parser wants a role in every allow
+	for _, g := range guardrails[2:] { // no rule can break the first two: the parser wants a role in every allow, or self
 		if !broken[g.name] {
 			t.Errorf("no test breaks the guardrail %q", g.name)
 		}
@@ -539,7 +550,7 @@ func TestWords(t *testing.T) {
 			t.Errorf("%v is not %s", f, name)
 		}
 	}
-	if Conflict.String() != "conflict" || Transferable.String() != "transfer" || Disclosed.String() != "disclosed" || Held.String() != "hold" || RoleSet(0).String() != "-" || Facts(0).String() != "-" {
+	if Conflict.String() != "conflict" || Transferable.String() != "transfer" || Disclosed.String() != "disclosed" || Objected.String() != "objected" || Held.String() != "hold" || RoleSet(0).String() != "-" || Facts(0).String() != "-" {
 		t.Error("facts and their names have come apart")
 	}
 	if Roles("root") != 0 || len(bytes.TrimSpace([]byte(Facts(0).String()))) == 0 {

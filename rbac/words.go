@@ -37,6 +37,8 @@ const (
 
 	BreakGlass Action = "break-glass" // read in an emergency without a second person
 	Disclose   Action = "disclose"    // read because a law requires it; of the log: see what is withheld for that
+	Consent    Action = "consent"
+	ObjectTo   Action = "object" // to a purpose that one's data is processed for
 )
 
 // Actions lists every action.
@@ -44,6 +46,7 @@ var Actions = [...]Action{
 	Create, Read, Update, Suspend, Anonymize, Grant, Assign, Revoke, Approve, Publish, Upload, Export,
 	Submit, Review, Delete, Expire, Rotate, Destroy, Hold, Release, Restrict, Test, Check, Notify,
 	BreakGlass, Disclose,
+	Consent, ObjectTo,
 }
 
 // ParseAction reads an action's name. An unknown one is Invalid.
@@ -75,12 +78,15 @@ const (
 	Restriction   Kind = "restriction" // the record of a restriction
 	Log           Kind = "log"
 	AgreementObj  Kind = "agreement" // vault-wide: a role held anywhere counts for reading it
+	Subject       Kind = "subject"   // a person as the one whom data is about: the question's Target
+	RequestObj    Kind = "request"   // in the register of requests; Target is whose it is
 )
 
 // Kinds lists every kind.
 var Kinds = [...]Kind{
 	Org, Project, Dataset, Shard, ExportObj, Annotation, Person, GrantObj, AssignmentObj,
 	Approval, PolicyObj, Key, HoldObj, Restriction, Log, AgreementObj,
+	Subject, RequestObj,
 }
 
 // ParseKind reads a kind's name. An unknown one is Invalid.
@@ -94,6 +100,10 @@ func ParseKind(s string) (Kind, error) {
 
 // recordKind is the kind of the record that stands at a scope of this depth.
 func recordKind(depth int) Kind { return [...]Kind{"", Org, Project, Dataset}[depth] }
+
+// aboutPeople reports whether things of the kind are about one person, who is
+// the question's Target. That person needs no role for what is their own.
+func (k Kind) aboutPeople() bool { return k == Subject || k == RequestObj }
 
 // number gives a kind's place in Kinds, or -1.
 func (k Kind) number() int { return slices.Index(Kinds[:], k) }

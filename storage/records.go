@@ -83,6 +83,7 @@ type Project struct {
 	Slot      uint64
 	Scope     dataset.Scope
 	Purposes  []string // empty: none stated
+	Consent   []string // of these, those that rest on the reader's consent
 	Region    string   // empty: none required
 	Sensitive bool
 	Contract  string             // contract reference
@@ -209,16 +210,17 @@ type Attempt struct {
 
 // Principal is a person or a service.
 type Principal struct {
-	ID        dataset.PrincipalID
-	Handle    string // unique, of the form of a scope's segment
-	Service   bool
-	Disabled  time.Time // zero: not disabled
-	Region    string    // declared region; empty: none
-	Key       WrappedKey
-	Profile   []byte // sealed under the person's key: name, address and the like
-	Revision  uint64
-	CreatedAt time.Time
-	CreatedBy dataset.PrincipalID
+	ID         dataset.PrincipalID
+	Handle     string // unique, of the form of a scope's segment
+	Service    bool
+	Disabled   time.Time // zero: not disabled
+	Region     string    // declared region; empty: none
+	Restricted time.Time // since when the processing of their data is; zero: it is not
+	Key        WrappedKey
+	Profile    []byte // sealed under the person's key: name, address and the like
+	Revision   uint64
+	CreatedAt  time.Time
+	CreatedBy  dataset.PrincipalID
 }
 
 // TokenKind says what a token is good for.
@@ -308,4 +310,30 @@ type Forgotten struct {
 	At        time.Time
 	About     []uint64 // records of others about them, whose details go too
 	Done      bool
+}
+
+// RightsRequest is a row of the register of requests.
+type RightsRequest struct {
+	ID        dataset.RightsID
+	Principal dataset.PrincipalID // whose it is
+	Kind      dataset.RequestKind
+	Identity  dataset.IdentityCheck
+	Received  time.Time // the day, at its first moment in UTC
+	Due       time.Time // the first moment at which it is overdue
+	Extended  time.Time // when; zero: it was not
+	OpenedAt  time.Time
+	OpenedBy  dataset.PrincipalID
+	ClosedAt  time.Time // zero: it is open
+	ClosedBy  dataset.PrincipalID
+	Outcome   dataset.Outcome
+	HandedAt  time.Time // when a copy was handed over for it; zero: none was
+	Words     []byte    // reasons and answers, sealed under that person's key
+}
+
+// RightsQuery selects requests. Zero fields do not restrict.
+type RightsQuery struct {
+	Principal dataset.PrincipalID
+	Open      bool
+	After     dataset.RightsID // continue after this one
+	Limit     int              // 0: as many as a page has
 }

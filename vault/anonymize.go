@@ -27,40 +27,49 @@ import (
 //
 // It can be asked for again, for the pseudonym, to clear away what was left.
 func (v *Vault) Anonymize(ctx context.Context, c identity.Caller, handle string) (wire.Anonymized, error) {
+	done, _, err := v.forget(ctx, c, handle)
+	return done, err
+}
+
+// forget is Anonymize; it also says what is kept.
+func (v *Vault) forget(ctx context.Context, c identity.Caller, handle string) (out wire.Anonymized, kept []wire.Kept, err error) {
 	const op = "vault.Anonymize"
-	var out wire.Anonymized
 	root, err := v.root(ctx)
 	if err != nil {
-		return out, err
+		return out, nil, err
 	}
 	in := v.intent(c, audit.KindAnonymize, root, rbac.Anonymize, rbac.Person)
 	p, err := v.principal(ctx, c, handle, in)
 	if err != nil {
-		return out, err
+		return out, nil, err
 	}
 	in.Query.Target = p.ID
 	in.Object = audit.Object{Kind: audit.ObjectPerson, ID: p.ID}
 	if _, err := v.ledger.Check(ctx, in); err != nil {
-		return out, err
+		return out, nil, err
 	}
 	switch {
 	case p.ID == c.Principal:
-		return out, fault.New(fault.Conflict, op, "one cannot anonymise oneself").WithHint("ask another admin")
+		return out, nil, fault.New(fault.Conflict, op, "one cannot anonymise oneself").WithHint("ask another admin")
 	case len(p.Key.Sealed) == 0:
 		out.Pseudonym = p.Handle
 		out.Cleared = v.clearForgotten(ctx, false)
-		return out, nil
+		err := v.db.View(ctx, func(tx *catalog.Tx) (err error) {
+			kept, err = v.keptOf(ctx, tx, p.ID)
+			return err
+		})
+		return out, kept, err
 	}
 	profile, err := v.profile(ctx, p)
 	if err != nil {
-		return out, err
+		return out, nil, err
 	}
 	a := anonymizing{v: v, who: p.ID, words: []string{p.Handle, profile.Name, profile.Email, profile.Phone}}
 	if err := a.look(ctx); err != nil {
-		return out, err
+		return out, nil, err
 	}
 	if out.Pseudonym, err = pseudonym(v.random); err != nil {
-		return out, err
+		return out, nil, err
 	}
 	in.PolicyChange = true
 	in.Apply = func(ctx context.Context, tx *ledger.Tx, in *ledger.Intent) error {
@@ -77,17 +86,23 @@ func (v *Vault) Anonymize(ctx context.Context, c identity.Caller, handle string)
 		if err != nil {
 			return err
 		}
+		if err := tx.CloseErasures(ctx, p.ID, c.Principal, tx.Now); err != nil {
+			return err
+		}
+		if kept, err = v.keptOf(ctx, tx.Tx, p.ID); err != nil {
+			return err
+		}
 		out.Tokens, out.Grants, out.Assignments, out.About = ended.Tokens, ended.Grants, ended.Assignments, len(a.about)
 		in.Fields = []audit.Field{audit.Uint64Field(audit.FieldCount, uint64(len(a.about)))}
 		return nil
 	}
 	if _, err := v.ledger.Record(ctx, in); err != nil {
-		return wire.Anonymized{}, err
+		return wire.Anonymized{}, nil, err
 	}
 	v.keys.Forget(p.ID)
 	v.streams.cut(func(c identity.Caller) bool { return c.Principal == p.ID })
 	out.Cleared = v.clearForgotten(ctx, false)
-	return out, nil
+	return out, kept, nil
 }
 
 // pseudonym draws a handle that tells nothing.
@@ -117,6 +132,9 @@ var aboutKinds = []uint16{
 	uint16(audit.KindPersonInvite), uint16(audit.KindPersonDisable), uint16(audit.KindPersonEnable), uint16(audit.KindTokenRotate),
 	uint16(audit.KindApprovalRequest), uint16(audit.KindApprove), uint16(audit.KindApprovalRefuse),
 	uint16(audit.KindPersonUpdate),
+	uint16(audit.KindSubjectExport), uint16(audit.KindSubjectCorrect), uint16(audit.KindRestrict), uint16(audit.KindLift),
+	uint16(audit.KindObject), uint16(audit.KindObjectEnd), uint16(audit.KindConsentWithdraw),
+	uint16(audit.KindRequestOpen), uint16(audit.KindRequestExtend), uint16(audit.KindRequestClose),
 }
 
 // look goes through the log as it is now, some leaves in one snapshot.
@@ -169,7 +187,7 @@ func (a *anonymizing) lookAt(ctx context.Context, tx *catalog.Tx, to uint64) err
 			return nil
 		}
 		subject, ok := leaf.Bytes(audit.FieldSubjectTag)
-		if !ok {
+		if !ok || l.Principal == a.who { // the person's own go with the key
 			return nil
 		}
 		theirs, known := a.tags[leaf.Tag]

@@ -68,10 +68,14 @@ func (v *Vault) CanFrom(ctx context.Context, c identity.Caller, from netip.Addr,
 		owner = who // what people ask is whether they may see their own
 	}
 	obj.Owner = owner
+	of := dataset.PrincipalID{}
+	if obj.Kind == rbac.Subject || obj.Kind == rbac.RequestObj {
+		of = who
+	}
 	if self && !from.IsValid() {
 		from = addressOf(c)
 	}
-	d := v.world.Explain(rbac.Query{Actor: who, Action: action, Object: obj, Purpose: purpose, Delivery: delivery, Address: from, Now: v.now()})
+	d := v.world.Explain(rbac.Query{Actor: who, Action: action, Object: obj, Target: of, Purpose: purpose, Delivery: delivery, Address: from, Now: v.now()})
 	if self && !d.Allowed && !d.Visible {
 		return wire.Decision{}, ledger.Absent()
 	}

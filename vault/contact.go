@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/mail"
+	"slices"
 	"strings"
 
 	"dsvault/rbac"
@@ -100,7 +101,8 @@ func checkEmail(s string) error {
 func wirePerson(p storage.Principal, profile Profile) wire.Person {
 	return wire.Person{
 		ID: p.ID, Handle: p.Handle, Service: p.Service, Name: profile.Name, Email: profile.Email, Phone: profile.Phone,
-		Company: profile.Company, JobTitle: profile.JobTitle, Region: p.Region, Disabled: timePtr(p.Disabled), Created: p.CreatedAt,
+		Company: profile.Company, JobTitle: profile.JobTitle, Region: p.Region, Disabled: timePtr(p.Disabled),
+		Restricted: timePtr(p.Restricted), Created: p.CreatedAt,
 	}
 }
 
@@ -122,7 +124,10 @@ func (v *Vault) Person(ctx context.Context, c identity.Caller, handle string) (w
 			return wire.Person{}, err
 		}
 	}
-	profile, err := v.profile(ctx, p)
+	var profile Profile
+	if p.Restricted.IsZero() || p.ID == c.Principal {
+		profile, err = v.profile(ctx, p)
+	}
 	return wirePerson(p, profile), err
 }
 
@@ -133,7 +138,6 @@ var errMeanwhile = errors.New("the row was changed meanwhile")
 // those who may update people. The record says which, and to what no more than
 // the profile itself does.
 func (v *Vault) UpdatePerson(ctx context.Context, c identity.Caller, handle string, req wire.PersonUpdate) (wire.Person, error) {
-	const op = "vault.UpdatePerson"
 	root, err := v.root(ctx)
 	if err != nil {
 		return wire.Person{}, err
@@ -153,6 +157,13 @@ func (v *Vault) UpdatePerson(ctx context.Context, c identity.Caller, handle stri
 	}
 	in.Object = audit.Object{Kind: audit.ObjectPerson, ID: p.ID}
 	in.Note = map[string]string{"person": p.Handle} // who the ID is, for as long as it is not forgotten
+	return v.updateProfile(ctx, in, p, req)
+}
+
+// updateProfile changes what is kept of somebody, on the intent in.
+func (v *Vault) updateProfile(ctx context.Context, in ledger.Intent, p storage.Principal, req wire.PersonUpdate) (wire.Person, error) {
+	const op = "vault.UpdatePerson"
+	fields := in.Fields
 	for range 3 {
 		if len(p.Key.Sealed) == 0 {
 			return wire.Person{}, fault.New(fault.Conflict, op, "this person was anonymised")
@@ -166,7 +177,7 @@ func (v *Vault) UpdatePerson(ctx context.Context, c identity.Caller, handle stri
 		if err != nil || len(changed) == 0 {
 			return wirePerson(p, is), err
 		}
-		in.Fields = []audit.Field{audit.StringField(audit.FieldProfile, strings.Join(changed, " "))}
+		in.Fields = append(slices.Clip(fields), audit.StringField(audit.FieldProfile, strings.Join(changed, " ")))
 		if in.Apply, err = v.applyProfile(ctx, &p, was, is); err != nil {
 			return wire.Person{}, err
 		}

@@ -302,9 +302,11 @@ func (v *Vault) People(ctx context.Context, c identity.Caller, after string, lim
 		return page, err
 	}
 	for _, p := range rows {
-		profile, err := v.profile(ctx, p)
-		if err != nil {
-			return page, err
+		var profile Profile
+		if p.Restricted.IsZero() {
+			if profile, err = v.profile(ctx, p); err != nil {
+				return page, err
+			}
 		}
 		page.Items = append(page.Items, wirePerson(p, profile))
 	}

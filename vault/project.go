@@ -22,10 +22,16 @@ import (
 // their one order.
 func checkTerms(p *storage.Project) error {
 	const op = "vault.checkTerms"
-	if len(p.Purposes) > maxPurposes || len(p.Delivery) > maxPurposes {
+	if len(p.Purposes) > maxPurposes || len(p.Consent) > maxPurposes || len(p.Delivery) > maxPurposes {
 		return fault.New(fault.TooLarge, op, "too many purposes or ways of delivery")
 	}
-	names := slices.Clone(p.Purposes)
+	for _, purpose := range p.Consent {
+		if len(p.Purposes) > 0 && !slices.Contains(p.Purposes, purpose) {
+			return fault.New(fault.Invalid, op, purpose+" rests on consent, but is no purpose of the project").
+				WithHint("name it with --purpose too")
+		}
+	}
+	names := slices.Concat(p.Purposes, p.Consent)
 	if p.Region != "" { // it may stand in leaves
 		names = append(names, p.Region)
 	}
@@ -161,6 +167,10 @@ func changeTerms(p *storage.Project, req wire.ProjectUpdate) map[string]string {
 		p.Delivery = *req.Delivery
 		note["delivery"] = strings.Join(textsOf(p.Delivery), ",")
 	}
+	if req.Consent != nil {
+		p.Consent = *req.Consent
+		note["consent"] = strings.Join(p.Consent, ",")
+	}
 	for _, text := range []struct {
 		name string
 		from *string
@@ -191,7 +201,7 @@ func textsOf[T ~string](list []T) []string {
 // projectEntry is a project as listings show it.
 func projectEntry(p storage.Project, row storage.ScopeRow) wire.Entry {
 	return wire.Entry{
-		Scope: p.Scope, Kind: "project", Created: row.CreatedAt, Purposes: p.Purposes, Region: p.Region,
+		Scope: p.Scope, Kind: "project", Created: row.CreatedAt, Purposes: p.Purposes, Consent: p.Consent, Region: p.Region,
 		Delivery: p.Delivery, Sensitive: p.Sensitive,
 	}
 }

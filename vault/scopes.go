@@ -38,7 +38,7 @@ func (v *Vault) CreateClient(ctx context.Context, c identity.Caller, req wire.Ne
 // CreateProject makes a project with its terms.
 func (v *Vault) CreateProject(ctx context.Context, c identity.Caller, req wire.NewProject) (wire.Entry, error) {
 	p := storage.Project{
-		Purposes: req.Purposes, Region: req.Region, Sensitive: req.Sensitive,
+		Purposes: req.Purposes, Consent: req.Consent, Region: req.Region, Sensitive: req.Sensitive,
 		Contract: req.Contract, Delivery: req.Delivery,
 	}
 	if err := checkTerms(&p); err != nil {

@@ -31,6 +31,7 @@ func TestMetrics(t *testing.T) {
 	for _, want := range []string{
 		`dsvault_build_info{`, `dsvault_admissions_total{kind="read"} 2`, `dsvault_refusals_total{kind="read",reason="`,
 		`dsvault_commit_seconds_count{outcome="ok"} `, "dsvault_audit_queue_length 0", "dsvault_halted 0", "dsvault_checkpoint_lag_seconds ",
+		"dsvault_requests_open 0\n", "dsvault_requests_overdue 0\n",
 		`dsvault_http_requests_total{code="ok",route="/v1/whoami",status="200"} `, `dsvault_http_bytes_total{direction="sent"} `, "go_info{",
 	} {
 		if !strings.Contains(page, want) {

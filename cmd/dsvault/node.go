@@ -299,7 +299,7 @@ func (n *node) open(ctx context.Context, cfg nodeConfig, policy *rbac.Policy) er
 		Mailer: cfg.Mailer, PublicURL: cfg.PublicURL, Hooks: cfg.Hooks,
 	})
 	if err == nil && cfg.Counts != nil {
-		cfg.Counts.Watch(metrics.Gauges{Waiting: n.Waiting, Halted: n.Halted, CheckpointLag: n.CheckpointLag})
+		cfg.Counts.Watch(metrics.Gauges{Waiting: n.Waiting, Halted: n.Halted, CheckpointLag: n.CheckpointLag, Requests: n.CountRequests})
 	}
 	return err
 }

@@ -17,14 +17,15 @@ func (a *app) projectCmd() *cobra.Command {
 
 // terms are the flags of a project's terms.
 type terms struct {
-	purposes, delivery []string
-	region, contract   string
-	sensitive          bool
-	conditions         conditionFlags
+	purposes, delivery, consent []string
+	region, contract            string
+	sensitive                   bool
+	conditions                  conditionFlags
 }
 
 func (t *terms) flags(f *pflag.FlagSet) {
 	f.StringSliceVar(&t.purposes, "purpose", nil, "what the data may be used for; can be given several times")
+	f.StringSliceVar(&t.consent, "consent", nil, "of the purposes, those that rest on the consent of whoever reads")
 	f.StringVar(&t.region, "region", "", "only people of this region may read")
 	f.BoolVar(&t.sensitive, "sensitive", false, "special categories of data: access takes two people; needs --contract")
 	f.StringVar(&t.contract, "contract", "", "reference of the contract")
@@ -55,7 +56,7 @@ func (a *app) projectCreateCmd() *cobra.Command {
   dsvault project create acme/clips --purpose labeling --delivery opened`,
 		Args: args(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
-			p := wire.NewProject{Purposes: t.purposes, Region: t.region, Sensitive: t.sensitive, Contract: t.contract}
+			p := wire.NewProject{Purposes: t.purposes, Consent: t.consent, Region: t.region, Sensitive: t.sensitive, Contract: t.contract}
 			if p.Scope, err = dataset.ParseScope(args[0]); err != nil {
 				return err
 			}
@@ -135,6 +136,9 @@ func (t *terms) changed(f *pflag.FlagSet) (req wire.ProjectUpdate, err error) {
 	}
 	if is("purpose") {
 		req.Purposes = &t.purposes
+	}
+	if is("consent") {
+		req.Consent = &t.consent
 	}
 	if is("region") {
 		req.Region = &t.region

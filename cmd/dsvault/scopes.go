@@ -35,5 +35,5 @@ func (a *app) clientCmd() *cobra.Command {
 		},
 	}
 	c.flags(create.Flags())
-	return group("client", "Create clients", create)
+	return group("client", "Create clients, and take all of their data out", create, a.clientExportCmd())
 }

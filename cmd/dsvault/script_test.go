@@ -1,9 +1,11 @@
 package main
 
 import (
+	"archive/zip"
 	"bufio"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -34,6 +36,7 @@ func TestMain(m *testing.M) {
 //	hook start             start a receiver of webhooks at $HOOK
 //	hook await N           print call N, counted from 1, once it has come
 //	waiting CLIENT         print notices show CLIENT once a message was tried in vain
+//	zipped FILE            print every line of every file in a ZIP, behind the file's name
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
@@ -70,6 +73,7 @@ func TestScripts(t *testing.T) {
 			"hook":   cmdHook,
 
 			"waiting": cmdWaiting,
+			"zipped":  cmdZipped,
 		},
 	})
 }
@@ -200,6 +204,25 @@ func cmdStatus(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if got != want {
 		ts.Fatalf("exit status %d instead of %d\n%s%s", got, want, ts.ReadFile("stdout"), ts.ReadFile("stderr"))
+	}
+}
+
+func cmdZipped(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: zipped FILE")
+	}
+	z, err := zip.OpenReader(ts.MkAbs(args[0]))
+	ts.Check(err)
+	defer z.Close()
+	for _, f := range z.File {
+		r, err := f.Open()
+		ts.Check(err)
+		data, err := io.ReadAll(r)
+		ts.Check(err)
+		r.Close()
+		for line := range strings.Lines(string(data)) {
+			fmt.Fprintf(ts.Stdout(), "%s: %s\n", f.Name, strings.TrimSuffix(line, "\n"))
+		}
 	}
 }
 

@@ -97,6 +97,8 @@ var suite = []struct {
 	{"DropDetailsOf", testDropDetailsOf},
 	{"Forget", testForget},
 	{"Scrub", testScrub},
+	{"Choices", testChoices},
+	{"RightsRequests", testRightsRequests},
 	{"MovedLeaves", testMovedLeaves},
 	{"BrokenBatches", testBrokenBatches},
 	{"Chains", testChains},

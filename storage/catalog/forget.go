@@ -28,7 +28,7 @@ func (tx *Tx) Forget(ctx context.Context, f storage.Forgotten, pseudonym string,
 	const op = "catalog.Forget"
 	who, at := f.Principal, micros(f.At)
 	var ended Ended
-	err := tx.change(ctx, op, "UPDATE principals SET handle = $2, region = '', key_epoch = 0, key_sealed = $3, profile = $3,"+
+	err := tx.change(ctx, op, "UPDATE principals SET handle = $2, region = '', restricted = 0, key_epoch = 0, key_sealed = $3, profile = $3,"+
 		" disabled = CASE WHEN disabled = 0 THEN CAST($4 AS bigint) ELSE disabled END, revision = $5 WHERE id = $1",
 		who[:], pseudonym, []byte{}, at, int64(rev))
 	if err != nil {
@@ -43,6 +43,7 @@ func (tx *Tx) Forget(ctx context.Context, f storage.Forgotten, pseudonym string,
 		{nil, "DELETE FROM links WHERE principal = $1", []any{who[:]}},
 		{nil, "DELETE FROM addresses WHERE principal = $1", []any{who[:]}},
 		{nil, "DELETE FROM outbox WHERE principal = $1", []any{who[:]}},
+		{nil, "UPDATE rights_requests SET words = $2 WHERE principal = $1", []any{who[:], []byte{}}},
 		{&ended.Tokens, "UPDATE tokens SET ended = $2 WHERE principal = $1 AND ended = 0", []any{who[:], at}},
 		{nil, "DELETE FROM tokens WHERE principal = $1", []any{who[:]}},
 		{&ended.Grants, "UPDATE grants SET ended = $2, revision = $3 WHERE principal = $1 AND ended = 0", []any{who[:], at, int64(rev)}},
@@ -239,7 +240,7 @@ func scrubPostgres(ctx context.Context, c *conn, _ bool) (bool, error) {
 		fmt.Sprintf("SET lock_timeout = %d", patience.Milliseconds()),
 		"VACUUM (FULL) principals", "VACUUM (FULL) devices", "VACUUM (FULL) tokens", "VACUUM (FULL) grants",
 		"VACUUM (FULL) addresses", "VACUUM (FULL) outbox",
-		"VACUUM leaf_batches", "VACUUM leaf_people",
+		"VACUUM leaf_batches", "VACUUM leaf_people", "VACUUM rights_requests",
 		"SET lock_timeout = DEFAULT",
 	} {
 		if _, err := c.sql.ExecContext(ctx, statement); err != nil {

@@ -106,15 +106,17 @@ func TestForgetKnowsEveryTable(t *testing.T) {
 		"approvals",   // are taken back, and stay under the ID without their terms
 		"assignments", // end, and stay under the ID
 		"break_glass", // end, and stay under the ID without their reasons
+		"choices",     // stay under the ID
 		"devices",     // go
 		"disclosures", // end, and stay under the ID without their terms
 		"forgotten",
-		"grants",      // end, and stay under the ID without their reasons
-		"leaf_people", // go with the details
-		"links",       // go
-		"outbox",      // go
-		"signatures",  // stay under the ID
-		"tokens",      // go
+		"grants",          // end, and stay under the ID without their reasons
+		"leaf_people",     // go with the details
+		"links",           // go
+		"outbox",          // go
+		"rights_requests", // stay under the ID without their words
+		"signatures",      // stay under the ID
+		"tokens",          // go
 	})
 }
 

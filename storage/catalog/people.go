@@ -9,14 +9,14 @@ import (
 )
 
 var principals = table[storage.Principal]{
-	name: "principals", columns: "id, handle, service, disabled, region, key_epoch, key_sealed, profile, revision, created_at, created_by",
+	name: "principals", columns: "id, handle, service, disabled, region, key_epoch, key_sealed, profile, revision, created_at, created_by, restricted",
 	into: func(p *storage.Principal) []any {
 		return []any{fixed(p.ID[:]), &p.Handle, flag{&p.Service}, moment{&p.Disabled}, &p.Region, &p.Key.Epoch, raw{&p.Key.Sealed},
-			raw{&p.Profile}, &p.Revision, moment{&p.CreatedAt}, fixed(p.CreatedBy[:])}
+			raw{&p.Profile}, &p.Revision, moment{&p.CreatedAt}, fixed(p.CreatedBy[:]), moment{&p.Restricted}}
 	},
 	values: func(p *storage.Principal) []any {
 		return []any{p.ID[:], p.Handle, bit(p.Service), micros(p.Disabled), p.Region, int64(p.Key.Epoch), blob(p.Key.Sealed),
-			blob(p.Profile), int64(p.Revision), micros(p.CreatedAt), p.CreatedBy[:]}
+			blob(p.Profile), int64(p.Revision), micros(p.CreatedAt), p.CreatedBy[:], micros(p.Restricted)}
 	},
 }
 

@@ -43,6 +43,7 @@ func TestEveryRoute(t *testing.T) {
 	w.testEmergency(t)
 	w.testChecks(t)
 	w.testAudit(t)
+	w.testRights(t)
 
 	served := map[string]bool{}
 	for _, line := range w.logs.all() {

@@ -91,6 +91,12 @@ const (
 	FieldEvents    FieldID = 132 // text: what a client hears of
 	FieldMails     FieldID = 133 // number: addresses that hear of it
 	FieldWebhooks  FieldID = 134 // number: likewise
+	// Of requests of people about their own data.
+	FieldRequestKind FieldID = 110 // text: what a request asks for
+	FieldDue         FieldID = 111 // number: Unix microseconds: the first moment at which a request is overdue
+	FieldOutcome     FieldID = 112 // text: how a request ended
+	FieldIdentity    FieldID = 113 // text: how it was made sure who asks
+	FieldRequestID   FieldID = 114 // 16 bytes: the request that something was done for
 )
 
 // FieldType is what an extension field's value holds.
@@ -136,6 +142,9 @@ var fields = map[FieldID]fieldInfo{
 	FieldDocumentHash: {"document-hash", TypeHash}, FieldWithheldUntil: {"withheld-until", TypeNumber},
 
 	FieldArrayRoot: {"array-root", TypeHash}, FieldArrayLength: {"array-length", TypeNumber}, FieldNonce: {"nonce", TypeID},
+
+	FieldRequestKind: {"request-kind", TypeText}, FieldDue: {"due", TypeNumber}, FieldOutcome: {"outcome", TypeText},
+	FieldIdentity: {"identity", TypeText}, FieldRequestID: {"request-id", TypeID},
 }
 
 // String gives the field's name, or "field-123" for a number that this version

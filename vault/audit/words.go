@@ -83,6 +83,16 @@ const (
 	KindDisclose         Kind = 185 // two people have agreed on a disclosure that a law requires
 
 	KindLogRecover Kind = 140 // begins an epoch of the log: signed records are lost; lost-size and lost-root say which
+
+	KindSubjectExport   Kind = 210 // all that is held about somebody
+	KindSubjectCorrect  Kind = 211
+	KindObject          Kind = 212 // somebody objects to a purpose
+	KindObjectEnd       Kind = 213
+	KindConsentGive     Kind = 214
+	KindConsentWithdraw Kind = 215
+	KindRequestOpen     Kind = 216 // in the register of requests
+	KindRequestExtend   Kind = 217
+	KindRequestClose    Kind = 218
 )
 
 var kindNames = map[Kind]string{
@@ -107,6 +117,10 @@ var kindNames = map[Kind]string{
 	KindResetAsk:   "reset-ask", KindResetUse: "reset-use", KindPersonUpdate: "person-update",
 	KindNoticesSet: "notices-set", KindNoticesTest: "notices-test",
 	KindConditions: "conditions",
+
+	KindSubjectExport: "subject-export", KindSubjectCorrect: "subject-correct", KindObject: "object", KindObjectEnd: "object-end",
+	KindConsentGive: "consent-give", KindConsentWithdraw: "consent-withdraw",
+	KindRequestOpen: "request-open", KindRequestExtend: "request-extend", KindRequestClose: "request-close",
 }
 
 // String gives the kind's name, or "kind-123" for a number that this version
@@ -151,6 +165,7 @@ const (
 	ObjectApproval   ObjectKind = 20
 	ObjectBreakGlass ObjectKind = 21
 	ObjectDisclosure ObjectKind = 22
+	ObjectRequest    ObjectKind = 29 // in the register of requests
 )
 
 var objectNames = map[ObjectKind]string{
@@ -159,6 +174,7 @@ var objectNames = map[ObjectKind]string{
 	ObjectAgreement: "agreement", ObjectGrant: "grant", ObjectAssignment: "assignment",
 	ObjectPolicy: "policy", ObjectLog: "log", ObjectKey: "key",
 	ObjectApproval: "approval", ObjectBreakGlass: "break-glass", ObjectDisclosure: "disclosure",
+	ObjectRequest: "request",
 }
 
 // String gives the name, or "object-123" for a number that this version does

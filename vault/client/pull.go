@@ -208,8 +208,9 @@ type puller struct {
 	apart    bool // slices stay files of their own
 	assembly *pack.Assembly
 
-	receipts string // folder; "": none are kept
-	pin      LogPin
+	receipts   string // folder; "": none are kept
+	manifestTo string // file that a sealed shard's manifest is kept in; "": none
+	pin        LogPin
 
 	out PulledShard
 
@@ -271,6 +272,11 @@ func (p *puller) run(ctx context.Context) (err error) {
 	}
 	p.out = PulledShard{Number: p.ref.Number, Packing: manifest.Packing, Leaf: shard.leaf, Receipt: shard.receipt}
 	if p.opts.Sealed {
+		if p.manifestTo != "" { // before the shard, whose name says that both are there
+			if err := writeFile(p.manifestTo, shard.manifest); err != nil {
+				return err
+			}
+		}
 		return p.keep(ctx, p.count(shard), shard.size, manifest, target)
 	}
 	plain, err := seal.OpenSized(p.count(shard), shard.size, p.c.device)

@@ -32,6 +32,7 @@ type (
 	messageKind   struct{}
 	glassKind     struct{}
 	disclosedKind struct{}
+	rightsKind    struct{}
 )
 
 func (principalKind) prefix() string { return "prn" }
@@ -48,6 +49,7 @@ func (approvalKind) prefix() string  { return "apr" }
 func (messageKind) prefix() string   { return "msg" }
 func (glassKind) prefix() string     { return "bgl" }
 func (disclosedKind) prefix() string { return "dsc" }
+func (rightsKind) prefix() string    { return "rrq" }
 
 type (
 	PrincipalID  = ID[principalKind] // a person or a service
@@ -64,6 +66,7 @@ type (
 	MessageID    = ID[messageKind] // one mail or webhook call
 	BreakGlassID = ID[glassKind]
 	DisclosureID = ID[disclosedKind]
+	RightsID     = ID[rightsKind] // a request in the register of requests
 )
 
 var idEncoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)

@@ -81,13 +81,14 @@ func collect(ctx context.Context, tx *txView, after uint64, sealer Sealer, add f
 				if len(p.Key.Sealed) == 0 {
 					sealer.Forget(p.ID)
 				}
-				return add(rbac.PrincipalChange{ID: p.ID, Service: p.Service, Disabled: !p.Disabled.IsZero(), Region: p.Region})
+				return add(rbac.PrincipalChange{ID: p.ID, Service: p.Service, Disabled: !p.Disabled.IsZero(), Region: p.Region,
+					Restricted: !p.Restricted.IsZero()})
 			})
 		},
 		func() error {
 			return tx.ProjectsSince(ctx, after, func(p storage.Project, _ uint64) error {
 				return add(rbac.ProjectChange{Scope: p.Scope, Purposes: p.Purposes, Region: p.Region,
-					Sensitive: p.Sensitive, Delivery: p.Delivery})
+					Sensitive: p.Sensitive, Delivery: p.Delivery, Consent: p.Consent})
 			})
 		},
 		func() error {
@@ -132,6 +133,9 @@ func collect(ctx context.Context, tx *txView, after uint64, sealer Sealer, add f
 				return add(rbac.DisclosureChange{ID: d.ID, Principal: d.Principal, Dataset: d.Dataset, Shards: d.Shards, By: d.ApprovedBy,
 					Until: d.Until, Ended: !d.Ended.IsZero()})
 			})
+		},
+		func() error {
+			return tx.ChoicesSince(ctx, after, func(c dataset.Choice, _ uint64) error { return add(rbac.ChoiceChange{Choice: c}) })
 		},
 	}
 	for _, step := range steps {

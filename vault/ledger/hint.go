@@ -16,6 +16,10 @@ func Hint(d rbac.Decision) string {
 	}{
 		{d.Facts.Has(rbac.Conflict), "two of your roles exclude each other; ask an admin to revoke one"},
 		{d.Facts.Has(rbac.SelfGranted), "nobody reads what they granted themselves; ask another admin to assign it"},
+		{d.Facts.Has(rbac.Paused), "the processing of your data is restricted; `dsvault subject lift me` ends that"},
+		{names(reasons, d, rbac.Frozen, "frozen"), "the processing of that person's data is restricted; it has to be lifted first: `dsvault subject lift PERSON`"},
+		{d.Facts.Has(rbac.Unconsented), "this purpose rests on your consent: `dsvault consent give PURPOSE`"},
+		{d.Facts.Has(rbac.Objected), "you have objected to this purpose; `dsvault subject object me --purpose PURPOSE --end` takes that back"},
 		{d.Facts.Has(rbac.Expired), "the dataset's retention has ended; nobody reads it any more"},
 		{d.Facts.Has(rbac.Legal) && !d.Facts.Has(rbac.Disclosed), "what a law requires takes two people and the order: `dsvault disclose DATASET`"},
 		{lacks(d, reasons, rbac.NDA, "nda"), unsigned(d)},
@@ -36,6 +40,11 @@ func Hint(d rbac.Decision) string {
 		}
 	}
 	return "ask an admin for a role that allows it; `dsvault can me ACTION OBJECT` explains"
+}
+
+// names reports whether a fact holds and a reason names it.
+func names(reasons string, d rbac.Decision, fact rbac.Facts, name string) bool {
+	return d.Facts.Has(fact) && strings.Contains(reasons, name)
 }
 
 // lacks reports whether a fact does not hold and a reason names it.

@@ -91,6 +91,10 @@ type Gauges struct {
 	// CheckpointLag is how long the oldest record that no signed checkpoint
 	// covers has been waiting.
 	CheckpointLag func(context.Context) (time.Duration, error)
+
+	// Requests counts the requests of people about their data that are open, and
+	// those of them that are overdue.
+	Requests func(context.Context) (open, overdue int, err error)
 }
 
 // lagTimeout bounds what a look at the metrics asks of the catalog.
@@ -121,6 +125,37 @@ func (m *Metrics) Watch(g Gauges) {
 			}
 			return lag.Seconds()
 		}))
+	m.registry.MustRegister(requests{g.Requests})
+}
+
+// requests shows the register of requests, both numbers of one look.
+type requests struct {
+	count func(context.Context) (open, overdue int, err error)
+}
+
+var (
+	openRequests    = prometheus.NewDesc("dsvault_requests_open", "Requests of people about their data that are not answered yet; NaN if the catalog does not answer.", nil, nil)
+	overdueRequests = prometheus.NewDesc("dsvault_requests_overdue", "Those of them whose deadline has passed.", nil, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (requests) Describe(to chan<- *prometheus.Desc) {
+	to <- openRequests
+	to <- overdueRequests
+}
+
+// Collect implements prometheus.Collector.
+func (r requests) Collect(to chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), lagTimeout)
+	defer cancel()
+	open, overdue, err := r.count(ctx)
+	values := [2]float64{float64(open), float64(overdue)}
+	if err != nil {
+		values = [2]float64{math.NaN(), math.NaN()}
+	}
+	for i, desc := range []*prometheus.Desc{openRequests, overdueRequests} {
+		to <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, values[i])
+	}
 }
 
 // Handler serves the metrics at every path.

@@ -7,6 +7,7 @@ import "dsvault/vault/dataset"
 // PATCH /v1/projects/{client}/{project} gives Entry.
 type ProjectUpdate struct {
 	Purposes  *[]string           `json:"purposes,omitempty"`
+	Consent   *[]string           `json:"consent,omitempty"` // of the purposes, those that rest on the reader's consent
 	Region    *string             `json:"region,omitempty"`
 	Sensitive *bool               `json:"sensitive,omitempty"`
 	Contract  *string             `json:"contract,omitempty"`

@@ -89,6 +89,7 @@ type NewClient struct {
 type NewProject struct {
 	Scope     dataset.Scope `json:"scope"`
 	Purposes  []string      `json:"purposes"`
+	Consent   []string      `json:"consent,omitempty"` // of these, those that rest on the reader's consent
 	Region    string        `json:"region,omitempty"`
 	Sensitive bool          `json:"sensitive,omitempty"`
 	Contract  string        `json:"contract,omitempty"`
@@ -104,6 +105,7 @@ type Entry struct {
 	Kind     string        `json:"kind"` // client, project, dataset
 	Created  time.Time     `json:"created"`
 	Purposes []string      `json:"purposes,omitempty"`
+	Consent  []string      `json:"consent,omitempty"` // of these, those that rest on the reader's consent
 	Region   string        `json:"region,omitempty"`
 
 	Delivery  []dataset.Delivery `json:"delivery,omitempty"` // besides sealed
@@ -143,17 +145,18 @@ type NewPerson struct {
 // Person is a principal as admins see it. GET /v1/people gives Page[Person];
 // DELETE /v1/people/{handle} disables one, for good, and gives Revoked.
 type Person struct {
-	ID       dataset.PrincipalID `json:"id"`
-	Handle   string              `json:"handle"`
-	Service  bool                `json:"service,omitempty"`
-	Name     string              `json:"name,omitempty"`
-	Email    string              `json:"email,omitempty"`
-	Phone    string              `json:"phone,omitempty"`
-	Company  string              `json:"company,omitempty"`
-	JobTitle string              `json:"job_title,omitempty"`
-	Region   string              `json:"region,omitempty"`
-	Disabled *time.Time          `json:"disabled,omitempty"`
-	Created  time.Time           `json:"created"`
+	ID         dataset.PrincipalID `json:"id"`
+	Handle     string              `json:"handle"`
+	Service    bool                `json:"service,omitempty"`
+	Name       string              `json:"name,omitempty"`
+	Email      string              `json:"email,omitempty"`
+	Phone      string              `json:"phone,omitempty"`
+	Company    string              `json:"company,omitempty"`
+	JobTitle   string              `json:"job_title,omitempty"`
+	Region     string              `json:"region,omitempty"`
+	Disabled   *time.Time          `json:"disabled,omitempty"`
+	Restricted *time.Time          `json:"restricted,omitempty"` // then only the handle is shown to others
+	Created    time.Time           `json:"created"`
 }
 
 // NewToken answers an invitation or a rotation; the token is shown once.
