@@ -70,11 +70,15 @@ func (v *Vault) BreakGlass(ctx context.Context, c identity.Caller, req wire.NewB
 		}
 		b.At, b.Until, b.Revision = tx.Now, tx.Now.Add(life), tx.Revision
 		in.Fields = append(in.Fields, audit.Uint64Field(audit.FieldUntil, uint64(b.Until.UnixMicro())))
-		return tx.AddBreakGlass(ctx, b)
+		if err := tx.AddBreakGlass(ctx, b); err != nil {
+			return err
+		}
+		return v.notify(ctx, tx, wire.NoticeGlass, b.Scope, wire.NoticeData{Until: timePtr(b.Until)})
 	}
 	if _, err := v.ledger.Record(ctx, in); err != nil {
 		return wire.BreakGlass{}, err
 	}
+	v.wakeOutbox()
 	v.log.Warn("an admin has broken the glass", "id", b.ID, "until", b.Until)
 	return v.wireBreakGlass(ctx, b)
 }

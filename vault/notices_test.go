@@ -76,12 +76,18 @@ func TestNotices(t *testing.T) {
 	}
 	must[wire.Revoked](t)(w.v.Revoke(ctx, w.as("root"), dataset.Auditor, "stranger", dataset.Root))
 
+	// Nor is an emergency a secret.
+	must[wire.BreakGlass](t)(w.v.BreakGlass(ctx, w.as("second"), wire.NewBreakGlass{Scope: w.scope("acme/signs"), Reason: "the house burns"}))
+	if n := next(t, r, 3, secret); n.Type != wire.NoticeGlass || n.Data.Scope.String() != "acme/signs" || n.Data.Until == nil {
+		t.Errorf("%+v", n)
+	}
+
 	// A purpose is new once, whoever reads for it again.
 	w.assign("lee", "0-1")
 	for range 2 {
 		must[[]byte](t)(w.read("lee", "acme/signs/batch-1", 0))
 	}
-	if n := next(t, r, 3, secret); n.Type != wire.NoticePurpose || n.Data.Purpose != "labeling" || n.Data.Scope.String() != "acme/signs" {
+	if n := next(t, r, 4, secret); n.Type != wire.NoticePurpose || n.Data.Purpose != "labeling" || n.Data.Scope.String() != "acme/signs" {
 		t.Errorf("%+v", n)
 	} else if l := w.verify()[*n.Data.Record]; l.Kind != audit.KindRead {
 		t.Errorf("record %d is a %v", *n.Data.Record, l.Kind)
@@ -94,7 +100,7 @@ func TestNotices(t *testing.T) {
 	for _, purpose := range []string{"labeling", "review", "review"} {
 		readFor(purpose)
 	}
-	if n := next(t, r, 4, secret); n.Type != wire.NoticePurpose || n.Data.Purpose != "review" {
+	if n := next(t, r, 5, secret); n.Type != wire.NoticePurpose || n.Data.Purpose != "review" {
 		t.Errorf("%+v", n)
 	}
 	// Also after a restart, when the node has to look.
@@ -104,16 +110,16 @@ func TestNotices(t *testing.T) {
 
 	// What was not chosen is not sent.
 	must[wire.Notices](t)(w.v.SetNotices(ctx, w.as("carol"), "acme", wire.NoticesUpdate{Events: &[]string{wire.NoticeErasure, wire.NoticeHold}}))
-	if n := next(t, r, 5, secret); n.Type != wire.NoticeChanged {
+	if n := next(t, r, 6, secret); n.Type != wire.NoticeChanged {
 		t.Errorf("%+v", n)
 	}
 	w.grant(dataset.Labeler, "audrey", "acme/signs", nil)
 	tested := must[wire.NoticesTested](t)(w.v.TestNotices(ctx, w.as("root"), "acme"))
-	if n := next(t, r, 6, secret); n.Type != wire.NoticeTest || len(tested.Messages) != 2 {
+	if n := next(t, r, 7, secret); n.Type != wire.NoticeTest || len(tested.Messages) != 2 {
 		t.Errorf("%+v, %+v", n, tested)
 	}
-	if calls := r.Calls(); len(calls) != 6 || !slices.Contains([]string{tested.Messages[0].String(), tested.Messages[1].String()}, calls[5].ID) {
-		t.Errorf("%d calls, the last %s of %v", len(calls), calls[5].ID, tested.Messages)
+	if calls := r.Calls(); len(calls) != 7 || !slices.Contains([]string{tested.Messages[0].String(), tested.Messages[1].String()}, calls[6].ID) {
+		t.Errorf("%d calls, the last %s of %v", len(calls), calls[6].ID, tested.Messages)
 	}
 	// Whoever is taken out hears of that, under the secret that they have.
 	out := must[wire.Notices](t)(w.v.SetNotices(ctx, w.as("carol"), "acme", wire.NoticesUpdate{
@@ -122,7 +128,7 @@ func TestNotices(t *testing.T) {
 	if out.Secret == "" || out.Secret == secret || len(out.Mail) != 0 {
 		t.Errorf("%+v", out)
 	}
-	if n := next(t, r, 7, secret); n.Type != wire.NoticeChanged {
+	if n := next(t, r, 8, secret); n.Type != wire.NoticeChanged {
 		t.Errorf("%+v", n)
 	}
 	got := must[wire.Notices](t)(w.v.Notices(ctx, w.as("root"), "acme"))

@@ -107,6 +107,7 @@ var headlines = map[string]string{
 	wire.NoticePurpose:  "data was read for a new purpose",
 	wire.NoticeGrant:    "a role was given",
 	wire.NoticeHold:     "a legal hold was changed",
+	wire.NoticeGlass:    "an admin reads in an emergency",
 	wire.NoticeErasure:  "data was erased",
 	wire.NoticeDeadline: "something ends soon",
 	wire.NoticeTest:     "this is a test",
@@ -177,10 +178,6 @@ func (v *Vault) wanted(ctx context.Context, m storage.Message, out content) (sec
 	return "", fault.New(fault.Conflict, "vault.wanted", "it is not wanted there any more")
 }
 
-// purposeLegal is that of a disclosure required by law, of which a client must not
-// hear before its time: the log shows it then.
-const purposeLegal = "legal"
-
 // purposeAt is a purpose in a project.
 type purposeAt struct {
 	project dataset.Scope
@@ -189,7 +186,8 @@ type purposeAt struct {
 
 // watchPurpose has a read note its purpose, if this node does not know it yet,
 // and tell the client if nobody has read for it before. The read goes on even if
-// that fails. known is to be called once the read is admitted.
+// that fails. known is to be called once the read is admitted. Of what a law
+// requires to disclose the client may have to learn later, from the log.
 func (v *Vault) watchPurpose(in *ledger.Intent) (known func()) {
 	at := purposeAt{project: in.Query.Object.Scope.Parent()}
 	for _, f := range in.Fields {
@@ -197,7 +195,7 @@ func (v *Vault) watchPurpose(in *ledger.Intent) (known func()) {
 			at.purpose = string(f.Value)
 		}
 	}
-	if _, seen := v.purposes.Load(at); seen || at.purpose == "" || at.purpose == purposeLegal || in.Apply != nil {
+	if _, seen := v.purposes.Load(at); seen || at.purpose == "" || at.purpose == dataset.Legal || in.Apply != nil {
 		return func() {}
 	}
 	noted := false

@@ -12,6 +12,7 @@ const (
 	NoticeGrant    = "grant"       // a role was given
 	NoticeHold     = "hold"        // a legal hold was placed or released
 	NoticeErasure  = "erasure"     // data was erased
+	NoticeGlass    = "break-glass" // an admin has broken the glass
 	NoticeDeadline = "deadline"    // something ends soon
 
 	// Not chosen: sent when somebody asks for it, and to where notices went before.
@@ -20,7 +21,7 @@ const (
 )
 
 // NoticeEvents are those that can be chosen.
-var NoticeEvents = []string{NoticePurpose, NoticeGrant, NoticeHold, NoticeErasure, NoticeDeadline}
+var NoticeEvents = []string{NoticePurpose, NoticeGrant, NoticeHold, NoticeErasure, NoticeGlass, NoticeDeadline}
 
 // MaxReceivers is how many addresses, and how many webhooks, a client may have.
 const MaxReceivers = 5
