@@ -3,9 +3,12 @@ package vault_test
 import (
 	"context"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"dsvault/vault"
 	"dsvault/vault/audit"
 	"dsvault/vault/dataset"
 	"dsvault/vault/fault"
@@ -184,12 +187,56 @@ func TestApprovalIsForOneQuestion(t *testing.T) {
 	if got := must[wire.Grant](t)(w.v.Grant(ctx, w.as("second"), asked)); got.Pending == nil {
 		t.Error("an approval was good for another admin")
 	}
-	if got := must[wire.Grant](t)(w.v.Grant(ctx, w.as("root"), asked)); got.Pending != nil {
-		t.Error("an approval was not good for what it is for")
+	// Once, however many try at the same time.
+	var done, pending atomic.Int32
+	var all sync.WaitGroup
+	caller := w.as("root")
+	for range 8 {
+		all.Go(func() {
+			got, err := w.v.Grant(ctx, caller, asked)
+			switch {
+			case err == nil && got.Pending == nil:
+				done.Add(1)
+			case err == nil || fault.Is(err, fault.Conflict) || fault.Is(err, fault.Forbidden):
+				pending.Add(1)
+			default:
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if done.Load() != 1 || pending.Load() != 7 {
+		t.Errorf("an approval was good %d times", done.Load())
 	}
 	if got := must[wire.Grant](t)(w.v.Grant(ctx, w.as("root"), asked)); got.Pending == nil {
 		t.Error("an approval was good twice")
 	}
+}
+
+// What was approved and could not be done then is done when it is approved again.
+func TestApprovedAgain(t *testing.T) {
+	w := newWorld(t)
+	w.setUp()
+	w.sensitive()
+	ctx := context.Background()
+	id := w.asks(dataset.Reviewer, "rita", "acme/signs", nil)
+	must[wire.Revoked](t)(w.v.Revoke(ctx, w.as("second"), dataset.Admin, "root", w.scope("/")))
+	_, err := w.approve("second", id)
+	wantCode(t, err, fault.NotFound)
+	if hint := fault.HintOf(err); !strings.Contains(hint, "dsvault approve "+id.String()) {
+		t.Errorf("hint %q", hint)
+	}
+	must[wire.Grant](t)(w.v.Grant(ctx, w.as("second"), wire.Grant{Role: dataset.Admin, Person: "root", Scope: w.scope("/")}))
+	_, err = w.read("rita", "acme/signs/batch-1", 0)
+	wantCode(t, err, fault.Forbidden)
+	// Nor is it lost with the process, nor known to one node only.
+	w.v.Close()
+	w.v = must[*vault.Vault](t)(w.open())
+	t.Cleanup(func() { w.v.Close() })
+	if a := must[wire.Approval](t)(w.approve("second", id)); a.State != "used" {
+		t.Errorf("%+v", a)
+	}
+	must[[]byte](t)(w.read("rita", "acme/signs/batch-1", 0))
 }
 
 func TestApprovalsLapse(t *testing.T) {

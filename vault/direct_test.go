@@ -276,6 +276,8 @@ func TestDirectRead(t *testing.T) {
 		}
 		_, err = w.v.ReadDirect(ctx, w.as("stranger"), ref, w.ids["stranger"], "labeling")
 		wantCode(t, err, fault.NotFound)
+		_, err = w.v.ReadDirect(ctx, w.as("lee"), ref, w.ids["lee"], "training")
+		wantCode(t, err, fault.Forbidden)
 		d := must[vault.DirectRead](t)(w.v.ReadDirect(ctx, w.as("lee"), ref, w.ids["lee"], "labeling"))
 		status, payload := use(t, http.MethodGet, d.Object, nil, "Range", fmt.Sprintf("bytes=%d-", d.Offset), "If-Match", `"`+d.ETag+`"`)
 		if status != http.StatusPartialContent || int64(len(payload)) != d.Size {

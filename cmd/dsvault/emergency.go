@@ -1,14 +1,18 @@
 package main
 
 import (
+	"context"
 	"crypto/sha256"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"dsvault/storage"
+	"dsvault/storage/catalog"
 	"dsvault/vault/dataset"
 	"dsvault/vault/fault"
 	"dsvault/vault/wire"
@@ -266,4 +270,20 @@ func hashDocument(path string) ([]byte, error) {
 		return nil, fault.Wrap(fault.Invalid, "dsvault.hashDocument", "cannot read "+path, err)
 	}
 	return h.Sum(nil), nil
+}
+
+// emergencies looks for those that have ended and nobody has reviewed.
+func (d *doctor) emergencies(ctx context.Context, db *catalog.DB) {
+	var open []storage.BreakGlass
+	err := db.View(ctx, func(tx *catalog.Tx) (err error) {
+		open, err = tx.BreakGlasses(ctx, storage.BreakGlassQuery{Open: true})
+		return err
+	})
+	over := slices.DeleteFunc(open, func(b storage.BreakGlass) bool { return b.InForce(now()) })
+	if err != nil || len(over) == 0 {
+		d.report("emergencies", err, "all that have ended were reviewed")
+		return
+	}
+	d.say("emergencies", warning, plural(len(over), "emergency has", "emergencies have")+" ended and nobody has reviewed it",
+		"have another admin look: dsvault break-glass list")
 }
