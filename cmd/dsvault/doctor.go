@@ -55,6 +55,7 @@ The exit status is 7 if a check failed; warnings do not change it.`,
 		Args: args(0, 0),
 	}
 	a.storeFlags(cmd, &cfg.nodeConfig)
+	a.regionFlags(cmd, &cfg.nodeConfig)
 	a.logSettingFlags(cmd, &cfg.Log)
 	f := cmd.Flags()
 	f.StringVar(&cfg.Cert, "tls-cert", "", "PEM file with the server's certificate chain")
@@ -257,13 +258,23 @@ func (d *doctor) disks() {
 func (d *doctor) objects(ctx context.Context) {
 	objects, err := d.cfg.openObjects(ctx)
 	if err == nil {
-		err = tryObjects(ctx, objects)
+		err = tryStores(ctx, objects)
 	}
 	d.report("objects", err, "an object was written, read and removed")
 }
 
-func tryObjects(ctx context.Context, objects storage.Objects) error {
-	key := "doctor/" + strings.ToLower(rand.Text())
+// tryStores tries the store of each region.
+func tryStores(ctx context.Context, objects storage.Objects) error {
+	for _, region := range append([]string{""}, storage.RegionsOf(objects)...) {
+		if err := tryObjects(ctx, objects, region); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func tryObjects(ctx context.Context, objects storage.Objects, region string) error {
+	key := storage.RegionKey(region, "doctor/"+strings.ToLower(rand.Text()))
 	data := []byte(rand.Text())
 	put, err := objects.Put(ctx, key, bytes.NewReader(data), int64(len(data)))
 	if err != nil {

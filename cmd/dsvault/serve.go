@@ -69,7 +69,7 @@ breaks its truth table is refused, and the old one stays in force.`,
 		Args: args(0, 0),
 	}
 	a.storeFlags(cmd, &cfg.nodeConfig)
-	cmd.Flags().StringArrayVar(&cfg.Stores, "store", nil, "REGION=dir:PATH or REGION=s3://BUCKET?endpoint=…: where the data of projects of this region is kept, and nowhere else; may be given again")
+	a.regionFlags(cmd, &cfg.nodeConfig)
 	a.logSettingFlags(cmd, &cfg.Log)
 	cfg.Courier.flags(cmd.Flags())
 	f := cmd.Flags()
@@ -112,6 +112,11 @@ breaks its truth table is refused, and the old one stays in force.`,
 		return serve(cmd.Context(), cfg, a.announce)
 	}
 	return cmd
+}
+
+// regionFlags are the stores beside the one without a name.
+func (a *app) regionFlags(cmd *cobra.Command, cfg *nodeConfig) {
+	cmd.Flags().StringArrayVar(&cfg.Stores, "store", nil, "REGION=dir:PATH or REGION=s3://BUCKET?endpoint=…: where the data of projects of this region is kept, and nowhere else; may be given again")
 }
 
 func parseProxies(list []string) (networks []netip.Prefix, err error) {

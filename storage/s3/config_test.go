@@ -91,3 +91,19 @@ func TestOpenUsesTheEnvironment(t *testing.T) {
 		t.Errorf("Describe() = %q, want %q", got, want)
 	}
 }
+
+// A region's store may have credentials of its own.
+func TestEnvCredentials(t *testing.T) {
+	t.Setenv("AWS_ACCESS_KEY_ID_EU_WEST_1", "theirs")
+	if c := EnvCredentials("eu-west-1"); c != nil {
+		t.Error("credentials without a secret")
+	}
+	t.Setenv("AWS_SECRET_ACCESS_KEY_EU_WEST_1", "hidden")
+	c := EnvCredentials("eu-west-1")
+	if c == nil || EnvCredentials("us") != nil {
+		t.Fatal("not those of the region")
+	}
+	if v, err := c.GetWithContext(nil); err != nil || v.AccessKeyID != "theirs" || v.SecretAccessKey != "hidden" || v.SessionToken != "" {
+		t.Errorf("%s, %v", v.AccessKeyID, err)
+	}
+}

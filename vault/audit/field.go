@@ -240,6 +240,9 @@ func isText(b []byte) bool {
 	return true
 }
 
+// bases are the words for the numbers of FieldBasis.
+var bases = [...]string{"0", "none-needed", "adequacy", "scc"}
+
 // Texts gives the extension fields by name, as people read them: times as RFC
 // 3339 in UTC, bytes in hexadecimal.
 func (l *Leaf) Texts() map[string]string {
@@ -250,6 +253,8 @@ func (l *Leaf) Texts() map[string]string {
 		switch {
 		case f.ID == FieldUntil || f.ID == FieldWithheldUntil:
 			out[name] = time.UnixMicro(int64(n)).UTC().Format(time.RFC3339)
+		case f.ID == FieldBasis && n < uint64(len(bases)):
+			out[name] = bases[n]
 		case f.ID == FieldRefusedKind:
 			out[name] = Kind(n).String()
 		case f.ID.Type() == TypeNumber:
