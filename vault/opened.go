@@ -78,7 +78,7 @@ type OpenedStream struct {
 // spans of it are wanted: ascending, without overlap, and for no more fetches
 // than Content allows. No span at all is a look at what is there: it is admitted
 // and recorded too, since names are the client's data. When Open returns, the
-// read is in the log with its range; no byte of it has left storage yet.
+// read is in the log with its range; no byte of it has been sent yet.
 func (v *Vault) Open(ctx context.Context, c identity.Caller, item Item, purpose string, choose func(Content) []Span) (*OpenedStream, error) {
 	in, found, err := v.openedIntent(ctx, c, item, purpose)
 	if err != nil {
@@ -99,7 +99,19 @@ func (v *Vault) Open(ctx context.Context, c identity.Caller, item Item, purpose 
 	}
 	in.Access = &ledger.Access{Dataset: found.shard.Dataset, Shard: item.Shard.Number}
 	s.describe(&in)
-	if s.reading, err = v.admit(ctx, c, in, found.shard); err != nil {
+	var first *ahead
+	if groups := fetches(s.spans); len(groups) > 0 {
+		header := int64(len(found.shard.Header))
+		start, end := groups[0][0].Start, groups[0][len(groups[0])-1].end()
+		from, n, err := seal.ChunkRange(found.shard.SealedSize-header, s.base+start, end-start)
+		if err != nil {
+			return nil, lost(err)
+		}
+		first = v.fetchAhead(ctx, in.Query, shardObjectIn(found.shard), header+from, n)
+	}
+	s.reading, err = v.admit(ctx, c, in, found.shard)
+	first.admitted(s.reading, err)
+	if err != nil {
 		return nil, err
 	}
 	if err := s.prepare(ctx); err != nil {
@@ -108,6 +120,8 @@ func (v *Vault) Open(ctx context.Context, c identity.Caller, item Item, purpose 
 	}
 	return s, nil
 }
+
+func shardObjectIn(s storage.Shard) storage.Object { return storage.Object{Key: s.Key, ETag: s.ETag} }
 
 // openedIntent is what an opened read wants, and what is known of the shard.
 func (v *Vault) openedIntent(ctx context.Context, c identity.Caller, item Item, purpose string) (ledger.Intent, found, error) {
@@ -283,7 +297,7 @@ func (s *OpenedStream) sendGroup(m *meter, out *parts, group []Span, first int) 
 	header := int64(len(s.shard.Header))
 	plain, err := seal.OpenRange(s.key, s.shard.Nonce, s.shard.SealedSize-header, s.base+start, end-start,
 		func(off, n int64) (io.ReadCloser, error) {
-			body, err := s.v.objects.Open(s.ctx, s.shard.Key, header+off, n, s.shard.ETag)
+			body, err := s.open(shardObjectIn(s.shard), header+off, n)
 			return body, lost(err)
 		})
 	if err != nil {

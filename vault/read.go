@@ -79,7 +79,7 @@ func shardRange(offset, size int64) func(storage.Shard) (part, error) {
 }
 
 // ReadShard admits a read of one shard, sealed to the caller's device key. When
-// it returns, the read is in the log; no byte has left storage yet.
+// it returns, the read is in the log; no byte of it has been sent yet.
 func (v *Vault) ReadShard(ctx context.Context, c identity.Caller, ref dataset.ShardRef, device dataset.DeviceID, purpose string) (*ShardStream, error) {
 	return v.readWhole(ctx, c, ref, device, purpose, dataset.Sealed)
 }
@@ -166,7 +166,12 @@ func (v *Vault) readSealed(ctx context.Context, c identity.Caller, ref dataset.S
 		in.Fields = append(in.Fields, audit.BytesField(audit.FieldDeviceID, device[:]))
 	}
 	in.Fields = append(in.Fields, part.fields...)
+	var first *ahead
+	if by == dataset.Sealed {
+		first = v.fetchAhead(ctx, in.Query, part.object, part.from, part.size)
+	}
 	r, err := v.admit(ctx, c, in, found.shard)
+	first.admitted(r, err)
 	if err != nil {
 		return nil, none, err
 	}
@@ -255,8 +260,7 @@ func (s *ShardStream) rewrap(ctx context.Context, header []byte, to seal.Recipie
 func (s *ShardStream) Send(w io.Writer, cut func()) error { return s.deliver(w, cut, s.send) }
 
 func (s *ShardStream) send(w *meter) error {
-	o := s.part.object
-	body, err := s.v.objects.Open(s.ctx, o.Key, s.part.from, s.part.size, o.ETag)
+	body, err := s.open(s.part.object, s.part.from, s.part.size)
 	if err != nil {
 		return lost(err)
 	}

@@ -29,6 +29,7 @@ type reading struct {
 	permit *ledger.Permit
 	caller identity.Caller
 	shard  storage.Shard
+	ahead  *ahead // what open begins with; nil: nothing, or it has
 }
 
 // admit decides and records a read. When it returns, the read is in the log.
@@ -99,6 +100,8 @@ func (r *reading) Close() { r.end(0, ledger.Failed) }
 // the request, whose context may be gone.
 func (r *reading) end(sent int64, cause ledger.Cause) {
 	r.cancel(errSent)
+	r.ahead.drop()
+	r.ahead = nil
 	defer r.v.streams.remove(r)
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
