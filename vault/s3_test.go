@@ -301,9 +301,10 @@ func TestS3ReadFaults(t *testing.T) {
 		finished := map[uint64]bool{}
 		for name, wrong := range wrongs {
 			for _, times := range []int{1, forever} {
+				disarm := f.arm(1, times, wrong)
+				// Storage is asked while the read is recorded: what it answers is told afterwards.
 				s := must[*vault.ShardStream](t)(w.v.ReadShard(context.Background(), w.as("carol"), ref, w.ids["carol"], ""))
 				var sealed bytes.Buffer
-				disarm := f.arm(1, times, wrong)
 				err := s.Send(&sealed, func() {})
 				if disarm() == 0 {
 					t.Errorf("%s: nothing went wrong", name)
@@ -373,7 +374,6 @@ func TestS3Overwritten(t *testing.T) {
 	eachS3(t, func(t *testing.T, w *world, _ storagetest.S3Server, _ *faultyS3) {
 		ctx := context.Background()
 		ref := dataset.ShardRef{Dataset: w.scope("acme/signs/batch-1"), Number: 0}
-		s := must[*vault.ShardStream](t)(w.v.ReadShard(ctx, w.as("carol"), ref, w.ids["carol"], ""))
 		for o, err := range w.objects.List(ctx, "") {
 			if err != nil {
 				t.Fatal(err)
@@ -382,6 +382,7 @@ func TestS3Overwritten(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		s := must[*vault.ShardStream](t)(w.v.ReadShard(ctx, w.as("carol"), ref, w.ids["carol"], ""))
 		var sealed bytes.Buffer
 		err := s.Send(&sealed, func() {})
 		wantCode(t, err, fault.Corrupt)
