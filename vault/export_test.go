@@ -1,5 +1,7 @@
 package vault
 
+import "context"
+
 // SetMaxScan changes how many records one page of the log looks through, until
 // the returned function is called.
 func SetMaxScan(n uint64) func() {
@@ -13,3 +15,6 @@ var Mentions = mentions
 
 // WakeOutbox is wakeOutbox: for tests that have moved the clock.
 func (v *Vault) WakeOutbox() { v.wakeOutbox() }
+
+// Remind is remind.
+func (v *Vault) Remind(ctx context.Context) error { return v.remind(ctx) }

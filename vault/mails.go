@@ -12,6 +12,7 @@ const (
 	mailInvitation     = "invitation"
 	mailReset          = "reset"
 	mailAddressChanged = "address-changed"
+	mailRequestDue     = "request-due"
 )
 
 // The texts of mails name no name and no client: whoever reads over a shoulder

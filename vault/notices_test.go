@@ -286,3 +286,45 @@ func TestNoticesWaitForNobody(t *testing.T) {
 	must[wire.Entry](t)(w.v.UpdateProject(ctx, w.as("carol"), w.scope("acme/signs"), wire.ProjectUpdate{Purposes: &[]string{"review"}}))
 	must[[]byte](t)(w.read("lee", "acme/signs/batch-1", 0))
 }
+
+// Admins hear of requests in the register a week before they are due, to the
+// second, and then once a week until they are closed.
+func TestAdminsAreReminded(t *testing.T) {
+	w, s := newMailWorld(t)
+	for _, name := range []string{"lee", "second", "gone"} {
+		w.invite(name)
+	}
+	w.grant(dataset.Admin, "second", "/", nil)
+	w.grant(dataset.Admin, "gone", "/", nil)
+	ctx := context.Background()
+	must[wire.Revoked](t)(w.v.Disable(ctx, w.as("root"), "gone"))
+	request := must[wire.RightsRequest](t)(w.v.OpenRequest(ctx, w.as("lee"), wire.NewRequest{Kind: "access"}))
+	remind := func(at time.Time) {
+		t.Helper()
+		w.clock.set(at)
+		for range 2 { // the second time there is nothing to do
+			if err := w.v.Remind(ctx); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.v.WakeOutbox()
+	}
+	week := 7 * 24 * time.Hour
+	remind(request.Due.Add(-week - time.Second))
+	if len(w.due()) != 0 || s.Tried() != 0 {
+		t.Error("reminded too early")
+	}
+	for n, state := range []string{"is due soon", "is overdue", "is overdue"} {
+		remind(request.Due.Add(time.Duration(n-1) * week))
+		m := s.Await(t, n+1)[n]
+		if m.To != "second@example.org" || !strings.Contains(m.Text, state) || !strings.Contains(m.Text, request.ID.String()) ||
+			!strings.Contains(m.Text, "deadline: "+request.Deadline) || strings.Contains(m.Text, "lee") {
+			t.Errorf("%+v", m)
+		}
+	}
+	must[wire.RightsRequest](t)(w.v.CloseRequest(ctx, w.as("root"), request.ID, wire.CloseRequest{Outcome: "refused", Answer: "no"}))
+	remind(request.Due.Add(2 * week))
+	if len(w.due()) != 0 || len(s.Received()) != 3 {
+		t.Errorf("reminded of what is closed: %+v", s.Received())
+	}
+}

@@ -3,6 +3,7 @@ package vault
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -64,9 +65,14 @@ type hookCall struct {
 func (v *Vault) mailTo(ctx context.Context, who dataset.PrincipalID, event string, l letter) (storage.Message, error) {
 	m := v.newMessage(storage.ByMail, event)
 	m.Principal = who
+	return v.sealMail(ctx, m, l)
+}
+
+// sealMail puts a mail into a message to a person.
+func (v *Vault) sealMail(ctx context.Context, m storage.Message, l letter) (storage.Message, error) {
 	data, err := json.Marshal(content{ID: m.ID, Mail: &l})
 	if err == nil {
-		m.Content, err = v.keys.SealProfile(ctx, who, data)
+		m.Content, err = v.keys.SealProfile(ctx, m.Principal, data)
 	}
 	return m, err
 }
@@ -117,7 +123,9 @@ func (v *Vault) keepOutbox(ctx context.Context) {
 		n, err := v.sendDue(ctx)
 		if now := v.now(); err == nil && now.Sub(dropped) >= dropEvery {
 			dropped = now
-			err = v.db.Update(ctx, func(tx *catalog.Tx) error { return tx.DropMessages(ctx, now.Add(-keepSent), now.Add(-keepDead)) })
+			err = errors.Join(v.db.Update(ctx, func(tx *catalog.Tx) error {
+				return tx.DropMessages(ctx, now.Add(-keepSent), now.Add(-keepDead))
+			}), v.remind(ctx))
 		}
 		if err != nil && ctx.Err() == nil {
 			v.log.Warn("the outbox waits", "err", err)

@@ -36,6 +36,11 @@ func (tx *Tx) AddMessages(ctx context.Context, list ...storage.Message) error {
 	return outbox.insert(ctx, tx, "catalog.AddMessages", "", list...)
 }
 
+// AddMessagesOnce adds those of the messages whose ID is not there yet.
+func (tx *Tx) AddMessagesOnce(ctx context.Context, list ...storage.Message) error {
+	return outbox.insert(ctx, tx, "catalog.AddMessagesOnce", " ON CONFLICT (id) DO NOTHING", list...)
+}
+
 // Message reads one message.
 func (tx *Tx) Message(ctx context.Context, id dataset.MessageID) (storage.Message, error) {
 	return outbox.one(ctx, tx, "catalog.Message", "WHERE id = $1", id[:])

@@ -36,6 +36,10 @@ func testOutbox(s *fixture) {
 	for n := range 5 {
 		acme = append(acme, add("acme", storage.ByWebhook, 1+n))
 	}
+	other := acme[0]
+	other.Event = "another"
+	s.write(func(ctx context.Context, tx *Tx) error { return tx.AddMessagesOnce(ctx, other) })
+	same(s, "once", get(s, func(ctx context.Context, tx *Tx) (storage.Message, error) { return tx.Message(ctx, other.ID) }), acme[0])
 	mail, beta, reset := add("acme", storage.ByMail, 3), add("beta", storage.ByWebhook, 6), add("", storage.ByMail, 7)
 	same(s, "message", get(s, func(ctx context.Context, tx *Tx) (storage.Message, error) { return tx.Message(ctx, reset.ID) }), reset)
 	same(s, "of a client", get(s, func(ctx context.Context, tx *Tx) (storage.Message, error) { return tx.Message(ctx, mail.ID) }), mail)
