@@ -49,7 +49,7 @@ var large = sync.OnceValue(func() (l struct {
 			add(ProjectChange{Scope: scope(project), Purposes: []string{"labeling"}, Region: "eu"})
 		}
 		at[i] = scope(project + "/d" + strconv.Itoa(i))
-		add(DatasetChange{id[dataset.DatasetID](i), at[i], dataset.Active})
+		add(DatasetChange{id[dataset.DatasetID](i), at[i], dataset.Active, time.Time{}})
 	}
 	for i := range people {
 		add(PrincipalChange{ID: id[dataset.PrincipalID](i), Region: "eu"})

@@ -44,6 +44,17 @@ type DatasetChange struct {
 	ID    dataset.DatasetID
 	Scope dataset.Scope
 	State dataset.State
+	Since time.Time // from when on its retention counts; zero: it does not
+}
+
+// HoldChange places or releases a legal hold.
+type HoldChange struct{ dataset.Hold }
+
+// RetentionChange sets how long datasets at a scope and below are kept, unless
+// a nearer scope says otherwise; the zero Period says nothing.
+type RetentionChange struct {
+	Scope  dataset.Scope
+	Period dataset.Period
 }
 
 // GrantChange adds, changes or ends a grant.
@@ -99,7 +110,8 @@ func (c ProjectChange) apply(w *World) {
 func (c DatasetChange) apply(w *World) {
 	n := w.scope(c.Scope)
 	s := &w.scopes[n]
-	s.exists, s.dataset, s.state = true, w.dataset(c.ID), stateFact(c.State)
+	s.exists, s.dataset, s.state, s.since = true, w.dataset(c.ID), stateFact(c.State), c.Since
+	s.erased = c.State == dataset.Erased
 }
 
 func (c GrantChange) apply(w *World) {

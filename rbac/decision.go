@@ -54,6 +54,10 @@ type Decision struct {
 	// Unsigned lists, of a refusal, the agreements that a signature of would help.
 	Unsigned []Unsigned
 
+	// Erased: the keys of the dataset that it is about are destroyed. It is
+	// expired, too.
+	Erased bool
+
 	// Until is when an allowed decision ends by itself, as grants,
 	// assignments and signatures run out; zero: it does not.
 	Until time.Time
@@ -90,6 +94,7 @@ func (w *World) decide(q *Query, explain bool) Decision {
 	var g grounds
 	w.gather(&g, actor, q, &at)
 	d.Roles, d.Facts = g.at(now)
+	d.Erased = at.erased
 	if !at.exists {
 		d.Visible = w.readsRecord(&g, &at, now)
 		return d.refuse("no such " + string(recordKind(int(at.depth))))

@@ -50,7 +50,7 @@ type Facts uint64
 const (
 	Active       Facts = 1 << iota // the dataset's state; at most one of these four holds
 	Restricted                     //
-	Held                           // named "hold"
+	Held                           // named "hold": a legal hold is in force here, and the dataset is not erased
 	Expired                        //
 	Live                           // active or restricted
 	Owner                          // the actor holds a client grant at a client or below that contains the object

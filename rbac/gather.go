@@ -24,6 +24,7 @@ type grounds struct {
 	dataset   int64    // assignments of any shard of the object's dataset
 	signed    int64
 	dual      int64 // approval of this very question
+	expires   int64 // the end of the dataset's retention; 0: none, or a hold keeps it
 	bounded   int64 // contractor grants that are not overlong
 	open      int64 // the hours in which contractors may read
 
@@ -55,7 +56,7 @@ func approvedToo(end *int64, until int64, approved bool) {
 func (w *World) gather(g *grounds, n uint32, q *Query, at *scope) {
 	p := &w.people[n]
 	g.kind = q.Object.Kind
-	g.fixed = at.state
+	g.fixed = w.stateAt(at, q.Action)
 	if q.Object.Owner == q.Actor {
 		g.fixed |= Own
 		if q.Object.Kind == Annotation {
@@ -76,6 +77,9 @@ func (w *World) gather(g *grounds, n uint32, q *Query, at *scope) {
 	w.gatherConditions(g, p, q, at)
 	w.gatherEmergencies(g, p, at)
 	w.gatherDisclosures(g, p, q, at)
+	if g.fixed&(Active|Restricted) != 0 {
+		g.expires = w.expiry(at)
+	}
 	w.gatherGrants(g, p, q, at)
 	if at.dataset != 0 {
 		w.gatherAssignments(g, pair{n, at.dataset}, q.Object.Shard)
@@ -194,6 +198,9 @@ func (g *grounds) at(t int64) (RoleSet, Facts) {
 		}
 	}
 	facts := g.fixed
+	if g.expires != 0 && g.expires <= t {
+		facts = facts&^(stateFacts|Live) | Expired
+	}
 	if g.owner[0] > t {
 		facts |= Owner
 	}
@@ -285,5 +292,6 @@ func (g *grounds) next(t int64) int64 {
 	for _, end := range [...]int64{g.dataset, g.signed, g.dual, g.emergency, g.disclosed, g.bounded, g.open, g.ownerApproved, g.reviewingApproved, g.shardApproved} {
 		see(end)
 	}
+	see(g.expires)
 	return first
 }

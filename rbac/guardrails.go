@@ -114,7 +114,7 @@ var guardrails = []guardrail{
 	{"annotations are submitted by whoever the shard was assigned to", []Kind{Annotation}, []Action{Submit},
 		Assigned, func(r RoleSet, f Facts) bool { return r&(labeler|contractor) != 0 && f.Has(Assigned) }},
 
-	{"the terms of a sensitive project are changed by its owner, or by an admin and a second person", []Kind{Project}, []Action{Update},
+	{"the terms of a sensitive project are changed by its owner, or by an admin and a second person", []Kind{Project, Dataset}, []Action{Update},
 		Sensitive | Dual | Owner, func(r RoleSet, f Facts) bool {
 			return !f.Has(Sensitive) || isOwner(r, f) || r&admin != 0 && f.Has(Dual)
 		}},
@@ -140,6 +140,8 @@ var guardrails = []guardrail{
 	{"destroying a key takes an admin and a second person", []Kind{Key}, []Action{Destroy}, Dual,
 		func(r RoleSet, f Facts) bool { return r&admin != 0 && f.Has(Dual) }},
 	{"keys are an admin's and a machine account's", []Kind{Key}, nil, 0, only(admin | service)},
+
+	{"a hold keeps who it was", []Kind{Person}, []Action{Anonymize}, Held, while(0, Held)},
 
 	{"storage is checked by admins and machine accounts", nil, []Action{Check}, 0, only(admin | service)},
 

@@ -44,6 +44,11 @@ type scope struct {
 	state      Facts    // of the dataset; 0: none that is known
 	project    *project // its own terms
 	conditions *conditions
+	since      time.Time      // of the dataset: from when on its retention counts
+	erased     bool           // the keys of the dataset are destroyed
+	keep       dataset.Period // its own retention
+
+	held, heldBelow int32 // holds in force here, and further down
 }
 
 type project struct {
@@ -94,7 +99,7 @@ func stateFact(s dataset.State) Facts {
 		return Restricted | Live
 	case dataset.Held:
 		return Held
-	case dataset.Expired:
+	case dataset.Expired, dataset.Erased:
 		return Expired
 	}
 	return 0

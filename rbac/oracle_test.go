@@ -31,6 +31,8 @@ type oracle struct {
 	glass       map[dataset.BreakGlassID]BreakGlassChange
 	disclosures map[dataset.DisclosureID]DisclosureChange
 	choices     map[string]dataset.Choice
+	holds       map[dataset.HoldID]dataset.Hold
+	keep        map[dataset.Scope]dataset.Period
 }
 
 func newOracle(p *Policy) *oracle {
@@ -41,6 +43,7 @@ func newOracle(p *Policy) *oracle {
 		map[string]map[int]time.Time{}, map[dataset.Scope]ConditionsChange{},
 		map[dataset.BreakGlassID]BreakGlassChange{}, map[dataset.DisclosureID]DisclosureChange{},
 		map[string]dataset.Choice{},
+		map[dataset.HoldID]dataset.Hold{}, map[dataset.Scope]dataset.Period{},
 	}
 }
 
@@ -86,6 +89,12 @@ func (o *oracle) apply(c Change) {
 	case DisclosureChange:
 		c.Ended = c.Ended || o.disclosures[c.ID].Ended
 		o.disclosures[c.ID] = c
+	case HoldChange:
+		if old, ok := o.holds[c.ID]; !ok || old.Released.IsZero() {
+			o.holds[c.ID] = c.Hold
+		}
+	case RetentionChange:
+		o.keep[c.Scope] = c.Period
 	}
 }
 
@@ -221,6 +230,35 @@ func (o *oracle) asked(q Query, s dataset.Scope) (requires []string, longest tim
 	return requires, longest, f
 }
 
+// state gives the state of what is at s, under holds and at a time.
+func (o *oracle) state(q Query, s dataset.Scope) dataset.State {
+	ds, isDataset := o.datasets[s]
+	if ds.State == dataset.Erased {
+		return ds.State
+	}
+	for _, h := range o.holds {
+		below := q.Action == Delete || q.Action == Expire || q.Action == Destroy
+		if h.Released.IsZero() && (h.Scope.Contains(s) || below && s.Contains(h.Scope)) {
+			return dataset.Held
+		}
+	}
+	if end := o.expires(s); isDataset && !end.IsZero() && !q.Now.Before(end) && (ds.State == dataset.Active || ds.State == dataset.Restricted) {
+		return dataset.Expired
+	}
+	return ds.State
+}
+
+func (o *oracle) expires(s dataset.Scope) time.Time {
+	for at := s; ; at = at.Parent() {
+		if p := o.keep[at]; !p.IsZero() && !o.datasets[s].Since.IsZero() {
+			return p.After(o.datasets[s].Since)
+		}
+		if at == dataset.Root {
+			return time.Time{}
+		}
+	}
+}
+
 // facts finds the roles and facts of q at scope s.
 func (o *oracle) facts(q Query, s dataset.Scope) (RoleSet, Facts) {
 	var roles, given, near RoleSet
@@ -257,12 +295,13 @@ func (o *oracle) facts(q Query, s dataset.Scope) (RoleSet, Facts) {
 			deepByTwo[g.Role] = deepByTwo[g.Role] || !g.ApprovedBy.IsZero() && g.ApprovedBy != g.By && g.ApprovedBy != q.Actor
 		}
 	}
-	ds, isDataset := o.datasets[s]
+	_, isDataset := o.datasets[s]
+	state := o.state(q, s)
+	set(Active|Live, state == dataset.Active)
+	set(Restricted|Live, state == dataset.Restricted)
+	set(Held, state == dataset.Held)
+	set(Expired, state == dataset.Expired || state == dataset.Erased)
 	if isDataset {
-		set(Active|Live, ds.State == dataset.Active)
-		set(Restricted|Live, ds.State == dataset.Restricted)
-		set(Held, ds.State == dataset.Held)
-		set(Expired, ds.State == dataset.Expired)
 		set(Assigned, o.assigned(q, s, anyWay))
 		set(DataGrant, o.assigned(q, s, anyWay) && roles.Has(dataset.Admin))
 	}
@@ -410,6 +449,9 @@ func (o *oracle) until(q Query) time.Time {
 	for _, minutes := range []int{30, 70, 120, 23 * 60, 25*60 + 10} { // where the fuzzer's hours begin or end
 		ends = append(ends, epoch.Add(time.Duration(minutes)*time.Minute))
 	}
+	for s := range o.datasets {
+		ends = append(ends, o.expires(s))
+	}
 	slices.SortFunc(ends, time.Time.Compare)
 	for _, end := range ends {
 		if later := q; end.After(q.Now) {
@@ -476,7 +518,7 @@ func (f *fuzzer) at(depth int) dataset.Scope {
 }
 
 func (f *fuzzer) change() Change {
-	switch n := f.IntN(56); {
+	switch n := f.IntN(60); {
 	case n < 2:
 		return PrincipalChange{ID: f.person(), Service: f.IntN(3) == 0, Disabled: f.IntN(6) == 0,
 			Region: pick(f.Rand, []string{"", "eu", "us"}), Restricted: f.IntN(10) == 0}
@@ -491,7 +533,8 @@ func (f *fuzzer) change() Change {
 		s := f.at(3)
 		i := slices.Index(f.scopes, s)
 		return DatasetChange{id[dataset.DatasetID](i), s, pick(f.Rand,
-			[]dataset.State{dataset.Active, dataset.Active, dataset.Active, dataset.Restricted, dataset.Held, dataset.Expired, "odd"})}
+			[]dataset.State{dataset.Active, dataset.Active, dataset.Active, dataset.Restricted, dataset.Held, dataset.Expired, dataset.Erased, "odd"}),
+			pick(f.Rand, []time.Time{{}, f.time().AddDate(0, 0, -1).Add(time.Duration(f.IntN(100)) * time.Minute)})}
 	case n < 20:
 		who := f.IntN(5)
 		return GrantChange{dataset.Grant{
@@ -527,6 +570,12 @@ func (f *fuzzer) change() Change {
 	case n < 48:
 		return ChoiceChange{dataset.Choice{Principal: f.person(), Kind: pick(f.Rand, []dataset.ChoiceKind{dataset.Consent, dataset.Objection}),
 			Purpose: pick(f.Rand, []string{"labeling", "research"}), At: f.time(), Ended: f.ended()}}
+	case n < 50:
+		i := f.IntN(len(f.scopes))
+		return HoldChange{dataset.Hold{ID: id[dataset.HoldID](i*100 + f.IntN(4)), Scope: f.scopes[i],
+			Released: pick(f.Rand, []time.Time{{}, f.time(), f.time(), f.time()})}}
+	case n < 52:
+		return RetentionChange{pick(f.Rand, f.scopes), pick(f.Rand, []dataset.Period{{}, {Days: 1}, {Years: 1}})}
 	default:
 		return SignatureChange{dataset.Signature{
 			Principal: f.person(), Agreement: pick(f.Rand, []string{"nda", "strict"}), Version: 1 + f.IntN(2),

@@ -54,7 +54,7 @@ func someOrder(t *testing.T, r *rand.Rand, way string) *inOrder {
 	if way == "contractor" {
 		x.asks.Scope, x.asks.ContractorDelivery = project, x.project.Delivery
 	}
-	x.dataset = DatasetChange{id[dataset.DatasetID](1), scopeOf(t, "acme/signs/b1"), pick(r, []dataset.State{dataset.Active, dataset.Restricted})}
+	x.dataset = DatasetChange{id[dataset.DatasetID](1), scopeOf(t, "acme/signs/b1"), pick(r, []dataset.State{dataset.Active, dataset.Restricted}), time.Time{}}
 	if way == "contractor" {
 		x.dataset.State = dataset.Active
 	} else if (way == "owner" || way == "disclosure") && r.IntN(3) == 0 {

@@ -224,6 +224,7 @@ var breaches = []struct{ old, new, guardrail string }{
 	{"dataset, expire, !hold, allow", "dataset, expire, always, allow", ""},
 	{"p, DNY-09, any, annotation, submit, hold, deny", "", ""}, // so do LAB-04 and CON-03
 	{"p, DNY-10, any, key, destroy, hold, deny", "", "a hold keeps the keys"},
+	{"p, DNY-59, any, person, anonymize, hold, deny", "", "a hold keeps who it was"},
 	{"delete, owner & dual", "delete, owner", "deleting a dataset"},
 	{"upload, owner & active", "upload, owner", "the owner or a machine account uploads"},
 	{"release, dual", "release, always", "releasing a hold"},

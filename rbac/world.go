@@ -24,11 +24,13 @@ type World struct {
 	assignments   assignments
 	graces        map[string][]int64 // of each agreement: until when older versions than this one count, by version less 1
 	approvals     map[asked]approval
+	holds         map[dataset.HoldID]uint32 // in force; the number of the scope
 
 	// Ended for good, so that an older row that comes late revives nothing.
 	endedGrants      map[dataset.GrantID]struct{}
 	endedAssignments map[dataset.AssignmentID]struct{}
 	endedApprovals   map[dataset.ApprovalID]approvalEnd
+	endedHolds       map[dataset.HoldID]struct{}
 }
 
 const rootScope = 1
@@ -41,10 +43,11 @@ func NewWorld(p *Policy) *World {
 		scopes:        []scope{{}, {chain: [4]uint32{rootScope}, exists: true}},
 		peopleNumbers: map[dataset.PrincipalID]uint32{}, people: make([]person, 1),
 		datasets: map[dataset.DatasetID]uint32{}, assignments: newAssignments(),
-		graces: map[string][]int64{}, approvals: map[asked]approval{},
+		graces: map[string][]int64{}, approvals: map[asked]approval{}, holds: map[dataset.HoldID]uint32{},
 		endedGrants:      map[dataset.GrantID]struct{}{},
 		endedAssignments: map[dataset.AssignmentID]struct{}{},
 		endedApprovals:   map[dataset.ApprovalID]approvalEnd{},
+		endedHolds:       map[dataset.HoldID]struct{}{},
 	}
 }
 

@@ -36,7 +36,7 @@ func smallWorld(t testing.TB) *World {
 	w := NewWorld(Default())
 	changes := []Change{
 		ClientChange{acme}, ProjectChange{Scope: signs, Purposes: []string{"labeling"}, Delivery: []dataset.Delivery{dataset.Opened}},
-		DatasetChange{batch, b1, dataset.Active}, AgreementChange{Name: "nda", Version: 1},
+		DatasetChange{batch, b1, dataset.Active, time.Time{}}, AgreementChange{Name: "nda", Version: 1},
 		grantOf(1, root, dataset.Admin, dataset.Root, time.Time{}),
 		grantOf(2, owner, dataset.ClientUser, acme, time.Time{}),
 		grantOf(3, lab, dataset.Labeler, signs, epoch.Add(3*time.Hour)),

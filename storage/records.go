@@ -122,6 +122,15 @@ type Dataset struct {
 	Revision  uint64
 	CreatedAt time.Time
 	CreatedBy dataset.PrincipalID
+	FilledAt  time.Time // when its newest version was completed; zero: it has none
+}
+
+// Since is from when on its retention counts.
+func (d Dataset) Since() time.Time {
+	if d.FilledAt.IsZero() {
+		return d.CreatedAt
+	}
+	return d.FilledAt
 }
 
 // WrappedKey is a secret sealed to an epoch's recipient.

@@ -385,6 +385,10 @@ func (v *Vault) carryOut(ctx context.Context, asker identity.Caller, a storage.A
 		return v.discloseAsAsked(ctx, asker, a.Scope, terms)
 	case asks{rbac.Update, rbac.Project}:
 		return v.updateAsAsked(ctx, asker, a.Scope, terms)
+	case asks{rbac.Destroy, rbac.Key}, asks{rbac.Delete, rbac.Dataset}:
+		return v.eraseAsAsked(ctx, asker, a.Scope, terms)
+	case asks{rbac.Release, rbac.Dataset}:
+		return v.releaseAsAsked(ctx, asker, terms)
 	}
 	return nil
 }

@@ -142,6 +142,17 @@ func (r *checkRun) attempt(ctx context.Context, key string, a storage.Attempt, t
 	if t, err := r.rowsOf(ctx, key); err != nil || t.attempt == nil {
 		return err // it went with the other object of the same attempt, or just now
 	}
+	held := false
+	err := r.v.db.View(ctx, func(tx *catalog.Tx) (err error) {
+		held, err = tx.DatasetHeld(ctx, a.Dataset)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if held {
+		return r.report(ctx, storage.Finding{Kind: storage.FoundLeftover, Key: key, Shard: a.Number, Detail: "a legal hold keeps it"}, a.Dataset)
+	}
 	doomed, err := r.v.doom(ctx, a)
 	if errors.Is(err, storage.ErrNoRow) {
 		return nil // it was committed or cleared just now

@@ -66,7 +66,7 @@ func (r *checkRun) run(ctx context.Context) error {
 	if err := r.rows(ctx); err != nil {
 		return err
 	}
-	if s, ok := r.v.objects.(storage.Sweeper); ok && r.c.Repair && r.c.Scope == dataset.Root {
+	if s, ok := r.v.objects.(storage.Sweeper); ok && r.c.Repair && r.c.Scope == dataset.Root && !r.v.world.AnyHold() {
 		n, err := s.Sweep(ctx, r.v.now().Add(-attemptLife))
 		r.c.Leftovers, r.c.Repaired = r.c.Leftovers+int64(n), r.c.Repaired+int64(n)
 		return err

@@ -54,6 +54,8 @@ func (v *Vault) StartDirect(ctx context.Context, c identity.Caller, scope datase
 	if err != nil {
 		return wire.DirectUpload{}, err
 	}
+	ctx, end := v.writing(ctx, c, a.Dataset, scope)
+	defer end()
 	if err := v.claim(ctx, a.ID); err != nil {
 		return wire.DirectUpload{}, err
 	}
@@ -141,6 +143,8 @@ func (v *Vault) JoinParts(ctx context.Context, c identity.Caller, scope dataset.
 	if err != nil {
 		return wire.Stored{}, err
 	}
+	ctx, end := v.writing(ctx, c, a.Dataset, scope)
+	defer end()
 	err = v.update(ctx, func(tx *catalog.Tx) error { return tx.FinishParts(ctx, a.ID) })
 	if errors.Is(err, storage.ErrNoRow) {
 		return wire.Stored{}, fault.Wrap(fault.Conflict, op, "another request joins the parts, or the upload was given up", err).
@@ -152,7 +156,7 @@ func (v *Vault) JoinParts(ctx context.Context, c identity.Caller, scope dataset.
 	o, err := direct.FinishParts(ctx, a.Key, a.Upload, parts)
 	if err != nil {
 		v.giveUp(ctx, a) // nobody else joins it
-		return wire.Stored{}, err
+		return wire.Stored{}, erasedMeanwhile(ctx, err)
 	}
 	if err := v.storeAttempt(ctx, a, o, sum); err != nil {
 		return wire.Stored{}, err

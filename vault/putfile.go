@@ -51,6 +51,8 @@ func (v *Vault) PutFile(ctx context.Context, c identity.Caller, scope dataset.Sc
 	}
 	a := v.newAttempt(d, number, size, c)
 	a.Push = push.Push
+	ctx, end := v.writing(ctx, c, d.ID, scope)
+	defer end()
 	if err := v.addAttempt(ctx, a); err != nil {
 		return wire.Dataset{}, err
 	}
@@ -59,7 +61,7 @@ func (v *Vault) PutFile(ctx context.Context, c identity.Caller, scope dataset.Sc
 	}
 	plain, err := v.sealTo(ctx, &a, recipient, body, size)
 	if err != nil {
-		return wire.Dataset{}, err
+		return wire.Dataset{}, erasedMeanwhile(ctx, err)
 	}
 	if a.Fingerprint = fingerprintFile(d.Salt, name, a.PlainSize, plain); a.Fingerprint == newest {
 		v.giveUp(ctx, a)

@@ -246,7 +246,8 @@ func (v *Vault) visible(c identity.Caller, scope dataset.Scope) bool {
 }
 
 func (v *Vault) entry(ctx context.Context, tx *catalog.Tx, c identity.Caller, row storage.ScopeRow) (wire.Entry, error) {
-	e := wire.Entry{Scope: row.Scope, Created: row.CreatedAt}
+	keeping := v.world.Keeping(row.Scope)
+	e := wire.Entry{Scope: row.Scope, Created: row.CreatedAt, Held: keeping.Held, Expires: timePtr(keeping.Expires)}
 	switch row.Scope.Depth() {
 	case 1:
 		e.Kind = "client"
@@ -255,7 +256,9 @@ func (v *Vault) entry(ctx context.Context, tx *catalog.Tx, c identity.Caller, ro
 		if err != nil {
 			return e, missingRow("project", err)
 		}
-		return projectEntry(p, row), nil
+		entry := projectEntry(p, row)
+		entry.Held = e.Held
+		return entry, nil
 	case 3:
 		e.Kind = "dataset"
 		d, err := tx.Dataset(ctx, row.Scope)

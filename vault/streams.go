@@ -119,7 +119,7 @@ func (v *Vault) watchStreams(ctx context.Context) {
 		case <-tick.C:
 		}
 		running := v.streams.all()
-		if len(running) == 0 {
+		if len(running) == 0 && !v.writes.any() {
 			continue
 		}
 		if err := v.notary.Halted(); err != nil {
@@ -141,6 +141,7 @@ func (v *Vault) watchStreams(ctx context.Context) {
 		if err := v.cutEnded(ctx, running); err != nil {
 			v.log.Warn("cannot look whose tokens have ended", "err", err)
 		}
+		v.cutWrites()
 		for _, s := range running {
 			if s.permit.Recheck() != nil {
 				s.cancel(errRevoked)

@@ -8,6 +8,7 @@ import (
 	"dsvault/storage"
 	"dsvault/storage/catalog"
 	"dsvault/vault/dataset"
+	"dsvault/vault/fault"
 )
 
 const (
@@ -27,6 +28,11 @@ func (v *Vault) sweepForever(ctx context.Context, exclusive bool) {
 	defer tick.Stop()
 	for {
 		v.clearForgotten(ctx, false)
+		if !exclusive {
+			if err := v.dropEpochs(ctx); err != nil && ctx.Err() == nil {
+				v.log.Warn("the key of an old epoch is left in the key folder for now", "err", err)
+			}
+		}
 		if n, err := v.Sweep(ctx, cutoff); err != nil && ctx.Err() == nil {
 			v.log.Warn("the sweep was cut short", "removed", n, "err", err)
 		} else if n > 0 {
@@ -44,6 +50,9 @@ func (v *Vault) sweepForever(ctx context.Context, exclusive bool) {
 // Sweep removes attempts begun before cutoff with their objects, what clear
 // could not remove, and the store's own leftovers. It gives how many it removed.
 //
+// A legal hold stops it: of the datasets under it nothing is removed, and while
+// there is any, the store's leftovers stay, of which some cannot be told apart.
+//
 // It removes nothing that no row names. Every object has had a row from before
 // its first byte, so one without is a sign of something else, such as a catalog
 // that was restored from an older backup; its bytes may be wanted yet.
@@ -52,7 +61,7 @@ func (v *Vault) Sweep(ctx context.Context, cutoff time.Time) (int, error) {
 	if err != nil {
 		return removed, err
 	}
-	if s, ok := v.objects.(storage.Sweeper); ok {
+	if s, ok := v.objects.(storage.Sweeper); ok && !v.world.AnyHold() {
 		n, err := s.Sweep(ctx, cutoff)
 		return removed + n, err
 	}
@@ -118,8 +127,20 @@ func (v *Vault) doom(ctx context.Context, a storage.Attempt) (storage.Attempt, e
 	return doomed, err
 }
 
-// delete removes a doomed attempt's objects, then its row.
+// delete removes a doomed attempt's objects, then its row. A legal hold on its
+// dataset stops it, and the row stays.
 func (v *Vault) delete(ctx context.Context, doomed storage.Attempt) error {
+	held := false
+	err := v.db.View(ctx, func(tx *catalog.Tx) (err error) {
+		held, err = tx.DatasetHeld(ctx, doomed.Dataset)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if held {
+		return fault.New(fault.Conflict, "vault.delete", "a legal hold keeps the dataset").WithHint("`dsvault hold list` shows it")
+	}
 	if doomed.Index.Size != 0 {
 		if err := v.objects.Delete(ctx, storage.IndexKey(doomed.Key)); err != nil {
 			return err
@@ -128,7 +149,7 @@ func (v *Vault) delete(ctx context.Context, doomed storage.Attempt) error {
 	if err := errors.Join(v.abort(ctx, doomed), v.objects.Delete(ctx, doomed.Key)); err != nil {
 		return err
 	}
-	err := v.update(ctx, func(tx *catalog.Tx) error { return tx.DropAttempt(ctx, doomed.ID) })
+	err = v.update(ctx, func(tx *catalog.Tx) error { return tx.DropAttempt(ctx, doomed.ID) })
 	if errors.Is(err, storage.ErrNoRow) {
 		return nil // somebody else cleared it
 	}

@@ -276,12 +276,14 @@ func (v *Vault) StoreUpload(ctx context.Context, c identity.Caller, scope datase
 		return wire.Stored{}, fault.New(fault.Invalid, op, fmt.Sprintf("a shard of %d bytes is %d bytes when sealed, not %d", a.PlainSize, want, size)).
 			WithHint("seal it to the dataset's one recipient, in age's binary format")
 	}
+	ctx, end := v.writing(ctx, c, a.Dataset, scope)
+	defer end()
 	if err := v.claim(ctx, a.ID); err != nil {
 		return wire.Stored{}, err
 	}
 	o, digest, err := storage.PutHashed(ctx, v.objects, a.Key, body, size)
 	if err != nil {
-		return wire.Stored{}, err
+		return wire.Stored{}, erasedMeanwhile(ctx, err)
 	}
 	if err := v.storeAttempt(ctx, a, o, digest); err != nil {
 		return wire.Stored{}, err

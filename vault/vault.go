@@ -57,6 +57,10 @@ type Config struct {
 	Mailer    *courier.Mailer
 	PublicURL string
 	Hooks     *courier.Hooks
+	// BackupWindow is how old a backup may be that is still restored. So long
+	// after an erasure the keys from before it are kept; then they are
+	// destroyed, and older backups open nothing.
+	BackupWindow time.Duration
 }
 
 // LogConfig is what the notary needs. The zero value is good.
@@ -95,6 +99,13 @@ type Vault struct {
 	streams streams
 	members places // of opened delivery
 	checks  checkers
+	writes  writes
+	chores  chores
+
+	backupWindow time.Duration
+	// Guarded by chores.mu.
+	restored                           bool // what a restored catalog brought back is erased again
+	lastDetails, lastPeople, lastScrub time.Time
 
 	checkEvery, checkDataEvery time.Duration
 
@@ -123,13 +134,14 @@ func Open(ctx context.Context, cfg Config) (*Vault, error) {
 		log: cfg.Logger, now: cfg.Now, random: cfg.Random, started: cfg.Now(),
 		node: dataset.NewID[dataset.RequestID](cfg.Random).String(), alone: cfg.Exclusive,
 		checkEvery: cfg.CheckEvery, checkDataEvery: cfg.CheckDataEvery,
-		bundles: make(chan struct{}, maxBundles),
-		mailer:  cfg.Mailer, hooks: cfg.Hooks, publicURL: cfg.PublicURL,
+		bundles: make(chan struct{}, maxBundles), backupWindow: cfg.BackupWindow,
+		mailer: cfg.Mailer, hooks: cfg.Hooks, publicURL: cfg.PublicURL,
 		resets: make(chan resetAsk, maxAskers), outbox: make(chan struct{}, 1),
 	}
 	if v.hooks == nil {
 		v.hooks = courier.NewHooks(false)
 	}
+	v.chores.wake = make(chan struct{}, 1)
 	v.checks.wake, v.checks.running = make(chan struct{}, 1), map[dataset.CheckID]context.CancelFunc{}
 	if err := ownCatalog(ctx, v.db, v.keys); err != nil {
 		return nil, err
@@ -178,6 +190,7 @@ func Open(ctx context.Context, cfg Config) (*Vault, error) {
 			v.log.Warn("addresses of people are not found until the next start", "err", err)
 		}
 	})
+	v.workers.Go(func() { v.holdChores(running) })
 	return v, nil
 }
 

@@ -64,7 +64,9 @@ type world struct {
 	checkEvery, checkDataEvery time.Duration // for open
 	shared                     bool          // likewise: other nodes have the catalog open
 	config                     func(*vault.Config)
-	state                      string // likewise: the node's own record of what was signed
+	state                      string        // likewise: the node's own record of what was signed
+	backupWindow               time.Duration // likewise
+	keyDir                     string
 }
 
 func newWorld(t *testing.T) *world {
@@ -87,6 +89,7 @@ func newWorldOn(t testing.TB, url string, opts catalog.Options) *world {
 		t.Fatal(err)
 	}
 	keyDir := filepath.Join(data, "keys")
+	w.keyDir, w.backupWindow = keyDir, 30*24*time.Hour
 	if err := keys.Init(keyDir, "dsvault-test", keys.NewPassphrase(""), rand.Reader); err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +107,7 @@ func newWorldOn(t testing.TB, url string, opts catalog.Options) *world {
 	w.open = func() (*vault.Vault, error) {
 		cfg := vault.Config{Catalog: w.db, Objects: w.objects, Keys: ring, Policy: rbac.Default(),
 			Logger: logger, Now: w.clock.Now, Random: rand.Reader, Exclusive: !w.shared,
-			CheckEvery: w.checkEvery, CheckDataEvery: w.checkDataEvery, Log: vault.LogConfig{State: w.state}}
+			CheckEvery: w.checkEvery, CheckDataEvery: w.checkDataEvery, BackupWindow: w.backupWindow, Log: vault.LogConfig{State: w.state}}
 		if w.config != nil {
 			w.config(&cfg)
 		}

@@ -183,6 +183,10 @@ func (v *Vault) Version(ctx context.Context, c identity.Caller, scope dataset.Sc
 	if err != nil {
 		return wire.Version{}, err
 	}
+	if d.State == dataset.Erased {
+		return wire.Version{}, fault.New(fault.Gone, "vault.Version", "the data was erased").
+			WithHint("its keys are destroyed, and nobody can read it any more: `dsvault erasure list " + scope.String() + "`")
+	}
 	if n == 0 {
 		n = d.Version
 	}

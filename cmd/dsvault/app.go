@@ -95,6 +95,7 @@ DSVAULT_TOKEN a token to use instead of the stored one.`,
 		a.approvalsCmd(), a.approveCmd(), a.refuseCmd(), a.breakGlassCmd(), a.discloseCmd(),
 		a.canCmd(), a.logCmd(), a.transfersCmd(), a.auditCmd(), a.checkCmd(), a.healthcheckCmd(), a.versionCmd(),
 		a.verifyCmd(), a.receiptCmd(),
+		a.holdCmd(), a.eraseCmd(), a.erasureCmd(), a.retentionCmd(),
 	)
 	return root
 }

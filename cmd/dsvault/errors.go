@@ -66,7 +66,7 @@ func exitStatus(err error) int {
 		return exitUnauthenticated
 	case fault.Forbidden, fault.NotFound:
 		return exitForbidden
-	case fault.Conflict:
+	case fault.Conflict, fault.Gone:
 		return exitConflict
 	case fault.Unavailable, fault.Busy:
 		return exitUnavailable

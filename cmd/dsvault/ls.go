@@ -105,9 +105,9 @@ the list says the exit status is 7, and what was written is to be thrown away.`,
 }
 
 func (a *app) lsScopes(entries iter.Seq2[wire.Entry, error]) error {
-	header := []string{"SCOPE", "KIND", "STATE", "VERSION", "SHARDS", "SIZE", "YOURS", "CREATED"}
+	header := []string{"SCOPE", "KIND", "STATE", "VERSION", "SHARDS", "SIZE", "YOURS", "CREATED", "EXPIRES"}
 	return list(a, entries, header, func(e wire.Entry) []string {
-		row := []string{e.Scope.String(), e.Kind, "", "", "", "", e.Assigned, timeText(e.Created)}
+		row := []string{e.Scope.String(), e.Kind, "", "", "", "", e.Assigned, timeText(e.Created), expiryText(e, now())}
 		if e.Kind == "dataset" {
 			row[2], row[4], row[5] = string(e.State), strconv.Itoa(e.Shards), size(e.Size)
 			if e.Complete {

@@ -40,7 +40,7 @@ type nodeConfig struct {
 	Logger     *slog.Logger
 	Counts     *metrics.Metrics // nil: nobody counts
 
-	CheckEvery, CheckDataEvery time.Duration // see vault.Config
+	CheckEvery, CheckDataEvery, BackupWindow time.Duration // see vault.Config
 
 	Mailer    *courier.Mailer // likewise
 	PublicURL string
@@ -295,7 +295,7 @@ func (n *node) open(ctx context.Context, cfg nodeConfig, policy *rbac.Policy) er
 	n.Vault, err = vault.Open(ctx, vault.Config{
 		Catalog: n.db, Objects: objects, Keys: ring, Policy: policy, Logger: cfg.Logger,
 		Now: time.Now, Random: rand.Reader, Exclusive: cfg.embedded(), Log: log, Meter: cfg.meter(),
-		CheckEvery: cfg.CheckEvery, CheckDataEvery: cfg.CheckDataEvery,
+		CheckEvery: cfg.CheckEvery, CheckDataEvery: cfg.CheckDataEvery, BackupWindow: cfg.BackupWindow,
 		Mailer: cfg.Mailer, PublicURL: cfg.PublicURL, Hooks: cfg.Hooks,
 	})
 	if err == nil && cfg.Counts != nil {

@@ -111,6 +111,18 @@ func parseSpan(flag, s string) (time.Duration, error) {
 	return to.Sub(from), nil
 }
 
+// parseWindow reads the age of the oldest backup that is wanted; "none" is 0.
+func parseWindow(s string) (time.Duration, error) {
+	if s == "none" {
+		return 0, nil
+	}
+	d, err := parseEvery("backup-window", s)
+	if err != nil || d == 0 {
+		return 0, usage("bad --backup-window "+strconv.QuoteToASCII(clip(s)), "give 30d, 90d or none")
+	}
+	return d, nil
+}
+
 // parseSize reads a size in bytes, such as 256MiB; the empty text is 0.
 func parseSize(s string) (int64, error) {
 	if s == "" {

@@ -50,7 +50,7 @@ type serveConfig struct {
 
 func (a *app) serveCmd() *cobra.Command {
 	var cfg serveConfig
-	var passphraseFile, checkEvery, checkDataEvery string
+	var passphraseFile, checkEvery, checkDataEvery, backupWindow string
 	var proxies []string
 	cmd := &cobra.Command{
 		Use:   "serve",
@@ -85,6 +85,7 @@ breaks its truth table is refused, and the old one stays in force.`,
 	f.IntVar(&cfg.MaxTransfersEach, "max-transfers-each", 16, "likewise, of one person or service")
 	f.StringVar(&checkEvery, "check-every", "24h", "how often storage is compared with the catalog; or never")
 	f.StringVar(&checkDataEvery, "check-data-every", "never", "how often every object is read for it as well, such as 30d; or never")
+	f.StringVar(&backupWindow, "backup-window", "30d", "how old a backup may be that is still restored: so long after an erasure it is final; or none")
 	f.StringVar(&passphraseFile, "passphrase-file", "", "file whose first line is the root key's passphrase")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
 		if cfg.Data, err = a.dataDir(); err != nil {
@@ -100,6 +101,9 @@ breaks its truth table is refused, and the old one stays in force.`,
 			return err
 		}
 		if cfg.CheckDataEvery, err = parseEvery("check-data-every", checkDataEvery); err != nil {
+			return err
+		}
+		if cfg.BackupWindow, err = parseWindow(backupWindow); err != nil {
 			return err
 		}
 		cfg.Logger = a.logger()

@@ -54,6 +54,7 @@ type verification struct {
 	Key      string           `json:"key_from,omitempty"` // "file": nothing else vouches for it
 	Verified *client.Verified `json:"verified,omitempty"`
 	Receipt  *receiptVerdict  `json:"receipt,omitempty"`
+	Erasure  *certified       `json:"erasure,omitempty"`
 }
 
 // verifyLog shows the records as they are verified, so that what is on screen
@@ -144,9 +145,9 @@ func (a *app) verifyCmd() *cobra.Command {
 	var proof proofFlags
 	cmd := &cobra.Command{
 		Use:   "verify FILE...",
-		Short: "Check exported logs and receipts, without a server",
-		Long: `Checks files that ` + "`dsvault log --export`" + ` and ` + "`dsvault pull`" + ` have written, on
-any machine and without a server. Files that are given together are also
+		Short: "Check exported logs, receipts and certificates, without a server",
+		Long: `Checks files that ` + "`dsvault log --export`" + `, ` + "`dsvault pull`" + ` and ` + "`dsvault erase`" + ` have
+written, on any machine and without a server. Files that are given together are also
 compared: an exported log has to hold the reads that receipts are of, and a
 whole log (of the scope /) has to be the one that the others are of. Of a file
 that ` + "`dsvault log --format`" + ` has written, name the note: the file is looked for
@@ -157,7 +158,8 @@ from its logins. Without either it is the key in the file: then compare the key
 that is shown with the one that the operator publishes.`,
 		Example: `  dsvault verify acme.bundle
   dsvault verify --key dsvault-log-0123456789abcdef+89abcdef+AdK… acme.bundle
-  dsvault verify work.receipts/batch-1-0000.63.json acme.bundle`,
+  dsvault verify work.receipts/batch-1-0000.63.json acme.bundle
+  dsvault verify batch-1.certificate.json`,
 		Args: args(1, 1000),
 	}
 	cmd.Flags().StringVar(&key, "key", "", "the log's key, as NAME+1234abcd+BASE64")
@@ -213,6 +215,8 @@ func (v *fileVerifier) run(files []string) error {
 		switch {
 		case err != nil:
 			try(path, err)
+		case audit.IsCertificate(begin):
+			try(path, v.certificate(path))
 		case audit.IsListing(begin):
 			try(path, v.listing(path))
 		case header == nil:

@@ -8,14 +8,14 @@ import (
 )
 
 var datasets = table[storage.Dataset]{
-	name: "datasets", columns: "id, slot, path, tag, state, recipient, salt, complete, shards, version, push, store, revision, created_at, created_by",
+	name: "datasets", columns: "id, slot, path, tag, state, recipient, salt, complete, shards, version, push, store, revision, created_at, created_by, filled_at",
 	into: func(d *storage.Dataset) []any {
 		return []any{fixed(d.ID[:]), &d.Slot, text{&d.Scope}, fixed(d.Tag[:]), &d.State, &d.Recipient, fixed(d.Salt[:]),
-			flag{&d.Complete}, &d.Shards, &d.Version, &d.Push, &d.Store, &d.Revision, moment{&d.CreatedAt}, fixed(d.CreatedBy[:])}
+			flag{&d.Complete}, &d.Shards, &d.Version, &d.Push, &d.Store, &d.Revision, moment{&d.CreatedAt}, fixed(d.CreatedBy[:]), moment{&d.FilledAt}}
 	},
 	values: func(d *storage.Dataset) []any {
 		return []any{d.ID[:], int64(d.Slot), d.Scope.String(), d.Tag[:], string(d.State), d.Recipient, d.Salt[:],
-			bit(d.Complete), int64(d.Shards), int64(d.Version), int64(d.Push), d.Store, int64(d.Revision), micros(d.CreatedAt), d.CreatedBy[:]}
+			bit(d.Complete), int64(d.Shards), int64(d.Version), int64(d.Push), d.Store, int64(d.Revision), micros(d.CreatedAt), d.CreatedBy[:], micros(d.FilledAt)}
 	},
 }
 
@@ -48,7 +48,12 @@ func (tx *Tx) DatasetsSince(ctx context.Context, rev uint64, f func(storage.Data
 }
 
 // PutDatasetKey adds or replaces the dataset's wrapped identity.
+//
+// A key that is sealed to an epoch which is being destroyed is fault.Unavailable.
 func (tx *Tx) PutDatasetKey(ctx context.Context, id dataset.DatasetID, key storage.WrappedKey) error {
+	if err := tx.checkEpoch(ctx, key); err != nil {
+		return err
+	}
 	_, err := tx.exec(ctx, "catalog.PutDatasetKey", "INSERT INTO dataset_keys (dataset, epoch, sealed) VALUES ($1, $2, $3)"+
 		" ON CONFLICT (dataset) DO UPDATE SET epoch = excluded.epoch, sealed = excluded.sealed",
 		id[:], int64(key.Epoch), blob(key.Sealed))

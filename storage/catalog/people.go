@@ -20,8 +20,12 @@ var principals = table[storage.Principal]{
 	},
 }
 
-// AddPrincipal adds a person or a service; the handle has to be new.
+// AddPrincipal adds a person or a service; the handle has to be new. A key that
+// is sealed to an epoch which is being destroyed is fault.Unavailable.
 func (tx *Tx) AddPrincipal(ctx context.Context, p storage.Principal) error {
+	if err := tx.checkEpoch(ctx, p.Key); err != nil {
+		return err
+	}
 	return principals.insert(ctx, tx, "catalog.AddPrincipal", "", p)
 }
 

@@ -62,9 +62,10 @@ func (tx *Tx) Attempt(ctx context.Context, id dataset.AttemptID) (storage.Attemp
 	return attempts.one(ctx, tx, "catalog.Attempt", "WHERE id = $1", id[:])
 }
 
-// Attempts lists the attempts started before a time, the oldest first.
+// Attempts lists the attempts started before a time, the oldest first, but for
+// those of datasets under a hold.
 func (tx *Tx) Attempts(ctx context.Context, before time.Time, limit int) ([]storage.Attempt, error) {
-	return attempts.list(ctx, tx, "catalog.Attempts", "WHERE started_at < $1 ORDER BY started_at, id LIMIT $2", micros(before), page(limit))
+	return attempts.list(ctx, tx, "catalog.Attempts", "WHERE started_at < $1 AND NOT "+heldDataset("attempts.dataset")+" ORDER BY started_at, id LIMIT $2", micros(before), page(limit))
 }
 
 // DropAttempt forgets an attempt, once its object is gone or committed:

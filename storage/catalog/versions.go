@@ -24,8 +24,8 @@ var versions = table[storage.Version]{
 // newest version has to be the one before: storage.ErrNoRow if not.
 func (tx *Tx) AddVersion(ctx context.Context, v storage.Version, rev uint64) error {
 	const op = "catalog.AddVersion"
-	err := tx.change(ctx, op, "UPDATE datasets SET complete = 1, version = $2, shards = $3, revision = $4 WHERE id = $1 AND version = $5",
-		v.Dataset[:], int64(v.Version), int64(v.Shards.Len()), int64(rev), int64(v.Version-1))
+	err := tx.change(ctx, op, "UPDATE datasets SET complete = 1, version = $2, shards = $3, revision = $4, filled_at = $6 WHERE id = $1 AND version = $5",
+		v.Dataset[:], int64(v.Version), int64(v.Shards.Len()), int64(rev), int64(v.Version-1), micros(v.CompletedAt))
 	if err != nil {
 		return err
 	}

@@ -44,6 +44,7 @@ func TestEveryRoute(t *testing.T) {
 	w.testChecks(t)
 	w.testAudit(t)
 	w.testRights(t)
+	w.testKeeping(t)
 
 	served := map[string]bool{}
 	for _, line := range w.logs.all() {

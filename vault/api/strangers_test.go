@@ -103,6 +103,14 @@ func TestStrangers(t *testing.T) {
 				probe{"GET", "/v1/approvals?scope=" + at, nil},
 				probe{"GET", "/v1/break-glass?scope=" + at, nil},
 				probe{"POST", "/v1/break-glass", wire.NewBreakGlass{Scope: w.scope(at), Reason: "why"}},
+				probe{"GET", "/v1/holds?scope=" + at, nil},
+				probe{"POST", "/v1/holds", wire.NewHold{Scope: w.scope(at), Reason: "x"}},
+				probe{"POST", "/v1/holds", wire.NewHold{Scope: w.scope(at)}},
+				probe{"GET", "/v1/retentions?scope=" + at, nil},
+				probe{"PUT", "/v1/retentions", wire.NewRetention{Scope: w.scope(at), What: "data", Period: "1d"}},
+				probe{"PUT", "/v1/retentions", wire.NewRetention{Scope: w.scope(at), What: "log", Period: "x"}},
+				probe{"GET", "/v1/erasures?scope=" + at, nil},
+				probe{"POST", "/v1/erasures", wire.NewErasure{Scope: w.scope(at)}},
 				probe{"GET", "/v1/can?action=upload&object=dataset:" + at, nil},
 				probe{"POST", "/v1/grants", wire.Grant{Role: dataset.Labeler, Person: "me", Scope: w.scope(at)}},
 				probe{"DELETE", "/v1/grants?role=labeler&person=me&scope=" + at, nil},
@@ -122,6 +130,7 @@ func TestStrangers(t *testing.T) {
 		return a.neutral(t)
 	}
 	check := call[wire.Check](w, "root", "POST", "/v1/checks", wire.NewCheck{Scope: w.scope("acme/signs")})
+	hold := call[wire.Hold](w, "root", "POST", "/v1/holds", wire.NewHold{Scope: w.scope("acme/signs"), Reason: "case"})
 	call[wire.Entry](w, "root", "POST", "/v1/projects", wire.NewProject{Scope: w.scope("acme/faces"), Purposes: []string{"labeling"}, Sensitive: true, Contract: "C-17"})
 	glass := call[wire.BreakGlass](w, "root", "POST", "/v1/break-glass", wire.NewBreakGlass{Scope: w.scope("acme"), Reason: "why"})
 	asked := call[wire.Grant](w, "root", "POST", "/v1/grants", wire.Grant{Role: dataset.Labeler, Person: "lena", Scope: w.scope("acme/faces")})
@@ -139,6 +148,9 @@ func TestStrangers(t *testing.T) {
 			if got, want := ask(who, known), ask(who, unknown); got != want {
 				t.Errorf("%s can tell a request from one that does not exist, %s:\n%s\n%s", who, p.path, got, want)
 			}
+		}
+		if got, want := ask(who, probe{"DELETE", "/v1/holds/" + hold.ID.String(), nil}), ask(who, probe{"DELETE", "/v1/holds/" + dataset.HoldID{1}.String(), nil}); got != want {
+			t.Errorf("%s can tell a hold from one that does not exist:\n%s\n%s", who, got, want)
 		}
 		for _, p := range []probe{{"GET", "/v1/checks/%s", nil}, {"GET", "/v1/checks/%s/findings", nil}, {"DELETE", "/v1/checks/%s", nil}} {
 			known, unknown := p, p

@@ -127,6 +127,18 @@
 // none. It says who gave the file, and that it is unchanged. It proves nothing
 // about the log: that is what a bundle does.
 //
+// # Certificate
+//
+// A certificate says that data was erased. It is JSON with what was erased, two
+// leaves with their proofs of inclusion in a signed checkpoint (the keys were
+// destroyed; nothing was left), and a C2SP signed-note of three lines:
+//
+//	dsvault/certificate/v1
+//	log ORIGIN
+//	sha256 of what was erased, as JSON without space between its parts, in hexadecimal
+//
+// The last leaf repeats its numbers, and both name the erasure.
+//
 // # Bundle
 //
 // A bundle is what somebody needs to verify the log without the vault: a file or

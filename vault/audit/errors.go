@@ -33,6 +33,8 @@ const (
 	CheckBundle    = "bundle-format"  // not a bundle
 	CheckListing   = "listing"        // not a listing, or a file that is not the one that was signed
 	CheckReceipt   = "receipt"        // not a receipt, or one that the log contradicts
+
+	CheckCertificate = "certificate" // not a certificate of an erasure, or one that the log contradicts
 )
 
 // VerifyError says which check failed, on which leaf, and what is wrong.

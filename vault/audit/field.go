@@ -97,6 +97,17 @@ const (
 	FieldOutcome     FieldID = 112 // text: how a request ended
 	FieldIdentity    FieldID = 113 // text: how it was made sure who asks
 	FieldRequestID   FieldID = 114 // 16 bytes: the request that something was done for
+	// Of holds, retention and erasures.
+	FieldHoldID      FieldID = 100 // 16 bytes
+	FieldErasureID   FieldID = 101 // 16 bytes
+	FieldFinal       FieldID = 102 // number: Unix microseconds; from then on no backup brings back what was erased
+	FieldVersions    FieldID = 103 // number: versions of objects that were removed, the present ones included
+	FieldMarkers     FieldID = 104 // number: delete markers that were removed
+	FieldUploads     FieldID = 105 // number: unfinished uploads that were removed
+	FieldErasedBytes FieldID = 106 // number: bytes of those versions
+	FieldDatasets    FieldID = 107 // number: datasets
+	FieldWhat        FieldID = 108 // text: what a retention is about: "data", "log" or "personal"
+	FieldPeriod      FieldID = 109 // text: for example "180d"; absent: none any more
 )
 
 // FieldType is what an extension field's value holds.
@@ -140,6 +151,10 @@ var fields = map[FieldID]fieldInfo{
 	FieldMails: {"mails", TypeNumber}, FieldWebhooks: {"webhooks", TypeNumber},
 	FieldApprovalID: {"approval-id", TypeID}, FieldVerdict: {"verdict", TypeText}, FieldDisclosureID: {"disclosure-id", TypeID},
 	FieldDocumentHash: {"document-hash", TypeHash}, FieldWithheldUntil: {"withheld-until", TypeNumber},
+	FieldHoldID: {"hold-id", TypeID}, FieldErasureID: {"erasure-id", TypeID}, FieldFinal: {"final", TypeNumber},
+	FieldVersions: {"versions", TypeNumber}, FieldMarkers: {"markers", TypeNumber}, FieldUploads: {"uploads", TypeNumber},
+	FieldErasedBytes: {"erased-bytes", TypeNumber}, FieldDatasets: {"datasets", TypeNumber},
+	FieldWhat: {"what", TypeText}, FieldPeriod: {"period", TypeText},
 
 	FieldArrayRoot: {"array-root", TypeHash}, FieldArrayLength: {"array-length", TypeNumber}, FieldNonce: {"nonce", TypeID},
 
@@ -251,7 +266,7 @@ func (l *Leaf) Texts() map[string]string {
 		name := f.ID.String()
 		n, _ := l.Uint64(f.ID)
 		switch {
-		case f.ID == FieldUntil || f.ID == FieldWithheldUntil:
+		case f.ID == FieldUntil || f.ID == FieldWithheldUntil || f.ID == FieldFinal:
 			out[name] = time.UnixMicro(int64(n)).UTC().Format(time.RFC3339)
 		case f.ID == FieldBasis && n < uint64(len(bases)):
 			out[name] = bases[n]

@@ -81,6 +81,11 @@ const (
 	KindBreakGlassEnd    Kind = 183 // before its time
 	KindBreakGlassReview Kind = 184
 	KindDisclose         Kind = 185 // two people have agreed on a disclosure that a law requires
+	KindExpiryWarn       Kind = 200 // a dataset expires soon: until
+	KindEraseEnd         Kind = 201 // nothing is left of what an erasure was about
+	KindRetention        Kind = 202 // how long things are kept was set
+	KindEpochDestroy     Kind = 203 // the key of an old epoch was destroyed
+	KindLogExpire        Kind = 204 // details of old records were dropped; the records stay
 
 	KindLogRecover Kind = 140 // begins an epoch of the log: signed records are lost; lost-size and lost-root say which
 
@@ -113,6 +118,8 @@ var kindNames = map[Kind]string{
 	KindCheckStart: "check-start", KindCheckEnd: "check-end",
 	KindApprovalRequest: "approval-request", KindApprovalRefuse: "approval-refuse",
 	KindBreakGlass: "break-glass", KindBreakGlassEnd: "break-glass-end", KindBreakGlassReview: "break-glass-review", KindDisclose: "disclose",
+	KindExpiryWarn: "expiry-warn", KindEraseEnd: "erase-end", KindRetention: "retention", KindEpochDestroy: "epoch-destroy",
+	KindLogExpire:  "log-expire",
 	KindLogRecover: "log-recover",
 	KindResetAsk:   "reset-ask", KindResetUse: "reset-use", KindPersonUpdate: "person-update",
 	KindNoticesSet: "notices-set", KindNoticesTest: "notices-test",

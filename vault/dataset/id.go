@@ -33,6 +33,8 @@ type (
 	glassKind     struct{}
 	disclosedKind struct{}
 	rightsKind    struct{}
+	holdKind      struct{}
+	erasureKind   struct{}
 )
 
 func (principalKind) prefix() string { return "prn" }
@@ -50,6 +52,8 @@ func (messageKind) prefix() string   { return "msg" }
 func (glassKind) prefix() string     { return "bgl" }
 func (disclosedKind) prefix() string { return "dsc" }
 func (rightsKind) prefix() string    { return "rrq" }
+func (holdKind) prefix() string      { return "hld" }
+func (erasureKind) prefix() string   { return "ers" }
 
 type (
 	PrincipalID  = ID[principalKind] // a person or a service
@@ -66,7 +70,9 @@ type (
 	MessageID    = ID[messageKind] // one mail or webhook call
 	BreakGlassID = ID[glassKind]
 	DisclosureID = ID[disclosedKind]
-	RightsID     = ID[rightsKind] // a request in the register of requests
+	RightsID     = ID[rightsKind]  // a request in the register of requests
+	HoldID       = ID[holdKind]    // a legal hold
+	ErasureID    = ID[erasureKind] // one erasure of a scope
 )
 
 var idEncoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)

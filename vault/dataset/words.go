@@ -70,6 +70,7 @@ const (
 	Restricted State = "restricted" // processing paused on request; reading stays possible for its owner
 	Held       State = "hold"       // legal hold: nothing may be deleted or changed
 	Expired    State = "expired"    // past its retention: nobody reads it
+	Erased     State = "erased"     // its keys are destroyed: nobody can read it
 )
 
 // Grant gives a principal a role at a scope and below, until a time.

@@ -26,6 +26,8 @@ const (
 	Forbidden Code = "forbidden"
 	// NotFound: absent, or hidden from this principal; the two look the same.
 	NotFound Code = "not-found"
+	// Gone: it was there, and was erased; whoever asks may know.
+	Gone Code = "gone"
 	// Conflict: the state of the thing does not allow it now.
 	Conflict Code = "conflict"
 	// Busy: a rate or concurrency limit; retry after RetryAfter.

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/mod/sumdb/note"
 
@@ -195,7 +196,8 @@ func TestSpoiledFolder(t *testing.T) {
 	wantCode(t, err, fault.NotFound)
 }
 
-// TestEpochs: new keys are sealed to the newest epoch; older ones still open.
+// TestEpochs: new keys are sealed to the newest epoch, also by who had the folder
+// open before; older ones still open, until their epoch is destroyed.
 func TestEpochs(t *testing.T) {
 	dir := newFolder(t, none)
 	old := must[*Ring](t)(Open(dir, none, nil, rand.Reader))
@@ -212,7 +214,60 @@ func TestEpochs(t *testing.T) {
 			t.Errorf("sealed to epoch %d, want %d", wrapped.Epoch, n)
 		}
 		must[[]byte](t)(r.unwrap(first))
-		_, err = old.unwrap(wrapped)
+		must[[]byte](t)(old.unwrap(wrapped))
+	}
+	if n := must[uint32](t)(old.NewEpoch(1)); n != 10001 {
+		t.Errorf("after epoch 1 comes %d", n)
+	}
+	if n := must[uint32](t)(old.NewEpoch(10001)); n != 10002 {
+		t.Errorf("after epoch 10001 comes %d", n)
+	}
+	at := time.Date(2027, 3, 1, 12, 0, 0, 123000, time.UTC)
+	check(t, old.Retire(1, at))
+	check(t, old.Retire(1, at.AddDate(0, 0, 1))) // what was said first holds
+	r := must[*Ring](t)(Open(dir, none, nil, rand.Reader))
+	list := must[[]Retiring](t)(r.Retires())
+	if len(list) != 3 || list[0] != (Retiring{1, at}) || !list[1].At.IsZero() || list[2].Epoch != 10001 {
+		t.Errorf("%+v", list)
+	}
+	if r.DestroyEpoch(10002) == nil {
+		t.Error("the newest epoch was destroyed")
+	}
+	again := must[storage.WrappedKey](t)(r.Rewrap(first))
+	check(t, r.DestroyEpoch(1))
+	check(t, r.DestroyEpoch(1))
+	check(t, old.Refresh())
+	for _, ring := range []*Ring{r, old, must[*Ring](t)(Open(dir, none, nil, rand.Reader))} {
+		_, err := ring.unwrap(first)
+		wantCode(t, err, fault.Corrupt)
+		must[[]byte](t)(ring.unwrap(again))
+	}
+	if again.Epoch != 10002 {
+		t.Errorf("sealed again to epoch %d", again.Epoch)
+	}
+}
+
+// TestBury: what was erased stays so, whatever a catalog holds.
+func TestBury(t *testing.T) {
+	db := newCatalog(t)
+	r := newRing(t, db)
+	ids := []dataset.DatasetID{dataset.NewID[dataset.DatasetID](rand.Reader), dataset.NewID[dataset.DatasetID](rand.Reader)}
+	check(t, r.Bury(ids[0]))
+	check(t, r.Bury(ids...))
+	again := must[*Ring](t)(Open(r.Dir(), none, db, rand.Reader))
+	for _, id := range ids {
+		if !again.IsBuried(id) || !r.IsBuried(id) {
+			t.Errorf("%s is not buried", id)
+		}
+		_, err := again.datasetIdentity(t.Context(), id)
+		wantCode(t, err, fault.Gone)
+	}
+	if len(again.Buried()) != 2 {
+		t.Errorf("%d are buried", len(again.Buried()))
+	}
+	for _, damage := range []string{"xyz\n", "0011\n", strings.Repeat("ab", 17) + "\n"} {
+		check(t, os.WriteFile(filepath.Join(r.Dir(), erasedFile), []byte(damage), 0o600))
+		_, err := Open(r.Dir(), none, db, rand.Reader)
 		wantCode(t, err, fault.Corrupt)
 	}
 }

@@ -7,7 +7,10 @@
 //
 //	root.key         the root identity, as an age key file, or the same file
 //	                 encrypted with a passphrase (age, scrypt)
-//	epoch-0001.age   an epoch's identity, sealed to the root recipient
+//	epoch-0001.age   an epoch's identity, sealed to the root recipient; all but
+//	                 the newest are destroyed some time after an erasure
+//	epoch-0001.retires   from when on
+//	erased           the datasets that were erased, one ID a line
 //	log.age          the log's signing key (a C2SP note key), sealed to the root recipient
 //	log-0002.age     its next one, after a rotation, and
 //	log-0002.note    the note by which the one before it named it
@@ -23,6 +26,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"filippo.io/age"
 	"golang.org/x/mod/sumdb/note"
@@ -66,11 +70,17 @@ func (Passphrase) MarshalText() ([]byte, error) { return []byte("[redacted]"), n
 // Ring is the opened key folder. It is safe for concurrent use.
 type Ring struct {
 	dir     string
-	epoch   uint32 // the newest, which new keys are sealed to
-	epochs  map[uint32]*seal.Identity
+	root    *seal.Identity // to read the epochs that begin later
 	logKeys []LogKey
 	own     ownKey
-	random  io.Reader
+
+	mu     *sync.RWMutex
+	epoch  uint32                         // guarded by mu; the newest, which new keys are sealed to
+	epochs map[uint32]*seal.Identity      // guarded by mu; replaced, never changed
+	erased map[dataset.DatasetID]struct{} // likewise
+
+	folder *sync.Mutex // one look at the folder, or change of it, at a time
+	random io.Reader
 
 	db       *catalog.DB
 	datasets cache[dataset.DatasetID, *seal.Identity]
@@ -175,9 +185,13 @@ func Open(dir string, pass Passphrase, db *catalog.DB, random io.Reader) (*Ring,
 	if err != nil {
 		return nil, err
 	}
-	r := &Ring{dir: dir, epochs: map[uint32]*seal.Identity{}, db: db, random: random,
+	r := &Ring{dir: dir, root: root, epochs: map[uint32]*seal.Identity{}, db: db, random: random,
+		mu: new(sync.RWMutex), folder: new(sync.Mutex),
 		datasets: newCache[dataset.DatasetID, *seal.Identity](4096), people: newCache[dataset.PrincipalID, personKey](1 << 16)}
-	if err := r.openEpochs(dir, root); err != nil {
+	if err := r.openEpochs(dir, root, nil); err != nil {
+		return nil, err
+	}
+	if r.erased, err = readErased(dir); err != nil {
 		return nil, err
 	}
 	if r.own, err = newOwnKey(root); err != nil {
@@ -187,7 +201,8 @@ func Open(dir string, pass Passphrase, db *catalog.DB, random io.Reader) (*Ring,
 	return r, err
 }
 
-func (r *Ring) openEpochs(dir string, root *seal.Identity) error {
+// openEpochs reads the epochs that known does not have. Nobody else has r yet.
+func (r *Ring) openEpochs(dir string, root *seal.Identity, known map[uint32]*seal.Identity) error {
 	const op = "keys.Open"
 	files, err := os.ReadDir(dir)
 	if err != nil {
@@ -195,12 +210,16 @@ func (r *Ring) openEpochs(dir string, root *seal.Identity) error {
 	}
 	for _, f := range files {
 		name := f.Name()
-		if !strings.HasPrefix(name, "epoch-") {
+		if !strings.HasPrefix(name, "epoch-") || strings.HasSuffix(name, ".retires") {
 			continue
 		}
 		var n uint32
 		if _, err := fmt.Sscanf(name, "epoch-%d.age", &n); err != nil || name != epochFile(n) {
 			return fault.New(fault.Corrupt, op, "strange file "+name+" among the keys").WithHint("move it out of " + dir)
+		}
+		r.epoch = max(r.epoch, n)
+		if r.epochs[n] = known[n]; r.epochs[n] != nil {
+			continue
 		}
 		secret, err := openFile(dir, name, root)
 		if err != nil {
@@ -209,7 +228,6 @@ func (r *Ring) openEpochs(dir string, root *seal.Identity) error {
 		if r.epochs[n], err = seal.ParseIdentity(secret); err != nil {
 			return fault.Wrap(fault.Corrupt, op, name+" is damaged", err)
 		}
-		r.epoch = max(r.epoch, n)
 	}
 	if len(r.epochs) == 0 {
 		return fault.New(fault.Corrupt, op, "no epoch key beside the root key").
@@ -351,15 +369,40 @@ func (r *Ring) NewDatasetKey() (string, storage.WrappedKey, error) {
 }
 
 func (r *Ring) wrap(secret []byte) (storage.WrappedKey, error) {
-	sealed, err := seal.SealBytes(secret, r.epochs[r.epoch].Recipient())
-	return storage.WrappedKey{Epoch: r.epoch, Sealed: sealed}, err
+	if err := r.Refresh(); err != nil { // another node may have begun a new epoch
+		return storage.WrappedKey{}, err
+	}
+	r.mu.RLock()
+	n, epoch := r.epoch, r.epochs[r.epoch]
+	r.mu.RUnlock()
+	sealed, err := seal.SealBytes(secret, epoch.Recipient())
+	return storage.WrappedKey{Epoch: n, Sealed: sealed}, err
+}
+
+// identityOf gives the key of an epoch; nil if it is gone.
+func (r *Ring) identityOf(n uint32) (*seal.Identity, error) {
+	r.mu.RLock()
+	epoch, newest := r.epochs[n], r.epoch
+	r.mu.RUnlock()
+	if epoch != nil || n <= newest {
+		return epoch, nil
+	}
+	if err := r.Refresh(); err != nil {
+		return nil, err
+	}
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.epochs[n], nil
 }
 
 func (r *Ring) unwrap(key storage.WrappedKey) ([]byte, error) {
-	epoch := r.epochs[key.Epoch]
+	epoch, err := r.identityOf(key.Epoch)
+	if err != nil {
+		return nil, err
+	}
 	if epoch == nil {
 		return nil, fault.New(fault.Corrupt, "keys.unwrap", "the epoch of this key is gone").
-			WithHint("if the epoch was destroyed by an erasure, so is the data; otherwise restore the keys folder")
+			WithHint("if the catalog is a backup from before an erasure, and older than the backup window, it cannot be opened any more; otherwise restore the keys folder, which all nodes share")
 	}
 	secret, err := seal.OpenBytes(key.Sealed, epoch, maxKeyFile)
 	if err != nil {
@@ -384,6 +427,10 @@ func (r *Ring) FileKey(ctx context.Context, p *ledger.Permit, shard int, header 
 }
 
 func (r *Ring) datasetIdentity(ctx context.Context, id dataset.DatasetID) (*seal.Identity, error) {
+	if r.IsBuried(id) {
+		return nil, fault.New(fault.Gone, "keys.datasetIdentity", "the data was erased").
+			WithHint("a restored catalog does not bring it back; the erasure goes on by itself")
+	}
 	if identity, ok, _ := r.datasets.get(id); ok {
 		return identity, nil
 	}

@@ -76,6 +76,7 @@ func clients(ctx context.Context, tx *txView, next uint64, add func(rbac.Change)
 // collect turns every row that changed after a revision into a change.
 func collect(ctx context.Context, tx *txView, after uint64, sealer Sealer, add func(rbac.Change) error) error {
 	steps := []func() error{
+		func() error { return collectKeeping(ctx, tx, after, add) },
 		func() error {
 			return tx.PrincipalsSince(ctx, after, func(p storage.Principal, _ uint64) error {
 				if len(p.Key.Sealed) == 0 {
@@ -99,7 +100,10 @@ func collect(ctx context.Context, tx *txView, after uint64, sealer Sealer, add f
 		},
 		func() error {
 			return tx.DatasetsSince(ctx, after, func(d storage.Dataset, _ uint64) error {
-				return add(rbac.DatasetChange{ID: d.ID, Scope: d.Scope, State: d.State})
+				if f, ok := sealer.(DatasetForgetter); ok && d.State == dataset.Erased {
+					f.ForgetDataset(d.ID)
+				}
+				return add(rbac.DatasetChange{ID: d.ID, Scope: d.Scope, State: d.State, Since: d.Since()})
 			})
 		},
 		func() error {

@@ -20,6 +20,8 @@ func Hint(d rbac.Decision) string {
 		{names(reasons, d, rbac.Frozen, "frozen"), "the processing of that person's data is restricted; it has to be lifted first: `dsvault subject lift PERSON`"},
 		{d.Facts.Has(rbac.Unconsented), "this purpose rests on your consent: `dsvault consent give PURPOSE`"},
 		{d.Facts.Has(rbac.Objected), "you have objected to this purpose; `dsvault subject object me --purpose PURPOSE --end` takes that back"},
+		{d.Erased, "its keys are destroyed, and nobody can read it any more: `dsvault erasure list SCOPE` shows the erasure"},
+		{strings.Contains(reasons, "denies: hold"), "a legal hold stops this: `dsvault hold list SCOPE` shows it"},
 		{d.Facts.Has(rbac.Expired), "the dataset's retention has ended; nobody reads it any more"},
 		{d.Facts.Has(rbac.Legal) && !d.Facts.Has(rbac.Disclosed), "what a law requires takes two people and the order: `dsvault disclose DATASET`"},
 		{lacks(d, reasons, rbac.NDA, "nda"), unsigned(d)},

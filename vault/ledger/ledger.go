@@ -141,6 +141,12 @@ type Sealer interface {
 	Forget(who dataset.PrincipalID)
 }
 
+// DatasetForgetter is what a Sealer may do besides: drop what the node keeps in
+// memory of a dataset that was erased, for good.
+type DatasetForgetter interface {
+	ForgetDataset(id dataset.DatasetID)
+}
+
 // ErrForgotten: this person was anonymised, and the key is gone.
 var ErrForgotten = errors.New("this person was anonymised")
 
@@ -380,6 +386,9 @@ func refusal(d rbac.Decision) error {
 		return Absent()
 	}
 	e := fault.New(fault.Forbidden, "ledger.Record", "refused")
+	if d.Erased {
+		e = fault.New(fault.Gone, "ledger.Record", "the data was erased")
+	}
 	e.Reasons = d.Reasons
 	e.Hint = Hint(d)
 	return e

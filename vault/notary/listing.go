@@ -20,3 +20,15 @@ func (n *Notary) SignListing(l audit.Listing) ([]byte, error) {
 	}
 	return data, nil
 }
+
+// SignCertificate signs what a certificate says.
+func (n *Notary) SignCertificate(c *audit.Certificate, e audit.Erasure) error {
+	signers, err := n.signers()
+	if err == nil {
+		err = c.SignCertificate(e, signers...)
+	}
+	if err != nil {
+		return fault.Wrap(fault.Internal, "notary.SignCertificate", "cannot sign a certificate", err)
+	}
+	return nil
+}

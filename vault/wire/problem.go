@@ -34,6 +34,7 @@ var statuses = map[fault.Code]int{
 	fault.Unauthenticated: http.StatusUnauthorized,
 	fault.Forbidden:       http.StatusForbidden,
 	fault.NotFound:        http.StatusNotFound,
+	fault.Gone:            http.StatusGone,
 	fault.Conflict:        http.StatusConflict,
 	fault.Busy:            http.StatusTooManyRequests,
 	fault.Unavailable:     http.StatusServiceUnavailable,

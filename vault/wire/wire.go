@@ -120,7 +120,9 @@ type Entry struct {
 
 	BreakGlass *time.Time `json:"break_glass,omitempty"` // until when the glass is broken here
 
-	Pending *Approval `json:"pending,omitempty"` // of a change of terms: it takes effect when another admin approves
+	Pending *Approval  `json:"pending,omitempty"` // of a change of terms: it takes effect when another admin approves
+	Expires *time.Time `json:"expires,omitempty"` // the end of a dataset's retention; a hold delays it
+	Held    bool       `json:"held,omitempty"`    // a legal hold is in force here or above
 }
 
 // Page is one page of a listing; Next continues it and is empty at the end.
