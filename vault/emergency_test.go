@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"dsvault/storage/catalog"
 	"dsvault/vault"
 	"dsvault/vault/audit"
 	"dsvault/vault/dataset"
@@ -150,6 +151,20 @@ func (w *world) readFor(who, purpose string, n int) error {
 	return s.Send(io.Discard, func() {})
 }
 
+// toldOf reports whether the client of acme/signs was told of reads for a purpose.
+func (w *world) toldOf(purpose string) bool {
+	w.t.Helper()
+	isNew := false
+	err := w.db.Update(context.Background(), func(tx *catalog.Tx) (err error) {
+		isNew, err = tx.KnowPurpose(context.Background(), w.scope("acme/signs"), purpose, w.clock.Now())
+		return err
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return !isNew
+}
+
 func TestDisclosure(t *testing.T) {
 	w := newWorld(t)
 	w.setUp()
@@ -209,8 +224,8 @@ func TestDisclosure(t *testing.T) {
 			found = r.Detail["purpose"] == "legal" && strings.HasPrefix(r.Detail["document-hash"], "0707") && strings.Contains(string(r.Personal), "court 12")
 		}
 	}
-	if !found {
-		t.Error("the client does not see the order")
+	if !found || !w.toldOf(dataset.Legal) {
+		t.Error("the client does not see the order, or is not told of the purpose")
 	}
 	w.clock.Add(7*24*time.Hour - time.Second)
 	if err := w.readFor("root", dataset.Legal, 0); err != nil {
@@ -243,6 +258,9 @@ func TestWithheldDisclosure(t *testing.T) {
 		t.Fatal(err)
 	}
 
+	if w.toldOf(dataset.Legal) {
+		t.Error("the client was told of the purpose")
+	}
 	// told is what the client's log says of the reads, and what stands in it that tells.
 	told := func(who string) (reads int, tells string) {
 		t.Helper()

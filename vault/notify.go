@@ -186,8 +186,8 @@ type purposeAt struct {
 
 // watchPurpose has a read note its purpose, if this node does not know it yet,
 // and tell the client if nobody has read for it before. The read goes on even if
-// that fails. known is to be called once the read is admitted. Of what a law
-// requires to disclose the client may have to learn later, from the log.
+// that fails. known is to be called once the read is admitted. What is withheld
+// because a law requires it has no purpose in its record, and makes no notice.
 func (v *Vault) watchPurpose(in *ledger.Intent) (known func()) {
 	at := purposeAt{project: in.Query.Object.Scope.Parent()}
 	for _, f := range in.Fields {
@@ -195,7 +195,7 @@ func (v *Vault) watchPurpose(in *ledger.Intent) (known func()) {
 			at.purpose = string(f.Value)
 		}
 	}
-	if _, seen := v.purposes.Load(at); seen || at.purpose == "" || at.purpose == dataset.Legal || in.Apply != nil {
+	if _, seen := v.purposes.Load(at); seen || at.purpose == "" || in.Apply != nil {
 		return func() {}
 	}
 	noted := false
