@@ -26,7 +26,7 @@ func (v *Vault) ExportDataset(ctx context.Context, c identity.Caller, scope data
 	if !t.known || t.scope.Depth() != 3 {
 		return out, v.absent(ctx, t, in)
 	}
-	if _, err := v.ledger.Check(ctx, in); err != nil {
+	if err := v.mayAsk(ctx, in); err != nil {
 		return out, err
 	}
 	var d storage.Dataset
@@ -41,6 +41,10 @@ func (v *Vault) ExportDataset(ctx context.Context, c identity.Caller, scope data
 		return out, fault.New(fault.Conflict, "vault.ExportDataset", "the dataset has no version yet").WithHint("finish it with `dsvault push` first")
 	}
 	in.Fields = []audit.Field{audit.Uint64Field(audit.FieldVersion, uint64(d.Version))}
+	second, err := v.twoPeople(ctx, c, &in, nil)
+	if err != nil || second.Pending != nil {
+		return wire.DatasetExport{Dataset: scope, Pending: second.Pending}, err
+	}
 	r, err := v.ledger.Record(ctx, in)
 	out = wire.DatasetExport{Dataset: scope, ID: d.ID, State: d.State, Version: d.Version, Created: d.CreatedAt, Record: r.Index}
 	return out, err

@@ -24,7 +24,8 @@ Each dataset's export and each read of a shard is decided on and is in the log
 before its first byte. Run the same command again after an interruption: what is
 there is not read again. The export is whole once the folder has export.json. A
 dataset that may not be taken out is named there with the reasons, and the command
-ends with 4.`,
+ends with 4; where it takes two people, the approval is asked for, and the same
+command brings the dataset once it is given.`,
 		Example: "  dsvault client export acme --out acme-export",
 		Args:    args(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {

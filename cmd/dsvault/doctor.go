@@ -157,6 +157,7 @@ func (d *doctor) examine(ctx context.Context) {
 	d.within(ctx, checkLimit, func(ctx context.Context) { d.log(ctx, db) })
 	d.within(ctx, checkLimit, func(ctx context.Context) { d.messages(ctx, db) })
 	d.within(ctx, checkLimit, func(ctx context.Context) { d.emergencies(ctx, db) })
+	d.within(ctx, checkLimit, func(ctx context.Context) { d.requests(ctx, db) })
 	if d.verify {
 		cp, err := vault.VerifyCatalog(ctx, db)
 		d.report("records", err, fmt.Sprintf("all %d verified", cp.Size))

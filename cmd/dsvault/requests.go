@@ -1,12 +1,14 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"dsvault/storage/catalog"
 	"dsvault/vault/dataset"
 	"dsvault/vault/wire"
 )
@@ -208,4 +210,22 @@ of who asks: give --identity if none is entered yet.`,
 	f.StringVar(&identity, "identity", "", "how it was made sure who asks")
 	f.StringVar(&req.Answer, "answer", "", "what was answered; kept sealed, and shown to the person")
 	return cmd
+}
+
+// requests says which requests of people about their data are overdue.
+func (d *doctor) requests(ctx context.Context, db *catalog.DB) {
+	var open, overdue int
+	err := db.View(ctx, func(tx *catalog.Tx) (err error) {
+		open, overdue, err = tx.CountRightsRequests(ctx, now())
+		return err
+	})
+	switch {
+	case err != nil:
+		d.report("requests", err, "")
+	case overdue > 0:
+		d.say("requests", warning, fmt.Sprintf("%d of %d open requests of people about their data are overdue", overdue, open),
+			"`dsvault request list --open` shows them")
+	default:
+		d.say("requests", healthy, fmt.Sprintf("%d are open, none is overdue", open), "")
+	}
 }

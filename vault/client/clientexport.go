@@ -48,8 +48,9 @@ type ExportedDataset struct {
 
 // RefusedDataset is one that was not given out.
 type RefusedDataset struct {
-	Dataset dataset.Scope `json:"dataset"`
-	Why     []string      `json:"why"`
+	Dataset  dataset.Scope      `json:"dataset"`
+	Why      []string           `json:"why"`
+	Approval dataset.ApprovalID `json:"approval,omitzero"` // that it waits for
 }
 
 // ExportedLog is the client's part of the log, verified.
@@ -115,6 +116,11 @@ func (c *Client) exportDataset(ctx context.Context, scope dataset.Scope, opts Cl
 	}
 	if err != nil {
 		return err
+	}
+	if p := admitted.Pending; p != nil {
+		out.Refused = append(out.Refused, RefusedDataset{Dataset: scope, Approval: p.ID,
+			Why: []string{"it takes two people; asked for: once another person has run `dsvault approve " + p.ID.String() + "`, export again"}})
+		return nil
 	}
 	folder := filepath.Join(scope.Parent().Base(), scope.Base())
 	dir := filepath.Join(opts.Dir, folder)

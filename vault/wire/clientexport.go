@@ -16,4 +16,6 @@ type DatasetExport struct {
 	Version int               `json:"version"` // the newest
 	Created time.Time         `json:"created"`
 	Record  uint64            `json:"record"` // index in the log
+
+	Pending *Approval `json:"pending,omitempty"` // nothing is given out before another person approves
 }
