@@ -36,6 +36,7 @@ requests       requests in the register, with their reasons and answers
 devices        keys that data is sealed to (the public half; nobody has the other)
 tokens         logins: when they were made, and when they end (not the secrets)
 links          links to single items that the person made
+mails          mails to the person that wait, or were sent or given up lately
 log            what the person did: each record of the audit log, with the details
                that are kept sealed beside it (address, program, words of the request)
 about          records that others made about the person: roles, assignments, access
@@ -62,6 +63,7 @@ func (e *SubjectExport) sections() []section {
 		{"devices", []string{"id", "name", "public_key", "registered"}, e.deviceRows},
 		{"tokens", []string{"id", "kind", "made", "expires", "ended"}, e.tokenRows},
 		{"links", []string{"id", "shard", "file", "purpose", "made", "until", "ended"}, e.linkRows},
+		{"mails", []string{"id", "event", "made", "state", "tried"}, e.mailRows},
 		{"log", []string{"index", "time", "kind", "decision", "object", "reason", "fields", "details"}, e.logRows},
 		{"about", []string{"index", "time", "kind", "decision", "object", "reason", "fields"}, e.aboutRows},
 	}
@@ -199,6 +201,18 @@ func (e *SubjectExport) tokenRows(ctx context.Context, add func(cells ...any) er
 		list, err := tx.Tokens(ctx, e.who.ID)
 		for _, t := range list {
 			row(t.ID.String(), string(t.Kind), t.CreatedAt, t.Expires, t.Ended)
+		}
+		return err
+	})
+}
+
+// mailRows are without the texts: of what was sent none is kept, and what waits
+// may have a one-time token in it.
+func (e *SubjectExport) mailRows(ctx context.Context, add func(cells ...any) error) error {
+	return e.view(ctx, add, func(tx *catalog.Tx, _ func(dataset.PrincipalID) string, row func(cells ...any)) error {
+		list, err := tx.MessagesTo(ctx, e.who.ID)
+		for _, m := range list {
+			row(m.ID.String(), m.Event, m.CreatedAt, string(m.State), m.TriedAt)
 		}
 		return err
 	})

@@ -74,6 +74,11 @@ func (tx *Tx) Messages(ctx context.Context, client dataset.Scope, before dataset
 	return outbox.list(ctx, tx, "catalog.Messages", w.where()+"ORDER BY created_at DESC, id DESC LIMIT "+w.arg(page(limit)), w.args...)
 }
 
+// MessagesTo lists the mails to a person, the newest first, at most MaxPage.
+func (tx *Tx) MessagesTo(ctx context.Context, who dataset.PrincipalID) ([]storage.Message, error) {
+	return outbox.list(ctx, tx, "catalog.MessagesTo", "WHERE principal = $1 ORDER BY created_at DESC, id DESC LIMIT $2", who[:], page(0))
+}
+
 // DropMessages removes messages that were sent before one time, and dead ones
 // that were given up before another.
 func (tx *Tx) DropMessages(ctx context.Context, sent, dead time.Time) error {

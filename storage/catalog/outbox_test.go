@@ -47,6 +47,8 @@ func testOutbox(s *fixture) {
 	same(s, "due", due(7, 2), []dataset.MessageID{acme[0].ID, acme[1].ID, mail.ID, beta.ID, reset.ID})
 	same(s, "due earlier", due(2, 9), []dataset.MessageID{acme[0].ID, acme[1].ID})
 
+	same(s, "to a person", ids(get(s, func(ctx context.Context, tx *Tx) ([]storage.Message, error) { return tx.MessagesTo(ctx, ann) })),
+		[]dataset.MessageID{reset.ID})
 	sent, later, dead := acme[0], acme[1], mail
 	sent.State, sent.Content, sent.Attempts, sent.TriedAt = storage.MessageSent, nil, 1, day(8)
 	later.Due, later.Attempts, later.TriedAt, later.Problem = day(9), 1, day(8), "away"
