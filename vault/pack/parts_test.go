@@ -189,3 +189,43 @@ func TestJoinIsTakenUp(t *testing.T) {
 		})
 	}
 }
+
+// TestRecordGrows: the record of a file's parts gets a line for each part. It is
+// not written anew, nor read again by the run that wrote it: many parts take time in
+// proportion to their number.
+func TestRecordGrows(t *testing.T) {
+	src, pieces := cut(t, 9, 6*64<<10)
+	dir := t.TempDir()
+	a := NewAssembly(dir)
+	record := filepath.Join(dir, (&join{Name: "scan.bin"}).hidden("parts"))
+	unpackPart(t, dir, pieces[0], quick)
+	opts := UnpackOptions{NoSync: true, Assembly: a}
+	first, size := fileID{}, int64(0)
+	for n, p := range pieces[1 : len(pieces)-1] {
+		unpackPart(t, dir, p, opts)
+		info, err := os.Lstat(record)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n == 0 {
+			first, size = idOf(info), info.Size()
+			continue
+		}
+		if idOf(info) != first || info.Size()-size > 300 {
+			t.Errorf("part %d: the record is another file, or %d bytes longer", n+1, info.Size()-size)
+		}
+		if a.memo.last.Have[p.m.Part].Size != p.m.Size {
+			t.Errorf("part %d is not remembered", n+1)
+		}
+		size = info.Size()
+	}
+	// Another run comes between: what it has written counts.
+	unpackPart(t, dir, pieces[len(pieces)-1], quick)
+	if names(t, dir) != "scan.bin" {
+		t.Fatal(names(t, dir))
+	}
+	sameTree(t, tree(t, dir), tree(t, filepath.Dir(src)))
+	if err := a.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
