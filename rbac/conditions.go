@@ -151,6 +151,9 @@ func within(networks []netip.Prefix, a netip.Addr) bool {
 // signed is the end of somebody's signature on an agreement. One on an older
 // version counts until the grace of each later one has ended.
 func (w *World) signed(p *person, name string) int64 {
+	if len(p.signatures) == 0 {
+		return 0
+	}
 	graces := w.graces[name]
 	last := int64(0)
 	for i := range p.signatures {
