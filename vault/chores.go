@@ -15,8 +15,9 @@ const (
 
 // chores is the periodic work that one node at a time does.
 type chores struct {
-	wake chan struct{}
-	mu   sync.Mutex // one round at a time
+	wake  chan struct{}
+	swept chan struct{} // closed once what former processes have left was swept
+	mu    sync.Mutex    // one round at a time
 }
 
 func (c *chores) wakeUp() {
@@ -46,8 +47,14 @@ func (v *Vault) allChores() []chore {
 	}
 }
 
-// holdChores keeps the chores on one node at a time.
+// holdChores keeps the chores on one node at a time. They can wait for the first
+// sweep, which cannot.
 func (v *Vault) holdChores(ctx context.Context) {
+	select {
+	case <-v.chores.swept:
+	case <-ctx.Done():
+		return
+	}
 	v.db.Hold(ctx, catalog.Lease{Name: "chores", Holder: v.node, TTL: choreLease, Alone: v.alone, Logger: v.log}, func(ctx context.Context) {
 		tick := time.NewTicker(choreTick)
 		defer tick.Stop()

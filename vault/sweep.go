@@ -3,6 +3,7 @@ package vault
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"dsvault/storage"
@@ -26,6 +27,7 @@ func (v *Vault) sweepForever(ctx context.Context, exclusive bool) {
 	}
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
+	var first sync.Once
 	for {
 		v.clearForgotten(ctx, false)
 		if !exclusive {
@@ -38,6 +40,7 @@ func (v *Vault) sweepForever(ctx context.Context, exclusive bool) {
 		} else if n > 0 {
 			v.log.Info("swept", "removed", n)
 		}
+		first.Do(func() { close(v.chores.swept) })
 		select {
 		case <-ctx.Done():
 			return

@@ -141,7 +141,7 @@ func Open(ctx context.Context, cfg Config) (*Vault, error) {
 	if v.hooks == nil {
 		v.hooks = courier.NewHooks(false)
 	}
-	v.chores.wake = make(chan struct{}, 1)
+	v.chores.wake, v.chores.swept = make(chan struct{}, 1), make(chan struct{})
 	v.checks.wake, v.checks.running = make(chan struct{}, 1), map[dataset.CheckID]context.CancelFunc{}
 	if err := ownCatalog(ctx, v.db, v.keys); err != nil {
 		return nil, err
