@@ -37,6 +37,7 @@ type ProjectChange struct {
 	Delivery  []dataset.Delivery // that it allows besides sealed
 	Region    string             // empty: none required
 	Sensitive bool
+	Claims    bool // annotators may claim shards
 }
 
 // DatasetChange adds a dataset or replaces its state.
@@ -104,6 +105,7 @@ func (c ProjectChange) apply(w *World) {
 	s.exists = true
 	s.project = &project{
 		purposes: slices.Clone(c.Purposes), consent: slices.Clone(c.Consent), delivery: slices.Clone(c.Delivery), region: c.Region, sensitive: c.Sensitive,
+		claims: c.Claims,
 	}
 }
 

@@ -83,6 +83,7 @@ const (
 	Frozen                         // the processing of the target's data is restricted
 	Unconsented                    // the purpose rests on consent, and the actor's is not in force
 	Objected                       // the actor has objected to the purpose
+	Claimable                      // the project lets annotators claim shards
 )
 
 var factNames = [...]string{
@@ -90,7 +91,7 @@ var factNames = [...]string{
 	"author", "datagrant", "nda", "required", "region", "purpose", "delivery", "sensitive", "dual", "self",
 	"selfgranted", "conflict", "access", "overlong", "staffonly", "offhours", "offnetwork",
 	"abroad", "transfer", "emergency", "legal", "disclosed",
-	"paused", "frozen", "unconsented", "objected",
+	"paused", "frozen", "unconsented", "objected", "claimable",
 }
 
 const (

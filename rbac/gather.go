@@ -121,6 +121,9 @@ func (w *World) gatherTerms(g *grounds, p *person, q *Query, at *scope, terms *p
 	if terms.sensitive {
 		g.fixed |= Sensitive
 	}
+	if terms.claims {
+		g.fixed |= Claimable
+	}
 }
 
 func (w *World) gatherGrants(g *grounds, p *person, q *Query, at *scope) {

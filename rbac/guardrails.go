@@ -113,6 +113,9 @@ var guardrails = []guardrail{
 		}},
 	{"annotations are submitted by whoever the shard was assigned to", []Kind{Annotation}, []Action{Submit},
 		Assigned, func(r RoleSet, f Facts) bool { return r&(labeler|contractor) != 0 && f.Has(Assigned) }},
+	{"shards are claimed by annotators, where the project lets them, while the dataset is live", []Kind{Annotation}, []Action{Claim},
+		Claimable | Live | Region, func(r RoleSet, f Facts) bool { return r&(labeler|contractor) != 0 && f.Has(Claimable|Live|Region) }},
+	{"annotations are read in the project's region", []Kind{Annotation}, []Action{Read}, Region, while(Region, 0)},
 
 	{"the terms of a sensitive project are changed by its owner, or by an admin and a second person", []Kind{Project, Dataset}, []Action{Update},
 		Sensitive | Dual | Owner, func(r RoleSet, f Facts) bool {
@@ -156,7 +159,7 @@ var guardrails = []guardrail{
 	{"nobody grants to himself", []Kind{GrantObj}, []Action{Grant}, Self, while(0, Self)},
 	{"nobody assigns to himself", []Kind{AssignmentObj}, []Action{Assign}, Self, while(0, Self)},
 	{"nobody approves his own request", []Kind{Approval}, []Action{Approve}, Self, while(0, Self)},
-	{"nobody reviews his own emergency", []Kind{GrantObj}, []Action{Review}, Self, while(0, Self)},
+	{"nobody reviews his own access, or his own emergency", []Kind{GrantObj}, []Action{Review}, Self, while(0, Self)},
 	{"a disclosure takes an admin and a second person", []Kind{Dataset}, []Action{Disclose}, Dual,
 		func(r RoleSet, f Facts) bool { return r&admin != 0 && f.Has(Dual) }},
 	{"nobody reviews his own work", []Kind{Annotation}, []Action{Review}, Author, while(0, Author)},

@@ -57,6 +57,7 @@ type project struct {
 	delivery  []dataset.Delivery
 	region    string
 	sensitive bool
+	claims    bool // of shards, by annotators
 }
 
 type person struct {

@@ -326,6 +326,7 @@ func (o *oracle) facts(q Query, s dataset.Scope) (RoleSet, Facts) {
 		set(Unconsented, slices.Contains(p.Consent, q.Purpose) && !o.chose(q, dataset.Consent))
 		set(Sensitive, p.Sensitive)
 		set(Required, len(requires) > 0)
+		set(Claimable, p.Claims)
 		if len(requires) == 0 {
 			requires = []string{"nda"}
 		}
@@ -528,7 +529,7 @@ func (f *fuzzer) change() Change {
 		return ProjectChange{Scope: f.at(2), Purposes: pick(f.Rand, [][]string{nil, {"labeling"}, {"labeling", "research"}}),
 			Consent:  pick(f.Rand, [][]string{nil, nil, {"research"}}),
 			Delivery: pick(f.Rand, [][]dataset.Delivery{nil, {dataset.Opened}, {dataset.Direct}, {dataset.Opened, dataset.Direct}}),
-			Region:   pick(f.Rand, []string{"", "eu"}), Sensitive: f.IntN(8) == 0}
+			Region:   pick(f.Rand, []string{"", "eu"}), Sensitive: f.IntN(8) == 0, Claims: f.IntN(2) == 0}
 	case n < 8:
 		s := f.at(3)
 		i := slices.Index(f.scopes, s)

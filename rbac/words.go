@@ -34,6 +34,7 @@ const (
 	Test      Action = "test"
 	Check     Action = "check"  // compare the catalog with storage
 	Notify    Action = "notify" // choose what a client hears of, and where
+	Claim     Action = "claim"  // take the next free shard, to work on it for a while
 
 	BreakGlass Action = "break-glass" // read in an emergency without a second person
 	Disclose   Action = "disclose"    // read because a law requires it; of the log: see what is withheld for that
@@ -46,7 +47,7 @@ var Actions = [...]Action{
 	Create, Read, Update, Suspend, Anonymize, Grant, Assign, Revoke, Approve, Publish, Upload, Export,
 	Submit, Review, Delete, Expire, Rotate, Destroy, Hold, Release, Restrict, Test, Check, Notify,
 	BreakGlass, Disclose,
-	Consent, ObjectTo,
+	Consent, ObjectTo, Claim,
 }
 
 // ParseAction reads an action's name. An unknown one is Invalid.

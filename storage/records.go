@@ -88,6 +88,7 @@ type Project struct {
 	Sensitive bool
 	Contract  string             // contract reference
 	Delivery  []dataset.Delivery // ways that are allowed besides sealed
+	Claims    bool               // annotators may claim shards
 	Revision  uint64
 }
 

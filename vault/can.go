@@ -64,7 +64,7 @@ func (v *Vault) CanFrom(ctx context.Context, c identity.Caller, from netip.Addr,
 		}
 	}
 	owner := dataset.PrincipalID{}
-	if obj.Kind == rbac.AssignmentObj && action == rbac.Read || obj.Kind == rbac.Annotation {
+	if action == rbac.Read && (obj.Kind == rbac.AssignmentObj || obj.Kind == rbac.Annotation) {
 		owner = who // what people ask is whether they may see their own
 	}
 	obj.Owner = owner
@@ -90,7 +90,7 @@ func (v *Vault) CanFrom(ctx context.Context, c identity.Caller, from netip.Addr,
 // kindOf gives the kind that an action is about where only a scope is named.
 var kindOf = map[rbac.Action]rbac.Kind{
 	rbac.Grant: rbac.GrantObj, rbac.Assign: rbac.AssignmentObj, rbac.Publish: rbac.AgreementObj, rbac.Export: rbac.ExportObj,
-	rbac.Test: rbac.PolicyObj, rbac.Suspend: rbac.Person, rbac.Submit: rbac.Annotation, rbac.Review: rbac.Annotation,
+	rbac.Test: rbac.PolicyObj, rbac.Suspend: rbac.Person, rbac.Submit: rbac.Annotation, rbac.Review: rbac.Annotation, rbac.Claim: rbac.Annotation,
 	rbac.Approve: rbac.Approval, rbac.Rotate: rbac.Key, rbac.Destroy: rbac.Key, rbac.Revoke: rbac.GrantObj,
 }
 

@@ -18,7 +18,7 @@ import (
 
 // truth is what there is at a key, asked anew.
 type truth struct {
-	row     *storage.Shard       // the shard whose object or index it is
+	row     *storage.Shard       // the shard whose object or index it is, or returned work as one
 	want    storage.StoredObject // what row promises
 	attempt *storage.Attempt
 	object  *storage.Object // nil: storage says that there is none
@@ -60,6 +60,15 @@ func (r *checkRun) rowsOf(ctx context.Context, key string) (t truth, err error) 
 		s, err := tx.ShardByKey(ctx, shard)
 		if err == nil && (!index || s.Index.Size > 0) {
 			t.row, t.want = &s, promise(s, index)
+			return nil
+		}
+		if err := none(err); err != nil {
+			return err
+		}
+		w, err := tx.WorkByKey(ctx, key)
+		if err == nil {
+			stored := w.Stored()
+			t.row, t.want = &stored, promise(stored, false)
 			return nil
 		}
 		if err := none(err); err != nil {

@@ -336,8 +336,8 @@ func (l *listing) close() {
 	l.next, l.stop = nil, nil
 }
 
-// named is a key that rows name: of a shard's object or index, or of what an
-// attempt may have put.
+// named is a key that rows name: of a shard's object or index, of returned work,
+// or of what an attempt may have put.
 type named struct {
 	key     string
 	shard   *storage.StoredObject
@@ -348,9 +348,10 @@ type named struct {
 type namedRows struct {
 	v                *Vault
 	prefix           string
-	cursor           string // keys up to it are done
-	shards, attempts rowsAhead
+	cursor           string     // keys up to it are done
 	ahead            *rowsAhead // which of them is peeked at
+	shards, attempts rowsAhead
+	work             rowsAhead
 }
 
 // rowsAhead is a page of one table.
@@ -369,7 +370,7 @@ func newNamedRows(v *Vault, prefix, cursor string) *namedRows {
 	} else if cursor != "" {
 		from = cursor[:len(cursor)-1]
 	}
-	return &namedRows{v: v, prefix: prefix, cursor: cursor, shards: rowsAhead{last: from}, attempts: rowsAhead{last: from}}
+	return &namedRows{v: v, prefix: prefix, cursor: cursor, shards: rowsAhead{last: from}, attempts: rowsAhead{last: from}, work: rowsAhead{last: from}}
 }
 
 func (n *namedRows) peek(ctx context.Context) (*named, error) {
@@ -395,11 +396,23 @@ func (n *namedRows) peek(ctx context.Context) (*named, error) {
 	if err != nil {
 		return nil, err
 	}
-	n.ahead = &n.shards
-	if a := n.attempts.page; len(n.shards.page) == 0 || len(a) > 0 && a[0].key < n.shards.page[0].key {
-		n.ahead = &n.attempts
+	err = n.work.fill(ctx, n, func(tx *catalog.Tx, after string) (page []named, rows int, err error) {
+		list, err := tx.StoredWork(ctx, after, rowPage)
+		for i, o := range list {
+			page = append(page, named{key: o.Key, shard: &list[i]})
+		}
+		return page, len(list), err
+	})
+	if err != nil {
+		return nil, err
 	}
-	if len(n.ahead.page) == 0 {
+	n.ahead = nil
+	for _, rows := range []*rowsAhead{&n.shards, &n.attempts, &n.work} {
+		if len(rows.page) > 0 && (n.ahead == nil || rows.page[0].key < n.ahead.page[0].key) {
+			n.ahead = rows
+		}
+	}
+	if n.ahead == nil {
 		return nil, nil
 	}
 	return &n.ahead.page[0], nil

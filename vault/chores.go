@@ -44,6 +44,8 @@ func (v *Vault) allChores() []chore {
 		{"destroy old epochs of keys", v.destroyEpochs},
 		{"drop details of old records", v.expireDetails},
 		{"anonymise people who are not active", v.expirePeople},
+		{"end access reviews at their deadline", v.endReviews},
+		{"start the quarter's access reviews", v.startReviews},
 	}
 }
 

@@ -467,5 +467,5 @@ func wireGrant(g dataset.Grant, name func(dataset.PrincipalID) string) wire.Gran
 
 func wireAssignment(a dataset.Assignment, name func(dataset.PrincipalID) string) wire.Assignment {
 	return wire.Assignment{Dataset: a.Scope, Person: name(a.Principal), Shards: a.Shards, Until: timePtr(a.Until),
-		By: name(a.By), At: timePtr(a.At)}
+		By: name(a.By), At: timePtr(a.At), Claim: a.Claim}
 }

@@ -183,6 +183,10 @@ func changeTerms(p *storage.Project, req wire.ProjectUpdate) map[string]string {
 			note[text.name] = *text.from
 		}
 	}
+	if req.Claims != nil {
+		p.Claims = *req.Claims
+		note["claims"] = strconv.FormatBool(p.Claims)
+	}
 	if req.Sensitive != nil {
 		p.Sensitive = *req.Sensitive
 		note["sensitive"] = strconv.FormatBool(p.Sensitive)
@@ -202,6 +206,6 @@ func textsOf[T ~string](list []T) []string {
 func projectEntry(p storage.Project, row storage.ScopeRow) wire.Entry {
 	return wire.Entry{
 		Scope: p.Scope, Kind: "project", Created: row.CreatedAt, Purposes: p.Purposes, Consent: p.Consent, Region: p.Region,
-		Delivery: p.Delivery, Sensitive: p.Sensitive,
+		Delivery: p.Delivery, Sensitive: p.Sensitive, Claims: p.Claims,
 	}
 }

@@ -62,6 +62,9 @@ func (v *Vault) Report(ctx context.Context, c identity.Caller, q ReportQuery) (w
 	if err := r.readHolders(ctx); err != nil {
 		return out, err
 	}
+	if err := r.readReviews(ctx); err != nil {
+		return out, err
+	}
 	return r.finish(), nil
 }
 
@@ -111,7 +114,7 @@ func newReport(v *Vault, c identity.Caller, scope dataset.Scope, q ReportQuery, 
 		names: map[dataset.PrincipalID]string{}, scopes: map[uint64]string{}}
 	r.out = wire.AuditReport{Scope: scope, From: q.From.UTC(), Until: q.Until.UTC(), Made: receipt.Time, IdleDays: q.IdleDays,
 		Reads: []wire.ReportReads{}, Refusals: []wire.ReportRefusals{}, Changes: []wire.ReportChange{}, Idle: []wire.ReportIdle{},
-		Checks: []wire.ReportCheck{}, Verified: []wire.ReportVerified{}, Signed: []wire.ReportAgreement{}}
+		Checks: []wire.ReportCheck{}, Verified: []wire.ReportVerified{}, Signed: []wire.ReportAgreement{}, Reviews: []wire.AccessReview{}}
 	return r
 }
 

@@ -97,6 +97,55 @@ func (r *report) holder(ctx context.Context, tx *catalog.Tx, g dataset.Grant, si
 	return nil
 }
 
+// maxLastChecks is how many checks are looked through for the last one.
+const maxLastChecks = 1000
+
+// readReviews adds the access reviews of the time, and the last comparison of
+// storage with the catalog that covers the scope.
+func (r *report) readReviews(ctx context.Context) error {
+	return r.v.db.View(ctx, func(tx *catalog.Tx) error {
+		names := r.v.names(ctx, tx)
+		for before := (dataset.ReviewID{}); ; {
+			rows, err := tx.Reviews(ctx, r.scope, before, catalog.MaxPage)
+			if err != nil {
+				return err
+			}
+			for _, row := range rows {
+				before = row.ID
+				if !row.StartedAt.Before(r.query.Until) || !row.EndedAt.IsZero() && row.EndedAt.Before(r.query.From) {
+					continue
+				}
+				if len(r.out.Reviews) == wire.MaxReport {
+					r.left["reviews"]++
+					continue
+				}
+				w, err := wireReview(ctx, tx, row, names)
+				if err != nil {
+					return err
+				}
+				r.out.Reviews = append(r.out.Reviews, w)
+			}
+			if len(rows) < catalog.MaxPage {
+				break
+			}
+		}
+		checks, err := tx.Checks(ctx, dataset.Root, dataset.CheckID{}, maxLastChecks)
+		if err != nil {
+			return err
+		}
+		for _, c := range checks {
+			if c.State == storage.CheckFinished && c.EndedAt.Before(r.query.Until) && c.Scope.Contains(r.scope) {
+				r.out.LastCheck = &wire.ReportLast{Time: c.EndedAt.UTC(), By: names(c.StartedBy), Scope: c.Scope.String(), Result: "sound"}
+				if c.Missing > 0 || c.Changed > 0 {
+					r.out.LastCheck.Result = "damaged"
+				}
+				break
+			}
+		}
+		return nil
+	})
+}
+
 // signatures counts who has signed the newest version.
 func (r *report) signatures(ctx context.Context, tx *catalog.Tx, asked map[string]map[dataset.PrincipalID]bool) error {
 	for _, name := range slices.Sorted(maps.Keys(asked)) {
@@ -168,6 +217,9 @@ func (r *report) finish() wire.AuditReport {
 	})
 	for _, row := range r.verified {
 		r.out.Verified = append(r.out.Verified, *row)
+		if last := r.out.LastVerified; last == nil || row.Last.After(last.Time) {
+			r.out.LastVerified = &wire.ReportLast{Time: row.Last, By: row.Person}
+		}
 	}
 	slices.SortFunc(r.out.Verified, func(a, b wire.ReportVerified) int { return strings.Compare(a.Person, b.Person) })
 	slices.SortFunc(r.out.Idle, func(a, b wire.ReportIdle) int {

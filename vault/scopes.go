@@ -39,7 +39,7 @@ func (v *Vault) CreateClient(ctx context.Context, c identity.Caller, req wire.Ne
 func (v *Vault) CreateProject(ctx context.Context, c identity.Caller, req wire.NewProject) (wire.Entry, error) {
 	p := storage.Project{
 		Purposes: req.Purposes, Consent: req.Consent, Region: req.Region, Sensitive: req.Sensitive,
-		Contract: req.Contract, Delivery: req.Delivery,
+		Contract: req.Contract, Delivery: req.Delivery, Claims: req.Claims,
 	}
 	if err := checkTerms(&p); err != nil {
 		return wire.Entry{}, err

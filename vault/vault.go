@@ -61,6 +61,7 @@ type Config struct {
 	// after an erasure the keys from before it are kept; then they are
 	// destroyed, and older backups open nothing.
 	BackupWindow time.Duration
+	Reviews      ReviewConfig
 }
 
 // LogConfig is what the notary needs. The zero value is good.
@@ -115,6 +116,8 @@ type Vault struct {
 	resets    chan resetAsk // taken by keepResets
 	outbox    chan struct{} // wakes keepOutbox
 	purposes  sync.Map      // purposeAt that the catalog knows
+	reviews   ReviewConfig
+	reviewed  string // the quarter whose reviews have been started; guarded by chores.mu
 
 	stop    context.CancelFunc
 	workers sync.WaitGroup // owned by Open, awaited by Close
@@ -133,7 +136,7 @@ func Open(ctx context.Context, cfg Config) (*Vault, error) {
 		db: cfg.Catalog, objects: cfg.Objects, keys: cfg.Keys, world: rbac.NewWorld(cfg.Policy),
 		log: cfg.Logger, now: cfg.Now, random: cfg.Random, started: cfg.Now(),
 		node: dataset.NewID[dataset.RequestID](cfg.Random).String(), alone: cfg.Exclusive,
-		checkEvery: cfg.CheckEvery, checkDataEvery: cfg.CheckDataEvery,
+		checkEvery: cfg.CheckEvery, checkDataEvery: cfg.CheckDataEvery, reviews: cfg.Reviews,
 		bundles: make(chan struct{}, maxBundles), backupWindow: cfg.BackupWindow,
 		mailer: cfg.Mailer, hooks: cfg.Hooks, publicURL: cfg.PublicURL,
 		resets: make(chan resetAsk, maxAskers), outbox: make(chan struct{}, 1),

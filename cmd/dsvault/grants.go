@@ -221,7 +221,11 @@ func (a *app) assignmentsCmd() *cobra.Command {
 			}
 			header := []string{"DATASET", "PERSON", "SHARDS", "UNTIL", "BY"}
 			return list(a, s.Assignments(cmd.Context(), scope, person), header, func(g wire.Assignment) []string {
-				return []string{g.Dataset.String(), g.Person, g.Shards.String(), untilText(g.Until), g.By}
+				by := g.By
+				if g.Claim {
+					by = "a claim"
+				}
+				return []string{g.Dataset.String(), g.Person, g.Shards.String(), untilText(g.Until), by}
 			})
 		},
 	}

@@ -45,6 +45,7 @@ type nodeConfig struct {
 	Mailer    *courier.Mailer // likewise
 	PublicURL string
 	Hooks     *courier.Hooks
+	Reviews   vault.ReviewConfig
 }
 
 func (c nodeConfig) keyFolder() string { return filepath.Join(c.Data, "keys") }
@@ -295,7 +296,7 @@ func (n *node) open(ctx context.Context, cfg nodeConfig, policy *rbac.Policy) er
 	n.Vault, err = vault.Open(ctx, vault.Config{
 		Catalog: n.db, Objects: objects, Keys: ring, Policy: policy, Logger: cfg.Logger,
 		Now: time.Now, Random: rand.Reader, Exclusive: cfg.embedded(), Log: log, Meter: cfg.meter(),
-		CheckEvery: cfg.CheckEvery, CheckDataEvery: cfg.CheckDataEvery, BackupWindow: cfg.BackupWindow,
+		CheckEvery: cfg.CheckEvery, CheckDataEvery: cfg.CheckDataEvery, BackupWindow: cfg.BackupWindow, Reviews: cfg.Reviews,
 		Mailer: cfg.Mailer, PublicURL: cfg.PublicURL, Hooks: cfg.Hooks,
 	})
 	if err == nil && cfg.Counts != nil {

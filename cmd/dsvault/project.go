@@ -19,7 +19,7 @@ func (a *app) projectCmd() *cobra.Command {
 type terms struct {
 	purposes, delivery, consent []string
 	region, contract            string
-	sensitive                   bool
+	sensitive, claims           bool
 	conditions                  conditionFlags
 }
 
@@ -32,6 +32,7 @@ func (t *terms) flags(f *pflag.FlagSet) {
 	f.StringSliceVar(&t.delivery, "delivery", nil, "ways of delivery that are allowed: sealed always is; opened, direct")
 	t.conditions.flags(f)
 	t.conditions.projectFlags(f)
+	f.BoolVar(&t.claims, "claims", false, "annotators may claim shards that nobody works on")
 }
 
 func parseDeliveries(names []string) ([]dataset.Delivery, error) {
@@ -56,7 +57,7 @@ func (a *app) projectCreateCmd() *cobra.Command {
   dsvault project create acme/clips --purpose labeling --delivery opened`,
 		Args: args(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
-			p := wire.NewProject{Purposes: t.purposes, Consent: t.consent, Region: t.region, Sensitive: t.sensitive, Contract: t.contract}
+			p := wire.NewProject{Purposes: t.purposes, Consent: t.consent, Region: t.region, Sensitive: t.sensitive, Contract: t.contract, Claims: t.claims}
 			if p.Scope, err = dataset.ParseScope(args[0]); err != nil {
 				return err
 			}
@@ -145,6 +146,9 @@ func (t *terms) changed(f *pflag.FlagSet) (req wire.ProjectUpdate, err error) {
 	}
 	if is("sensitive") {
 		req.Sensitive = &t.sensitive
+	}
+	if is("claims") {
+		req.Claims = &t.claims
 	}
 	if is("contract") {
 		req.Contract = &t.contract

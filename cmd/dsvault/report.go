@@ -29,8 +29,8 @@ func (a *app) auditReportCmd() *cobra.Command {
 		Long: `Sums up what the log of a scope has on one month, in UTC: reads and bytes for
 each dataset and person, refusals by reason, changes of who may do what, people
 who hold a role and did nothing, comparisons of storage with the catalog, who
-verified the log, and how many have signed the agreements that their roles ask
-for. The last and the idle people are as of now. It is Markdown, or one JSON
+verified the log, access reviews with what they found, and how many have signed the
+agreements that their roles ask for. The last and the idle people are as of now. It is Markdown, or one JSON
 document with --json.
 
 The server makes it, and it proves nothing: ` + "`dsvault log --verify`" + ` does. Whoever may
@@ -105,6 +105,7 @@ func markdown(r wire.AuditReport) []byte {
 	if r.Made.Before(r.Until) {
 		w.line("**The month is not over.**")
 	}
+	w.line("Storage was last compared with the catalog %s. The log was last verified %s.", lastText(r.LastCheck), lastText(r.LastVerified))
 	w.section("Reads", "No data was read.", []string{"Dataset", "Person", "Reads", "Bytes sent", "Not ended", "Last"}, len(r.Reads), func(i int) []string {
 		d := r.Reads[i]
 		sent := humanize.Comma(int64(d.Bytes))
@@ -131,6 +132,15 @@ func markdown(r wire.AuditReport) []byte {
 		d := r.Signed[i]
 		return []string{d.Agreement, strconv.Itoa(d.Version), strconv.Itoa(d.Asked), strconv.Itoa(d.Signed), strings.Join(d.Missing, ", ")}
 	})
+	w.section("Access reviews", "There was none.", []string{"Review", "Where", "State", "Started", "By", "Deadline", "Items", "Undecided", "Kept", "Revoked", "Expired", "Findings"},
+		len(r.Reviews), func(i int) []string {
+			d := r.Reviews[i]
+			cells := []string{d.ID.String(), d.Scope.String(), d.State, timeText(d.Started), cmp.Or(d.By, "the schedule, "+d.Period), timeText(d.Deadline)}
+			for _, n := range []int{d.Items, d.Undecided, d.Kept, d.Revoked, d.Expired} {
+				cells = append(cells, strconv.Itoa(n))
+			}
+			return append(cells, findingsText(d.Findings))
+		})
 	w.section("Comparisons of storage with the catalog", "There was none.",
 		[]string{"Record", "Time", "Where", "Of", "Ended", "Checked", "Missing", "Changed", "Extra", "Repaired"}, len(r.Checks), func(i int) []string {
 			d := r.Checks[i]
@@ -148,6 +158,18 @@ func markdown(r wire.AuditReport) []byte {
 		w.line("**Left off: %d of %s, over the limit of %d rows.** Ask for a smaller scope.", r.LeftOff[list], list, wire.MaxReport)
 	}
 	return w.Bytes()
+}
+
+// lastText says when something was done last, by whom, and what came of it.
+func lastText(l *wire.ReportLast) string {
+	if l == nil {
+		return "at no time"
+	}
+	text := timeText(l.Time) + " by " + cell(cmp.Or(l.By, "the schedule"))
+	if l.Scope != "" {
+		text += " (" + cell(l.Scope) + ": " + cell(l.Result) + ")"
+	}
+	return text
 }
 
 // document is Markdown on its way. What came from elsewhere is made harmless.

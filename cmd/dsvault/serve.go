@@ -50,7 +50,7 @@ type serveConfig struct {
 
 func (a *app) serveCmd() *cobra.Command {
 	var cfg serveConfig
-	var passphraseFile, checkEvery, checkDataEvery, backupWindow string
+	var passphraseFile, checkEvery, checkDataEvery, backupWindow, reviews, reviewDeadline string
 	var proxies []string
 	cmd := &cobra.Command{
 		Use:   "serve",
@@ -83,6 +83,8 @@ breaks its truth table is refused, and the old one stays in force.`,
 	f.IntVar(&cfg.MaxRequests, "max-requests", 1000, "requests a second of one person or service; four times as many in a burst")
 	f.IntVar(&cfg.MaxTransfers, "max-transfers", 256, "shards and files on their way at once")
 	f.IntVar(&cfg.MaxTransfersEach, "max-transfers-each", 16, "likewise, of one person or service")
+	f.StringVar(&reviews, "reviews", "never", "quarterly, to begin an access review of each client with every quarter, by UTC; or never")
+	f.StringVar(&reviewDeadline, "review-deadline", "30d", "when access ends that nobody has decided on in such a review")
 	f.StringVar(&checkEvery, "check-every", "24h", "how often storage is compared with the catalog; or never")
 	f.StringVar(&checkDataEvery, "check-data-every", "never", "how often every object is read for it as well, such as 30d; or never")
 	f.StringVar(&backupWindow, "backup-window", "30d", "how old a backup may be that is still restored: so long after an erasure it is final; or none")
@@ -95,6 +97,9 @@ breaks its truth table is refused, and the old one stays in force.`,
 			return err
 		}
 		if err := cfg.check(); err != nil {
+			return err
+		}
+		if cfg.Reviews, err = parseReviews(reviews, reviewDeadline); err != nil {
 			return err
 		}
 		if cfg.CheckEvery, err = parseEvery("check-every", checkEvery); err != nil {

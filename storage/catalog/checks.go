@@ -161,15 +161,21 @@ func (tx *Tx) AttemptByKey(ctx context.Context, objectKey string) (storage.Attem
 	return attempts.one(ctx, tx, "catalog.AttemptByKey", "WHERE object = $1", objectKey)
 }
 
-// StoredTotals counts the objects that shards below a scope name, and their
-// bytes.
+// StoredTotals counts the objects that shards and returned work below a scope
+// name, and their bytes.
 func (tx *Tx) StoredTotals(ctx context.Context, under dataset.Scope) (objects, bytes int64, err error) {
 	var w filter
 	w.under(under)
-	err = tx.row(ctx, "catalog.StoredTotals", "SELECT COUNT(*) + CAST(COALESCE(SUM(CASE WHEN index_size > 0 THEN 1 ELSE 0 END), 0) AS bigint),"+
+	const op = "catalog.StoredTotals"
+	var works, workBytes int64
+	err = tx.row(ctx, op, "SELECT COUNT(*), CAST(COALESCE(SUM(sealed_size), 0) AS bigint) FROM work "+w.where(), w.args, &works, &workBytes)
+	if err != nil {
+		return 0, 0, err
+	}
+	err = tx.row(ctx, op, "SELECT COUNT(*) + CAST(COALESCE(SUM(CASE WHEN index_size > 0 THEN 1 ELSE 0 END), 0) AS bigint),"+
 		" CAST(COALESCE(SUM(sealed_size + index_size), 0) AS bigint) FROM shards"+
 		" WHERE dataset IN (SELECT id FROM datasets "+w.where()+")", w.args, &objects, &bytes)
-	return objects, bytes, err
+	return objects + works, bytes + workBytes, err
 }
 
 // DatasetsUnder lists the datasets at and below a scope, by path, from the first
@@ -213,13 +219,18 @@ func (tx *Tx) MissingShards(ctx context.Context, id dataset.DatasetID, want data
 	return list, count, err
 }
 
-// SetETag pins a shard, or its index, to the object at a key anew:
-// storage.ErrNoRow if no shard has that object, pinned as it was, by now.
+// SetETag pins a shard, its index, or returned work, to the object at a key anew:
+// storage.ErrNoRow if none has that object, pinned as it was, by now.
 func (tx *Tx) SetETag(ctx context.Context, objectKey, was, is string) error {
 	column := "etag"
 	shard, index := storage.ShardKey(objectKey)
 	if index {
 		column = "index_etag"
 	}
-	return tx.change(ctx, "catalog.SetETag", "UPDATE shards SET "+column+" = $3 WHERE object = $1 AND "+column+" = $2", shard, was, is)
+	const op = "catalog.SetETag"
+	n, err := tx.exec(ctx, op, "UPDATE shards SET "+column+" = $3 WHERE object = $1 AND "+column+" = $2", shard, was, is)
+	if err != nil || n > 0 {
+		return err
+	}
+	return tx.change(ctx, op, "UPDATE work SET etag = $3 WHERE object = $1 AND etag = $2", objectKey, was, is)
 }

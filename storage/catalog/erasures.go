@@ -87,6 +87,7 @@ func (tx *Tx) StartErasure(ctx context.Context, e storage.Erasure, settle time.D
 		{"DELETE FROM links WHERE path IN (SELECT path FROM datasets " + w.where() + ")", nil},
 		{"DELETE FROM versions WHERE dataset IN (" + ids + ")", nil},
 		{"DELETE FROM warnings WHERE dataset IN (" + ids + ")", nil},
+		{"DELETE FROM work WHERE dataset IN (" + ids + ")", nil}, // its objects go with all others of the dataset
 		{"UPDATE datasets SET complete = 0, version = 0, shards = 0, state = " + erased + ", salt = " + at(0) + ", revision = " + at(1) + " " + w.where(),
 			[]any{make([]byte, 32), int64(rev)}},
 	} {
@@ -157,13 +158,13 @@ func (tx *Tx) SetErasureFinal(ctx context.Context, epoch uint32, at time.Time) e
 }
 
 // EndErasure ends an erasure of which nothing is left: storage.ErrNoRow if it
-// has ended, or if a dataset of it has rows of shards, uploads or a key.
+// has ended, or if a dataset of it has rows of shards, work, uploads or a key.
 func (tx *Tx) EndErasure(ctx context.Context, id dataset.ErasureID, at time.Time, index uint64) error {
 	const left = " WHERE dataset IN (SELECT dataset FROM erased_datasets WHERE erasure = $1))"
 	return tx.change(ctx, "catalog.EndErasure", "UPDATE erasures SET finished = 1, problem = '', ended_at = $2, end_idx = $3"+
 		" WHERE id = $1 AND finished = 0 AND final_at > 0"+
 		" AND NOT EXISTS (SELECT 1 FROM erased_datasets WHERE erasure = $1 AND stage <> 2)"+
-		" AND NOT EXISTS (SELECT 1 FROM shards"+left+" AND NOT EXISTS (SELECT 1 FROM attempts"+left+
+		" AND NOT EXISTS (SELECT 1 FROM work"+left+" AND NOT EXISTS (SELECT 1 FROM shards"+left+" AND NOT EXISTS (SELECT 1 FROM attempts"+left+
 		" AND NOT EXISTS (SELECT 1 FROM dataset_keys"+left, id[:], micros(at), int64(index))
 }
 

@@ -114,6 +114,7 @@ func TestForgetKnowsEveryTable(t *testing.T) {
 		"leaf_people",     // go with the details
 		"links",           // go
 		"outbox",          // go
+		"review_items",    // stay under the ID, as what was decided of it
 		"rights_requests", // stay under the ID without their words
 		"signatures",      // stay under the ID
 		"tokens",          // go

@@ -57,16 +57,16 @@ func (tx *Tx) GrantsSince(ctx context.Context, rev uint64, f func(dataset.Grant,
 }
 
 var assignments = table[revised[dataset.Assignment]]{
-	name: "assignments", columns: "id, principal, dataset, path, shards, until, by_whom, at, ended, approved_by, revision",
+	name: "assignments", columns: "id, principal, dataset, path, shards, until, by_whom, at, ended, approved_by, claim, revision",
 	into: func(r *revised[dataset.Assignment]) []any {
 		a := &r.row
 		return []any{fixed(a.ID[:]), fixed(a.Principal[:]), fixed(a.Dataset[:]), text{&a.Scope}, text{&a.Shards}, moment{&a.Until},
-			fixed(a.By[:]), moment{&a.At}, moment{&a.Ended}, optional(a.ApprovedBy[:]), &r.rev}
+			fixed(a.By[:]), moment{&a.At}, moment{&a.Ended}, optional(a.ApprovedBy[:]), flag{&a.Claim}, &r.rev}
 	},
 	values: func(r *revised[dataset.Assignment]) []any {
 		a := &r.row
 		return []any{a.ID[:], a.Principal[:], a.Dataset[:], a.Scope.String(), a.Shards.String(), micros(a.Until),
-			a.By[:], micros(a.At), micros(a.Ended), someone(a.ApprovedBy), int64(r.rev)}
+			a.By[:], micros(a.At), micros(a.Ended), someone(a.ApprovedBy), bit(a.Claim), int64(r.rev)}
 	},
 }
 

@@ -50,14 +50,14 @@ func (tx *Tx) ScopesUnder(ctx context.Context, scope dataset.Scope, after string
 }
 
 var projects = table[storage.Project]{
-	name: "projects", columns: "slot, path, purposes, region, sensitive, contract, delivery, revision, consent",
+	name: "projects", columns: "slot, path, purposes, region, sensitive, contract, delivery, revision, consent, claims",
 	into: func(p *storage.Project) []any {
 		return []any{&p.Slot, text{&p.Scope}, text{(*words[string])(&p.Purposes)}, &p.Region, flag{&p.Sensitive}, &p.Contract,
-			text{(*words[dataset.Delivery])(&p.Delivery)}, &p.Revision, text{(*words[string])(&p.Consent)}}
+			text{(*words[dataset.Delivery])(&p.Delivery)}, &p.Revision, text{(*words[string])(&p.Consent)}, flag{&p.Claims}}
 	},
 	values: func(p *storage.Project) []any {
 		return []any{int64(p.Slot), p.Scope.String(), words[string](p.Purposes).String(), p.Region, bit(p.Sensitive), p.Contract,
-			words[dataset.Delivery](p.Delivery).String(), int64(p.Revision), words[string](p.Consent).String()}
+			words[dataset.Delivery](p.Delivery).String(), int64(p.Revision), words[string](p.Consent).String(), bit(p.Claims)}
 	},
 }
 

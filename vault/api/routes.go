@@ -45,7 +45,7 @@ func (s *server) routes() []route {
 	)
 	v := s.vault
 	page := func(more ...string) []string { return append(more, "after", "limit") }
-	return slices.Concat(s.logRoutes(), s.auditRoutes(), s.checkRoutes(), s.openedRoutes(data), s.linkRoutes(), s.approvalRoutes(), s.emergencyRoutes(), s.contactRoutes(), s.noticeRoutes(), s.conditionRoutes(), s.rightsRoutes(data), s.keepingRoutes(), []route{
+	return slices.Concat(s.logRoutes(), s.auditRoutes(), s.checkRoutes(), s.openedRoutes(data), s.linkRoutes(), s.approvalRoutes(), s.emergencyRoutes(), s.contactRoutes(), s.noticeRoutes(), s.conditionRoutes(), s.rightsRoutes(data), s.keepingRoutes(), s.workRoutes(data), s.reviewRoutes(), []route{
 		{method: get, path: "/healthz", do: s.healthz, open: true},
 		{method: get, path: "/readyz", do: s.readyz, open: true},
 

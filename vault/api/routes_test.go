@@ -36,6 +36,8 @@ func TestEveryRoute(t *testing.T) {
 	w.testUpload(t)
 	w.testRead(t)
 	w.testReceipt(t)
+	w.testWork(t)
+	w.testReviews(t)
 	w.testAccess(t)
 	w.testLogTiles(t)
 	w.testLog(t)

@@ -45,12 +45,20 @@ func (s *server) sendSealed(c *call, read func(context.Context, identity.Caller,
 	if p.err != nil {
 		return nil, p.err
 	}
+	return s.sendStream(c, func() (*vault.ShardStream, string, error) {
+		stream, err := read(c.ctx(), c.caller, ref, device, purpose)
+		return stream, fmt.Sprintf("%s-%04d%s.age", ref.Dataset.Base(), ref.Number, suffix), err
+	})
+}
+
+// sendStream sends what open has admitted, under a file name.
+func (s *server) sendStream(c *call, open func() (*vault.ShardStream, string, error)) (any, error) {
 	release, err := s.slots.take(c.caller.Principal)
 	if err != nil {
 		return nil, err
 	}
 	defer release()
-	stream, err := read(c.ctx(), c.caller, ref, device, purpose)
+	stream, name, err := open()
 	if err != nil {
 		return nil, err
 	}
@@ -58,7 +66,7 @@ func (s *server) sendSealed(c *call, read func(context.Context, identity.Caller,
 	h := c.Response().Header()
 	h.Set("Content-Type", octets)
 	h.Set("Content-Length", strconv.FormatInt(stream.Size, 10))
-	h.Set("Content-Disposition", fmt.Sprintf(`attachment; filename="%s-%04d%s.age"`, ref.Dataset.Base(), ref.Number, suffix))
+	h.Set("Content-Disposition", `attachment; filename="`+name+`"`)
 	if stream.Manifest != nil {
 		h.Set(wire.HeaderManifest, base64.StdEncoding.EncodeToString(stream.Manifest))
 	}

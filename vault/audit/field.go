@@ -74,6 +74,15 @@ const (
 	FieldDocumentHash  FieldID = 83 // 32 bytes: SHA-256 of the document that requires a disclosure
 	FieldWithheldUntil FieldID = 84 // number: Unix microseconds; until then the details are not shown to the client
 
+	// Of returned work, and of access reviews.
+	FieldWorkID       FieldID = 120 // 16 bytes: the work that was returned, judged or read
+	FieldJudgement    FieldID = 121 // text: "accepted" or "sent-back"; of access: "keep", "revoke" or "expired"
+	FieldReviewID     FieldID = 122 // 16 bytes: the access review
+	FieldKept         FieldID = 123 // number: of a review's items
+	FieldRevoked      FieldID = 124 // number
+	FieldExpiredItems FieldID = 125 // number: unanswered at the deadline
+	FieldDigest       FieldID = 126 // 32 bytes: of a review's decisions
+
 	// Of a read.
 	FieldReaderRegion FieldID = 90 // text: the region of a reader who is not in the project's; it is named in the conditions
 	FieldBasis        FieldID = 91 // number: the transfer basis: 1 none needed, 2 adequacy, 3 standard contractual clauses
@@ -155,6 +164,9 @@ var fields = map[FieldID]fieldInfo{
 	FieldVersions: {"versions", TypeNumber}, FieldMarkers: {"markers", TypeNumber}, FieldUploads: {"uploads", TypeNumber},
 	FieldErasedBytes: {"erased-bytes", TypeNumber}, FieldDatasets: {"datasets", TypeNumber},
 	FieldWhat: {"what", TypeText}, FieldPeriod: {"period", TypeText},
+	FieldWorkID: {"work-id", TypeID}, FieldJudgement: {"judgement", TypeText}, FieldReviewID: {"review-id", TypeID},
+	FieldKept: {"kept", TypeNumber}, FieldRevoked: {"revoked", TypeNumber}, FieldExpiredItems: {"expired", TypeNumber},
+	FieldDigest: {"digest", TypeHash},
 
 	FieldArrayRoot: {"array-root", TypeHash}, FieldArrayLength: {"array-length", TypeNumber}, FieldNonce: {"nonce", TypeID},
 

@@ -98,6 +98,15 @@ const (
 	KindRequestOpen     Kind = 216 // in the register of requests
 	KindRequestExtend   Kind = 217
 	KindRequestClose    Kind = 218
+
+	KindClaim      Kind = 220 // a shard, taken under a lease
+	KindClaimRenew Kind = 221
+	KindClaimEnd   Kind = 222 // given back, or its work was accepted
+	KindSubmitEnd  Kind = 223 // the work is there
+
+	KindAccessReviewStart  Kind = 224
+	KindAccessReviewDecide Kind = 225 // access is kept; revoke and unassign say that it is not
+	KindAccessReviewEnd    Kind = 226
 )
 
 var kindNames = map[Kind]string{
@@ -128,6 +137,8 @@ var kindNames = map[Kind]string{
 	KindSubjectExport: "subject-export", KindSubjectCorrect: "subject-correct", KindObject: "object", KindObjectEnd: "object-end",
 	KindConsentGive: "consent-give", KindConsentWithdraw: "consent-withdraw",
 	KindRequestOpen: "request-open", KindRequestExtend: "request-extend", KindRequestClose: "request-close",
+	KindClaim: "claim", KindClaimRenew: "claim-renew", KindClaimEnd: "claim-end", KindSubmitEnd: "submit-end",
+	KindAccessReviewStart: "access-review-start", KindAccessReviewDecide: "access-review-decide", KindAccessReviewEnd: "access-review-end",
 }
 
 // String gives the kind's name, or "kind-123" for a number that this version

@@ -20,11 +20,16 @@ import (
 // format is wire.FormatJSONL or wire.FormatCSV. If it fails, w has part of a
 // file.
 func (c *Client) ListLog(ctx context.Context, under dataset.Scope, filter LogFilter, format string, pin LogPin, w io.Writer) ([]byte, audit.Listing, error) {
-	const op = "client.ListLog"
 	q := filter.query(under)
 	asked := q.Encode()
 	q.Set("format", format)
-	resp, err := c.send(ctx, request{op: op, method: http.MethodGet, path: logPath + "/listing", query: q})
+	return c.signedFile(ctx, request{op: "client.ListLog", method: http.MethodGet, path: logPath + "/listing", query: q}, asked, format, pin, w)
+}
+
+// signedFile writes a file to w whose signed note follows it, and compares the
+// two, and what was asked for.
+func (c *Client) signedFile(ctx context.Context, r request, asked, format string, pin LogPin, w io.Writer) ([]byte, audit.Listing, error) {
+	resp, err := c.send(ctx, r)
 	if err != nil {
 		return nil, audit.Listing{}, err
 	}
@@ -37,7 +42,7 @@ func (c *Client) ListLog(ctx context.Context, under dataset.Scope, filter LogFil
 	sum.Sum(got.SHA256[:0])
 	data, err := base64.StdEncoding.DecodeString(resp.Trailer.Get(wire.HeaderListing))
 	if err != nil || len(data) == 0 {
-		return nil, got, fault.New(fault.Unavailable, op, "the signature did not come with the records").
+		return nil, got, fault.New(fault.Unavailable, r.op, "the signature did not come with the records").
 			WithHint("a proxy in between drops HTTP trailers: ask the operator to let them through")
 	}
 	signed, err := OpenListing(data, pin)

@@ -204,6 +204,7 @@ func (c *Client) readable(ctx context.Context, scope dataset.Scope, opts PullOpt
 type puller struct {
 	c        *Client
 	ref      dataset.ShardRef
+	path     string // of the request; "" is the shard's
 	opts     PullOptions
 	apart    bool // slices stay files of their own
 	assembly *pack.Assembly
@@ -302,7 +303,7 @@ type fetched struct {
 // openSealed asks for a shard through the vault.
 func (p *puller) openSealed(ctx context.Context, header http.Header) (*fetched, error) {
 	const op = "client.Pull"
-	resp, err := p.c.send(ctx, request{op: op, method: http.MethodGet, path: shardPath(p.ref) + "/sealed", header: header})
+	resp, err := p.c.send(ctx, request{op: op, method: http.MethodGet, path: cmp.Or(p.path, shardPath(p.ref)+"/sealed"), header: header})
 	if err != nil {
 		return nil, err
 	}

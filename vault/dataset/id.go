@@ -35,6 +35,8 @@ type (
 	rightsKind    struct{}
 	holdKind      struct{}
 	erasureKind   struct{}
+	workKind      struct{}
+	reviewKind    struct{}
 )
 
 func (principalKind) prefix() string { return "prn" }
@@ -54,6 +56,8 @@ func (disclosedKind) prefix() string { return "dsc" }
 func (rightsKind) prefix() string    { return "rrq" }
 func (holdKind) prefix() string      { return "hld" }
 func (erasureKind) prefix() string   { return "ers" }
+func (workKind) prefix() string      { return "wrk" }
+func (reviewKind) prefix() string    { return "rvw" }
 
 type (
 	PrincipalID  = ID[principalKind] // a person or a service
@@ -73,6 +77,8 @@ type (
 	RightsID     = ID[rightsKind]  // a request in the register of requests
 	HoldID       = ID[holdKind]    // a legal hold
 	ErasureID    = ID[erasureKind] // one erasure of a scope
+	WorkID       = ID[workKind]    // work that was returned once on one shard
+	ReviewID     = ID[reviewKind]  // one access review
 )
 
 var idEncoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)

@@ -100,12 +100,13 @@ type Assignment struct {
 	Dataset   DatasetID
 	Scope     Scope // of the dataset
 	Shards    ShardSet
-	Until     time.Time // zero: no end
-	By        PrincipalID
+	Until     time.Time   // zero: no end
+	By        PrincipalID // zero for a claim
 	At        time.Time
 	Ended     time.Time // zero: in force
 
 	ApprovedBy PrincipalID // the second person; zero: nobody
+	Claim      bool        // the principal took it under a lease that ends at Until
 }
 
 // InForce reports whether the assignment holds at now; Until itself is outside.

@@ -89,7 +89,7 @@ func collect(ctx context.Context, tx *txView, after uint64, sealer Sealer, add f
 		func() error {
 			return tx.ProjectsSince(ctx, after, func(p storage.Project, _ uint64) error {
 				return add(rbac.ProjectChange{Scope: p.Scope, Purposes: p.Purposes, Region: p.Region,
-					Sensitive: p.Sensitive, Delivery: p.Delivery, Consent: p.Consent})
+					Sensitive: p.Sensitive, Delivery: p.Delivery, Consent: p.Consent, Claims: p.Claims})
 			})
 		},
 		func() error {

@@ -47,9 +47,10 @@ type Options struct {
 // Plan is how one folder or file is cut into shards. It does not change and is
 // safe for concurrent use.
 type Plan struct {
-	path    string // as the caller gave it
-	name    string // its base name
-	folder  bool   // members lie below path; else path is the one member
+	path    string            // as the caller gave it
+	parents map[string]string // of NewFilesPlan: the folder that members with this first element lie below
+	name    string            // its base name
+	folder  bool              // members lie below path; else path is the one member
 	packing dataset.Packing
 	members []member          // in shard order; exactly one for a file
 	folders map[string]member // those that hold members, by name

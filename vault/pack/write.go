@@ -65,13 +65,8 @@ func (p *Plan) Write(ctx context.Context, n int, w io.Writer) (dataset.Manifest,
 }
 
 func (p *Plan) writeTar(out *hashWriter, n int) ([]dataset.Member, error) {
-	root, err := os.OpenRoot(p.path)
-	if err != nil {
-		return nil, readFault(p.path, err)
-	}
-	defer root.Close()
-	folder := subfolder{root: root}
-	defer folder.close()
+	from := source{plan: p}
+	defer from.close()
 	var header bytes.Buffer
 	members := make([]dataset.Member, 0, p.shards[n].files)
 	for m := range p.entries(p.shards[n]) {
@@ -85,9 +80,9 @@ func (p *Plan) writeTar(out *hashWriter, n int) ([]dataset.Member, error) {
 			continue
 		}
 		members = append(members, dataset.Member{Name: m.name, Offset: out.mark(), Size: m.size, Type: mediaTypeOf(m.name)})
-		dir, err := folder.open(path.Dir(m.name))
+		dir, err := from.open(m.name)
 		if err != nil {
-			return nil, readFault(m.name, err)
+			return nil, err
 		}
 		f, err := openBelow(dir, path.Base(m.name), m.name)
 		if err != nil {
@@ -101,7 +96,7 @@ func (p *Plan) writeTar(out *hashWriter, n int) ([]dataset.Member, error) {
 			return nil, err
 		}
 	}
-	_, err = out.Write(zeros[:])
+	_, err := out.Write(zeros[:])
 	return members, err
 }
 

@@ -12,6 +12,7 @@ type ProjectUpdate struct {
 	Sensitive *bool               `json:"sensitive,omitempty"`
 	Contract  *string             `json:"contract,omitempty"`
 	Delivery  *[]dataset.Delivery `json:"delivery,omitempty"` // besides sealed, which always is allowed
+	Claims    *bool               `json:"claims,omitempty"`   // whether annotators may claim shards
 
 	Conditions ConditionsUpdate `json:"conditions,omitzero"`
 }

@@ -26,7 +26,20 @@ type AuditReport struct {
 	Checks   []ReportCheck     `json:"checks"`
 	Verified []ReportVerified  `json:"verified"`
 	Signed   []ReportAgreement `json:"agreements"`
-	LeftOff  map[string]int    `json:"left_off,omitempty"`
+	Reviews  []AccessReview    `json:"reviews"` // that were open at some time of it, the newest first
+
+	LastCheck    *ReportLast `json:"last_check,omitempty"`    // the newest before Until of all these scopes, that went to its end
+	LastVerified *ReportLast `json:"last_verified,omitempty"` // the newest verification of the time
+
+	LeftOff map[string]int `json:"left_off,omitempty"`
+}
+
+// ReportLast is what was done last of its kind.
+type ReportLast struct {
+	Time   time.Time `json:"time"`
+	By     string    `json:"by,omitempty"`     // absent: the schedule
+	Scope  string    `json:"scope,omitempty"`  // of a check
+	Result string    `json:"result,omitempty"` // of a check: "sound" or "damaged"
 }
 
 // MaxReport is the most rows of each list of a report.

@@ -94,6 +94,7 @@ type NewProject struct {
 	Sensitive bool          `json:"sensitive,omitempty"`
 	Contract  string        `json:"contract,omitempty"`
 
+	Claims     bool               `json:"claims,omitempty"`   // annotators may claim shards
 	Delivery   []dataset.Delivery `json:"delivery,omitempty"` // ways that are allowed besides sealed
 	Conditions ConditionsUpdate   `json:"conditions,omitzero"`
 }
@@ -110,6 +111,7 @@ type Entry struct {
 
 	Delivery  []dataset.Delivery `json:"delivery,omitempty"` // besides sealed
 	Sensitive bool               `json:"sensitive,omitempty"`
+	Claims    bool               `json:"claims,omitempty"` // annotators may claim shards
 
 	State    dataset.State `json:"state,omitempty"`
 	Complete bool          `json:"complete,omitempty"`
@@ -240,6 +242,7 @@ type Assignment struct {
 	By      string           `json:"by,omitempty"`
 	At      *time.Time       `json:"at,omitempty"`
 	Pending *Approval        `json:"pending,omitempty"` // answers only, as in Grant
+	Claim   bool             `json:"claim,omitempty"`   // answers only: taken with a claim
 }
 
 // Dataset describes a dataset. PUT /v1/datasets/{client}/{project}/{dataset}
