@@ -58,6 +58,17 @@ func TestDocumented(t *testing.T) {
 	if len(shown) < 10 || !slices.Equal(shown, listed) {
 		t.Errorf("the endpoint shows\n%s\nand docs/metrics.md lists\n%s", strings.Join(shown, "\n"), strings.Join(listed, "\n"))
 	}
+	for _, file := range []string{"alerts.yaml", "grafana.json"} {
+		text, err := os.ReadFile("../../docs/monitoring/" + file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range regexp.MustCompile(`dsvault_\w+`).FindAllString(string(text), -1) {
+			if !regexp.MustCompile(`(?m)^` + name + `[{ ]`).MatchString(page) {
+				t.Errorf("docs/monitoring/%s asks for %s, which is not shown", file, name)
+			}
+		}
+	}
 	for _, want := range []string{
 		`dsvault_admissions_total{kind="read"} 1`, `dsvault_refusals_total{kind="read",reason="DNY-01"} 1`, `dsvault_audit_queue_length 7`, `dsvault_halted 1`, `dsvault_checkpoint_lag_seconds 3`,
 		`dsvault_http_requests_total{code="ok",route="/v1/log",status="200"} 1`, `route="none"`, `dsvault_http_bytes_total{direction="sent"} 20`,
