@@ -25,7 +25,8 @@ BIN := $(DSVAULT_TEST_BIN)
 # root; what compiles them does not.
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 EXEC := $(if $(SUDO),-exec "sudo -E env PATH=$(PATH) HOME=$(HOME) GOCACHE=$(BIN)/../root-go-build")
-TEST := CGO_ENABLED=1 DSVAULT_TEST_REQUIRE=1 $(GO) test -race -count=1 -v -p $(PARALLEL) $(EXEC)
+# A raced program waits a second before it ends, and the tests start many.
+TEST := GORACE=atexit_sleep_ms=0 CGO_ENABLED=1 DSVAULT_TEST_REQUIRE=1 $(GO) test -race -count=1 -v -p $(PARALLEL) $(EXEC)
 
 .PHONY: build help demo test soak bench bench-peers fuzz fmt vet staticcheck layers tidy unit interop packages tools clean
 

@@ -43,6 +43,7 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Setup: func(env *testscript.Env) error {
+			env.Setenv("GORACE", "atexit_sleep_ms=0") // each command would wait a second
 			env.Setenv("DATA", filepath.Join(env.WorkDir, "vault"))
 			env.Setenv("DSVAULT_CONFIG", filepath.Join(env.WorkDir, "people", "admin"))
 			if dir := ageFolder(); dir != "" {
