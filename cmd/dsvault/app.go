@@ -41,6 +41,9 @@ func (a *app) run(ctx context.Context, args []string) int {
 		if err := a.bindEnv(cmd); err != nil {
 			return err
 		}
+		if err := cmd.ValidateRequiredFlags(); err != nil { // cobra does it too late to tell it from a failure
+			return err
+		}
 		started = true
 		return nil
 	}
