@@ -390,3 +390,25 @@ func TestWorkIsNoWayIn(t *testing.T) {
 	_, err = w.result("carol", made.ID)
 	wantCode(t, err, fault.Corrupt)
 }
+
+// TestErasureTakesWorkAlong: what was made of erased data goes with it, rows and
+// objects, and nobody reads it any more.
+func TestErasureTakesWorkAlong(t *testing.T) {
+	w := newWorld(t)
+	w.setUp()
+	ctx := context.Background()
+	w.assign("lee", "0")
+	work := must[wire.Work](t)(w.submit("lee", 0, []byte("labels")))
+	asked := must[wire.Erasure](t)(w.v.Erase(ctx, w.as("root"), wire.NewErasure{Scope: w.scope(workDataset), Reason: "end of contract"}))
+	must[wire.Approval](t)(w.v.Approve(ctx, w.as("second"), asked.Pending.ID))
+	w.v.Chores(ctx)
+	if list := w.erasures(workDataset); len(list) != 1 || list[0].State != "complete" {
+		t.Fatalf("%+v", list)
+	}
+	w.nothingLeft()
+	if _, err := w.result("carol", work.ID); err == nil {
+		t.Error("a result of erased data was read")
+	}
+	c, got := w.check(wire.NewCheck{Scope: w.scope("/")})
+	w.wants(c, got)
+}
