@@ -62,6 +62,7 @@ const (
 // What a retention is about.
 const (
 	KeepData     = "data"     // datasets: erased as a whole
+	KeepResults  = "results"  // returned work, from when it came
 	KeepLog      = "log"      // the sealed details of records; the records stay
 	KeepPersonal = "personal" // people who are not active: anonymised
 )

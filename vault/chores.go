@@ -42,6 +42,7 @@ func (v *Vault) allChores() []chore {
 		{"erase what has expired", v.eraseExpired},
 		{"go on with erasures", v.advanceErasures},
 		{"destroy old epochs of keys", v.destroyEpochs},
+		{"drop results that have expired", v.expireResults},
 		{"drop details of old records", v.expireDetails},
 		{"anonymise people who are not active", v.expirePeople},
 		{"end access reviews at their deadline", v.endReviews},

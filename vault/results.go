@@ -152,6 +152,9 @@ func (v *Vault) ReadResult(ctx context.Context, c identity.Caller, scope dataset
 		}
 		return nil, err
 	}
+	if err := v.resultKept(ctx, in, w); err != nil {
+		return nil, err
+	}
 	part, err := wholeShard(w.Stored())
 	if err != nil {
 		return nil, err
@@ -174,6 +177,23 @@ func (v *Vault) ReadResult(ctx context.Context, c identity.Caller, scope dataset
 		return nil, err
 	}
 	return s, nil
+}
+
+// resultKept refuses work whose retention is over, to those who may read it.
+func (v *Vault) resultKept(ctx context.Context, in ledger.Intent, w storage.Work) error {
+	over := false
+	err := v.db.View(ctx, func(tx *catalog.Tx) (err error) {
+		over, err = resultOver(ctx, tx, w, v.now())
+		return err
+	})
+	if err != nil || !over {
+		return err
+	}
+	if _, err := v.ledger.Check(ctx, in); err != nil {
+		return err
+	}
+	return fault.New(fault.Gone, "vault.ReadResult", "the retention of this result is over").
+		WithHint("`dsvault retention list " + w.Scope.String() + "` shows how long results are kept")
 }
 
 // readerKey gives the recipient of a device key of the caller's that is in use.

@@ -2,6 +2,7 @@ package vault
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,7 +20,7 @@ import (
 // expiryWarning is how long before its expiry a dataset's is announced.
 const expiryWarning = 14 * 24 * time.Hour
 
-// SetRetention says how long data, details of records, or personal data are kept
+// SetRetention says how long data, results, details of records, or personal data are kept
 // at a scope and below, until a nearer scope says otherwise.
 func (v *Vault) SetRetention(ctx context.Context, c identity.Caller, req wire.NewRetention) (wire.Retention, error) {
 	const op = "vault.SetRetention"
@@ -30,7 +31,7 @@ func (v *Vault) SetRetention(ctx context.Context, c identity.Caller, req wire.Ne
 	// Whoever may change what is asked of data may say how long it stays; what
 	// is dropped of people is for those who may forget people.
 	in := v.intent(c, audit.KindRetention, t, rbac.Update, rbac.Dataset)
-	if req.What != storage.KeepData {
+	if req.What != storage.KeepData && req.What != storage.KeepResults {
 		in = v.intent(c, audit.KindRetention, t, rbac.Anonymize, rbac.Person)
 	}
 	if !t.known {
@@ -41,8 +42,8 @@ func (v *Vault) SetRetention(ctx context.Context, c identity.Caller, req wire.Ne
 	}
 	r := storage.Retention{Scope: t.scope, What: req.What, Basis: req.Basis, SetBy: c.Principal}
 	switch {
-	case req.What != storage.KeepData && req.What != storage.KeepLog && req.What != storage.KeepPersonal:
-		return wire.Retention{}, fault.New(fault.Invalid, op, "nothing of that name has a period").WithHint("name data, log or personal")
+	case !slices.Contains([]string{storage.KeepData, storage.KeepResults, storage.KeepLog, storage.KeepPersonal}, req.What):
+		return wire.Retention{}, fault.New(fault.Invalid, op, "nothing of that name has a period").WithHint("name data, results, log or personal")
 	case req.What == storage.KeepPersonal && t.scope != dataset.Root:
 		return wire.Retention{}, fault.New(fault.Invalid, op, "people are not of one client").WithHint("set it for the vault: /")
 	case req.Period != "":

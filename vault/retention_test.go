@@ -327,3 +327,48 @@ func (w *world) stored() string {
 	}
 	return strings.Join(keys, "\n")
 }
+
+// TestExpireResults: returned work goes when its period is over, to the second,
+// and not under a hold; data and records stay.
+func TestExpireResults(t *testing.T) {
+	w := newWorld(t)
+	w.setUp()
+	ctx := context.Background()
+	w.assign("lee", "0")
+	work := must[wire.Work](t)(w.submit("lee", 0, []byte("labels")))
+	must[wire.Retention](t)(w.v.SetRetention(ctx, w.as("carol"), wire.NewRetention{Scope: w.scope("acme"), What: storage.KeepResults, Period: "30d"}))
+	objects := func() (n int) {
+		for _, err := range w.objects.List(ctx, "v1/") {
+			if n++; err != nil {
+				t.Fatal(err)
+			}
+		}
+		return n
+	}
+	before := objects()
+
+	w.clock.Add(30*24*time.Hour - time.Second)
+	w.v.Chores(ctx)
+	must[[]byte](t)(w.result("carol", work.ID))
+	hold := must[wire.Hold](t)(w.hold("root", keptDataset))
+	w.clock.Add(time.Second)
+	w.v.Chores(ctx)
+	if objects() != before {
+		t.Error("something was dropped under a hold")
+	}
+	w.release(hold.ID)
+	_, err := w.result("carol", work.ID)
+	wantCode(t, err, fault.Gone)
+	w.v.Chores(ctx)
+	_, err = w.result("carol", work.ID)
+	wantCode(t, err, fault.NotFound)
+	if objects() != before-1 {
+		t.Errorf("%d objects are left of %d", objects(), before)
+	}
+	must[[]byte](t)(w.read("carol", keptDataset, 0))
+	if n := recordsOf(w.verify(), audit.KindResultExpire); n != 1 {
+		t.Errorf("%d records", n)
+	}
+	c, got := w.check(wire.NewCheck{Scope: w.scope("/")})
+	w.wants(c, got)
+}

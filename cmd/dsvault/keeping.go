@@ -119,7 +119,7 @@ func (a *app) retentionCmd() *cobra.Command {
 
 // whatFlag says what a period is for.
 func whatFlag(cmd *cobra.Command, what *string) {
-	cmd.Flags().StringVar(what, "what", "data", "what is kept so long: data, log (who did what from where; the records stay) or personal (people who are not active)")
+	cmd.Flags().StringVar(what, "what", "data", "what is kept so long: data, results (work that was returned), log (who did what from where; the records stay) or personal (people who are not active)")
 }
 
 func (a *app) retentionSetCmd() *cobra.Command {

@@ -148,3 +148,20 @@ func (tx *Tx) EndAssignment(ctx context.Context, id dataset.AssignmentID, at tim
 	return tx.change(ctx, "catalog.EndAssignment",
 		"UPDATE assignments SET ended = $2, revision = $3 WHERE id = $1 AND ended = 0", id[:], micros(at), int64(rev))
 }
+
+// OldWork lists the work at a scope and below that came before a time, the oldest
+// first, after one piece of it.
+func (tx *Tx) OldWork(ctx context.Context, under dataset.Scope, before time.Time, after storage.Work, limit int) ([]storage.Work, error) {
+	var w filter
+	w.under(under)
+	w.and("submitted_at <= " + w.arg(micros(before)))
+	if !after.ID.IsZero() {
+		w.and("(submitted_at, id) > (" + w.arg(micros(after.SubmittedAt)) + ", " + w.arg(after.ID[:]) + ")")
+	}
+	return work.list(ctx, tx, "catalog.OldWork", w.where()+"ORDER BY submitted_at, id LIMIT "+w.arg(page(limit)), w.args...)
+}
+
+// DropWork forgets returned work: storage.ErrNoRow if it is gone already.
+func (tx *Tx) DropWork(ctx context.Context, id dataset.WorkID) error {
+	return tx.change(ctx, "catalog.DropWork", "DELETE FROM work WHERE id = $1", id[:])
+}

@@ -81,6 +81,25 @@ func testWork(s *fixture) {
 	ended, _ := caughtUp(s, 8, (*Tx).AssignmentsSince)
 	same(s, "other nodes hear of the end", ended, []dataset.Assignment{claim})
 	failsWith(s, "ended twice", s.try(func(ctx context.Context, tx *Tx) error { return tx.EndAssignment(ctx, claim.ID, day(7), 10) }), storage.ErrNoRow)
+	old := func(under string, before int, after storage.Work) (ids []dataset.WorkID) {
+		s.read(func(ctx context.Context, tx *Tx) error {
+			list, err := tx.OldWork(ctx, scope(under), day(before), after, 9)
+			for _, w := range list {
+				ids = append(ids, w.ID)
+			}
+			return err
+		})
+		return ids
+	}
+	same(s, "old, of how many", len(old("acme", 1, storage.Work{})), 2)
+	same(s, "old, after the oldest", old("acme/signs", 2, first)[len(old("acme/signs", 2, first))-1], second.ID)
+	same(s, "old elsewhere", len(old("beta", 9, storage.Work{})), 0)
+	drop := func() error {
+		return s.try(func(ctx context.Context, tx *Tx) error { return tx.DropWork(ctx, second.ID) })
+	}
+	same(s, "dropped", drop(), nil)
+	failsWith(s, "dropped twice", drop(), storage.ErrNoRow)
+	same(s, "old, without it", len(old("acme", 2, storage.Work{})), 2)
 }
 
 func testReviews(s *fixture) {

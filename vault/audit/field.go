@@ -115,7 +115,7 @@ const (
 	FieldUploads     FieldID = 105 // number: unfinished uploads that were removed
 	FieldErasedBytes FieldID = 106 // number: bytes of those versions
 	FieldDatasets    FieldID = 107 // number: datasets
-	FieldWhat        FieldID = 108 // text: what a retention is about: "data", "log" or "personal"
+	FieldWhat        FieldID = 108 // text: what a retention is about: "data", "results", "log" or "personal"
 	FieldPeriod      FieldID = 109 // text: for example "180d"; absent: none any more
 )
 

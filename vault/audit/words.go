@@ -86,6 +86,7 @@ const (
 	KindRetention        Kind = 202 // how long things are kept was set
 	KindEpochDestroy     Kind = 203 // the key of an old epoch was destroyed
 	KindLogExpire        Kind = 204 // details of old records were dropped; the records stay
+	KindResultExpire     Kind = 205 // returned work was dropped: work-id, period
 
 	KindLogRecover Kind = 140 // begins an epoch of the log: signed records are lost; lost-size and lost-root say which
 
@@ -128,9 +129,10 @@ var kindNames = map[Kind]string{
 	KindApprovalRequest: "approval-request", KindApprovalRefuse: "approval-refuse",
 	KindBreakGlass: "break-glass", KindBreakGlassEnd: "break-glass-end", KindBreakGlassReview: "break-glass-review", KindDisclose: "disclose",
 	KindExpiryWarn: "expiry-warn", KindEraseEnd: "erase-end", KindRetention: "retention", KindEpochDestroy: "epoch-destroy",
-	KindLogExpire:  "log-expire",
-	KindLogRecover: "log-recover",
-	KindResetAsk:   "reset-ask", KindResetUse: "reset-use", KindPersonUpdate: "person-update",
+	KindLogExpire:    "log-expire",
+	KindResultExpire: "result-expire",
+	KindLogRecover:   "log-recover",
+	KindResetAsk:     "reset-ask", KindResetUse: "reset-use", KindPersonUpdate: "person-update",
 	KindNoticesSet: "notices-set", KindNoticesTest: "notices-test",
 	KindConditions: "conditions",
 

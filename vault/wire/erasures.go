@@ -46,7 +46,7 @@ type Erasure struct {
 // what was said.
 type NewRetention struct {
 	Scope  dataset.Scope `json:"scope"`
-	What   string        `json:"what"`            // data, log or personal
+	What   string        `json:"what"`            // data, results, log or personal
 	Period string        `json:"period"`          // such as 180d, 26w, 6mo or 2y
 	Basis  string        `json:"basis,omitempty"` // what it rests on
 }

@@ -32,6 +32,7 @@ CREATE TABLE work (
 ){{.End}};
 CREATE INDEX work_shard ON work (dataset, number, submitted_at, id);
 CREATE INDEX work_author ON work (author);
+CREATE INDEX work_submitted ON work (submitted_at, id);
 
 -- Access reviews: who has access at a scope, and whether they keep it.
 CREATE TABLE reviews (
