@@ -48,7 +48,7 @@ command brings the dataset once it is given.`,
 				return err
 			}
 			if err := a.result(out, "exported %s to %s: %s, of which %s came now, %s; %s of the log", scope, opts.Dir,
-				plural(len(out.Datasets), "dataset", "datasets"), plural(out.Fetched, "shard", "shards"), size(out.Bytes),
+				plural(len(out.Datasets), "dataset", "datasets"), plural(out.Fetched, "item", "items"), size(out.Bytes),
 				plural(int(out.Log.Records), "record", "records")); err != nil {
 				return err
 			}

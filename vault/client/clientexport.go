@@ -34,16 +34,18 @@ type ClientExport struct {
 	Datasets []ExportedDataset `json:"datasets"`
 	Refused  []RefusedDataset  `json:"refused"` // what was not given out, and why
 	Log      ExportedLog       `json:"log"`
-	Fetched  int               `json:"fetched"` // shards that this run has read
+	Fetched  int               `json:"fetched"` // shards and results that this run has read
 	Bytes    int64             `json:"bytes"`   // of these, plaintext
 }
 
 // ExportedDataset is one dataset in an export: the folder PROJECT/DATASET has
-// versions.json, and of each shard NAME.age and NAME.manifest.age.
+// versions.json and results.json, of each shard NAME.age and NAME.manifest.age,
+// and likewise of each piece of returned work, below results.
 type ExportedDataset struct {
 	wire.DatasetExport
-	Folder string `json:"folder"`
-	Shards int    `json:"shards"` // of all versions
+	Folder  string `json:"folder"`
+	Shards  int    `json:"shards"`  // of all versions
+	Results int    `json:"results"` // pieces of returned work
 }
 
 // RefusedDataset is one that was not given out.
@@ -68,9 +70,9 @@ const (
 )
 
 // ExportClient takes all of a client's data out of the vault: every shard of
-// every version of every dataset, sealed to this device with its manifest, and
-// the client's part of the log, verified. A shard that is there is not read
-// again, so that an export that broke off goes on. Each dataset's export and each
+// every version of every dataset and all returned work, sealed to this device with
+// their manifests, and the client's part of the log, verified. What is there is
+// not read again, so that an export that broke off goes on. Each dataset's export and each
 // read is in the log before its first byte.
 func (c *Client) ExportClient(ctx context.Context, client dataset.Scope, opts ClientExportOptions) (ClientExport, error) {
 	const op = "client.ExportClient"
@@ -138,33 +140,60 @@ func (c *Client) exportDataset(ctx context.Context, scope dataset.Scope, opts Cl
 	for _, v := range versions {
 		shards = shards.Union(v.Shards.Set())
 	}
-	numbers := slices.DeleteFunc(slices.Collect(shards.All()), func(n int) bool { return hasShard(dir, scope, n) })
-	fetched := make([]int64, len(numbers))
+	var items []*puller
+	for n := range shards.All() {
+		items = append(items, &puller{ref: dataset.ShardRef{Dataset: scope, Number: n}, target: shardName(dir, scope, n), manifestTo: manifestName(dir, scope, n)})
+	}
+	results, err := collect(c.Results(ctx, scope, ResultFilter{}))
+	if err != nil {
+		return err
+	}
+	if len(results) > 0 {
+		if err := os.MkdirAll(filepath.Join(dir, "results"), 0o700); err != nil {
+			return pack.DiskFault(op, "cannot make the folder "+filepath.Join(dir, "results"), err)
+		}
+	}
+	for _, w := range results {
+		name := filepath.Join(dir, "results", w.ID.String())
+		items = append(items, &puller{ref: dataset.ShardRef{Dataset: scope, Number: w.Shard}, path: resultPath(scope, w.ID),
+			target: name + ".age", manifestTo: name + ".manifest.age"})
+	}
+	if err := writeWhole(filepath.Join(dir, "results.json"), append([]wire.Work{}, results...)); err != nil {
+		return err
+	}
+	if err := c.exportItems(ctx, dir, items, opts, out); err != nil {
+		return err
+	}
+	out.Datasets = append(out.Datasets, ExportedDataset{DatasetExport: admitted, Folder: filepath.ToSlash(folder), Shards: shards.Len(), Results: len(results)})
+	return nil
+}
+
+// exportItems brings those of the items that are not there. An earlier run gave
+// each its name once it was checked, and after its manifest.
+func (c *Client) exportItems(ctx context.Context, dir string, items []*puller, opts ClientExportOptions, out *ClientExport) error {
+	items = slices.DeleteFunc(items, func(p *puller) bool {
+		_, err := os.Lstat(p.target)
+		return err == nil
+	})
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(parallel(opts.Parallel))
-	for i, n := range numbers {
+	for _, p := range items {
 		if groupCtx.Err() != nil {
 			break
 		}
-		group.Go(func() error {
-			p := puller{c: c, ref: dataset.ShardRef{Dataset: scope, Number: n}, manifestTo: manifestName(dir, scope, n),
-				opts: PullOptions{Dir: dir, Sealed: true, Progress: opts.Progress}}
-			err := c.retry(groupCtx, shardRetries, p.run)
-			fetched[i] = p.out.Bytes
-			return err
-		})
+		p.c, p.opts = c, PullOptions{Dir: dir, Sealed: true, Progress: opts.Progress}
+		group.Go(func() error { return c.retry(groupCtx, shardRetries, p.run) })
 	}
 	if err := group.Wait(); err != nil {
 		return err
 	}
 	if err := ctx.Err(); err != nil {
-		return contextFault(ctx, op, err)
+		return contextFault(ctx, "client.ExportClient", err)
 	}
-	for _, n := range fetched {
-		out.Bytes += n
+	for _, p := range items {
+		out.Bytes += p.out.Bytes
 	}
-	out.Fetched += len(numbers)
-	out.Datasets = append(out.Datasets, ExportedDataset{DatasetExport: admitted, Folder: filepath.ToSlash(folder), Shards: shards.Len()})
+	out.Fetched += len(items)
 	return nil
 }
 
@@ -184,13 +213,6 @@ func shardName(dir string, scope dataset.Scope, n int) string {
 
 func manifestName(dir string, scope dataset.Scope, n int) string {
 	return filepath.Join(dir, fmt.Sprintf("%s-%04d.manifest.age", scope.Base(), n))
-}
-
-// hasShard reports whether an earlier run has brought a shard: it gets its name
-// once it was checked, and after its manifest.
-func hasShard(dir string, scope dataset.Scope, n int) bool {
-	_, err := os.Lstat(shardName(dir, scope, n))
-	return err == nil
 }
 
 // exportLog brings the client's part of the log, anew each time.

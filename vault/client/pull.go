@@ -210,6 +210,7 @@ type puller struct {
 	assembly *pack.Assembly
 
 	receipts   string // folder; "": none are kept
+	target     string // file for what is kept sealed; "": by the shard's name
 	manifestTo string // file that a sealed shard's manifest is kept in; "": none
 	pin        LogPin
 
@@ -242,7 +243,7 @@ func (p *puller) run(ctx context.Context) (err error) {
 			p.done, p.expected = 0, 0
 		}
 	}()
-	target := filepath.Join(p.opts.Dir, fmt.Sprintf("%s-%04d.age", p.ref.Dataset.Base(), p.ref.Number))
+	target := cmp.Or(p.target, filepath.Join(p.opts.Dir, fmt.Sprintf("%s-%04d.age", p.ref.Dataset.Base(), p.ref.Number)))
 	if p.opts.Sealed && !p.opts.Overwrite {
 		// Before the request: a read that cannot be kept should not be made.
 		if _, err := os.Lstat(target); !errors.Is(err, fs.ErrNotExist) {

@@ -212,7 +212,7 @@ func (c *Client) PullResults(ctx context.Context, ds dataset.Scope, opts PullRes
 			}
 			folder += "-" + author
 		}
-		p := puller{c: c, ref: dataset.ShardRef{Dataset: ds, Number: w.Shard}, path: datasetPath(ds) + "/results/" + w.ID.String() + "/sealed",
+		p := puller{c: c, ref: dataset.ShardRef{Dataset: ds, Number: w.Shard}, path: resultPath(ds, w.ID),
 			opts:  PullOptions{Dir: filepath.Join(opts.Dir, folder), Purpose: opts.Purpose, Overwrite: opts.Overwrite, Progress: opts.Progress},
 			apart: true, receipts: receipts, pin: opts.Pin}
 		if err := c.retry(ctx, shardRetries, p.run); err != nil {
@@ -222,4 +222,8 @@ func (c *Client) PullResults(ctx context.Context, ds dataset.Scope, opts PullRes
 		out.Files, out.Bytes = out.Files+p.out.Files, out.Bytes+p.out.Bytes
 	}
 	return out, nil
+}
+
+func resultPath(ds dataset.Scope, id dataset.WorkID) string {
+	return datasetPath(ds) + "/results/" + id.String() + "/sealed"
 }
