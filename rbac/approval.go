@@ -89,13 +89,16 @@ func (w *World) keepApproval(key asked, c ApprovalChange, holds bool) {
 	}
 }
 
-// gatherDual finds a second person's approval of exactly this question. For a
-// shard it is what lets the actor read that has to be approved.
+// byAccess: of a shard, and of what was made of it, a second person does not
+// approve the question, but what lets the actor ask it.
+func byAccess(k Kind) bool { return k == Shard || k == Annotation }
+
+// gatherDual finds a second person's approval of exactly this question.
 func (w *World) gatherDual(g *grounds, q *Query) {
 	if q.agreed {
 		g.dual = forever
 	}
-	if len(w.approvals) == 0 || q.Object.Kind == Shard || q.agreed {
+	if len(w.approvals) == 0 || byAccess(q.Object.Kind) || q.agreed {
 		return
 	}
 	a, ok := w.approvals[asked{
@@ -118,7 +121,7 @@ func (w *World) NeedsDual(q Query) bool {
 
 // approved is the end of the fact dual.
 func (g *grounds) approved(roles RoleSet) int64 {
-	if g.kind != Shard {
+	if !byAccess(g.kind) {
 		return g.dual
 	}
 	end := max(g.ownerApproved, g.reviewingApproved, g.disclosed)

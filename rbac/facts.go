@@ -65,7 +65,7 @@ const (
 	Purpose                        // the project states no purposes, or the question's is one of them
 	Delivery                       // the question's way of delivery is sealed, or the project allows it
 	Sensitive                      // the project is sensitive
-	Dual                           // another person approved exactly this; of a shard: what lets the actor read it
+	Dual                           // another person approved exactly this; of a shard or an annotation: what lets the actor read it
 	Self                           // the question's target, or the approval's owner, is the actor
 	SelfGranted                    // all that lets the actor read the shard was given by the actor
 	Conflict                       // auditor with any other role, or contractor with labeler, where they overlap the object

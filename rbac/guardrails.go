@@ -115,6 +115,10 @@ var guardrails = []guardrail{
 		Assigned, func(r RoleSet, f Facts) bool { return r&(labeler|contractor) != 0 && f.Has(Assigned) }},
 	{"shards are claimed by annotators, where the project lets them, while the dataset is live", []Kind{Annotation}, []Action{Claim},
 		Claimable | Live | Region, func(r RoleSet, f Facts) bool { return r&(labeler|contractor) != 0 && f.Has(Claimable|Live|Region) }},
+	{"what was made of sensitive data takes two people, but for its author", []Kind{Annotation}, []Action{Read}, Sensitive | Dual | Author,
+		func(_ RoleSet, f Facts) bool { return !f.Has(Sensitive) || f&(Dual|Author) != 0 }},
+	{"results are read for no purpose that needs a consent or was objected to", []Kind{Annotation}, []Action{Read}, Unconsented | Objected,
+		while(0, Unconsented|Objected)},
 	{"annotations are read in the project's region", []Kind{Annotation}, []Action{Read}, Region, while(Region, 0)},
 
 	{"the terms of a sensitive project are changed by its owner, or by an admin and a second person", []Kind{Project, Dataset}, []Action{Update},

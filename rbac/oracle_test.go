@@ -313,7 +313,7 @@ func (o *oracle) facts(q Query, s dataset.Scope) (RoleSet, Facts) {
 	set(Legal, q.Purpose == "legal")
 	set(Disclosed|Purpose, o.discloses(q, s))
 	set(Emergency, roles.Has(dataset.Admin) && o.inEmergency(q, s))
-	set(Dual, q.Object.Kind != Shard && o.allowedByTwo(q))
+	set(Dual, q.Object.Kind != Shard && q.Object.Kind != Annotation && o.allowedByTwo(q))
 	set(Self, q.Target == q.Actor || q.Object.Kind == Approval && q.Action == Approve && q.Object.Owner == q.Actor)
 	if p, ok := o.projects[s.At(2)]; ok {
 		mine := o.people[q.Actor].Region
@@ -340,12 +340,12 @@ func (o *oracle) facts(q Query, s dataset.Scope) (RoleSet, Facts) {
 	set(Objected, o.chose(q, dataset.Objection))
 	set(Conflict, near.Has(dataset.Auditor) && near != Roles(dataset.Auditor) ||
 		near.Has(dataset.Contractor) && near.Has(dataset.Labeler))
-	if q.Object.Kind == Shard {
+	if q.Object.Kind == Shard || q.Object.Kind == Annotation {
 		uses := roles.Has(dataset.Admin) || roles.Has(dataset.Labeler) || roles.Has(dataset.Contractor)
 		way := deep[dataset.ClientUser] || deep[dataset.Reviewer] || f.Has(Assigned) && uses
 		other := deepGiven[dataset.ClientUser] || deepGiven[dataset.Reviewer] || isDataset && o.assigned(q, s, byOther) &&
 			(roles.Has(dataset.Admin) || given.Has(dataset.Labeler) || given.Has(dataset.Contractor))
-		set(SelfGranted, way && !other && f&(Disclosed|Emergency) == 0)
+		set(SelfGranted, q.Object.Kind == Shard && way && !other && f&(Disclosed|Emergency) == 0)
 		set(Dual, deepByTwo[dataset.ClientUser] || deepByTwo[dataset.Reviewer] || isDataset && uses && o.assigned(q, s, byTwo) || f.Has(Disclosed))
 	}
 	return roles, f
