@@ -14,7 +14,7 @@ import (
 func tinyDisk(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=1m"); err != nil {
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=4m"); err != nil {
 		if os.Getenv("DSVAULT_TEST_REQUIRE") == "1" {
 			t.Fatalf("cannot mount a small file system: %v", err)
 		}
@@ -32,7 +32,7 @@ func TestFullDisk(t *testing.T) {
 	dir := tinyDisk(t)
 	s := &fixture{T: t, db: open(t, "sqlite:"+filepath.Join(dir, "x.db"))}
 	fillUp(s)
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", syscall.MS_REMOUNT, "size=8m"); err != nil {
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", syscall.MS_REMOUNT, "size=16m"); err != nil {
 		t.Fatal(err)
 	}
 	s.write(func(ctx context.Context, tx *Tx) error { return tx.SetMeta(ctx, "more", make([]byte, 100_000)) })

@@ -17,7 +17,7 @@ import (
 // was acknowledged is there, and once there is room the node goes on.
 func TestFullDisk(t *testing.T) {
 	dir := t.TempDir()
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=2m"); err != nil {
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=6m"); err != nil {
 		if os.Getenv("DSVAULT_TEST_REQUIRE") == "1" {
 			t.Fatalf("cannot mount a small file system: %v", err)
 		}
@@ -53,7 +53,7 @@ func TestFullDisk(t *testing.T) {
 	if _, err := n.Admit(t.Context(), v.read(v.stranger, 1)); !fault.Is(err, fault.NotFound) {
 		t.Errorf("a refusal on a full disk: %v", err)
 	}
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", syscall.MS_REMOUNT, "size=16m"); err != nil {
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", syscall.MS_REMOUNT, "size=24m"); err != nil {
 		t.Fatal(err)
 	}
 	check(t, admit(1))
