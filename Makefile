@@ -26,7 +26,7 @@ BIN := $(DSVAULT_TEST_BIN)
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 EXEC := $(if $(SUDO),-exec "sudo -E env PATH=$(PATH) HOME=$(HOME) GOCACHE=$(BIN)/../root-go-build")
 # A raced program waits a second before it ends, and the tests start many.
-TEST := GORACE=atexit_sleep_ms=0 CGO_ENABLED=1 DSVAULT_TEST_REQUIRE=1 $(GO) test -race -count=1 -v -p $(PARALLEL) $(EXEC)
+TEST := GORACE=atexit_sleep_ms=0 DSVAULT_TEST_REQUIRE=1 $(GO) test -count=1 -v -p $(PARALLEL) $(EXEC)
 
 .PHONY: build help demo test soak bench bench-peers fuzz fmt vet staticcheck layers tidy unit interop packages tools clean
 
@@ -39,10 +39,10 @@ help: ## list the targets
 demo: ## show the main job on a vault of its own
 	$(GO) run ./cmd/dsvault demo $(DEMO)
 
-test: packages fmt vet tools staticcheck layers tidy unit interop ## check everything, in about half an hour on 2 cores
+test: packages fmt vet tools staticcheck layers tidy unit interop ## check everything, in about a quarter of an hour on 2 cores
 
 soak: packages tools ## the tests in their long form, three times, then long fuzzing
-	DSVAULT_TEST_FULL=1 $(TEST) -count=3 -timeout 6h ./... | awk "$$SUMMARY"
+	DSVAULT_TEST_FULL=1 CGO_ENABLED=1 $(TEST) -race -count=3 -timeout 6h ./... | awk "$$SUMMARY"
 	$(MAKE) fuzz FUZZTIME=10m
 
 bench: ## run the benchmarks (BENCH=regexp chooses)
@@ -73,9 +73,14 @@ layers: tools ## the direction of imports: the linter's rule, and the test that 
 tidy: ## fail if go mod tidy would change go.mod or go.sum
 	$(GO) mod tidy -diff
 
-unit: packages tools ## go test -race, with nothing skipped
-	$(TEST) -timeout 40m ./... | awk "$$SUMMARY"
-	CGO_ENABLED=0 DSVAULT_TEST_REQUIRE=1 $(GO) test -count=1 -timeout 20m $(EXEC) -run '^(TestMemory|TestLongLog)$$' ./cmd/dsvault
+# Tests that run without the race detector, in a step of their own: those that
+# measure, and those that try thousands of cases one after the other, or start
+# hundreds of programs. Concurrency is what the others are about.
+UNRACED := ^(TestMemory|TestLongLog|TestScripts|TestEveryStatementFails|TestEveryStatementOfAReadFails|TestEraseGoesOn|TestListings|TestNoNamesInLeaves|TestCasbinAgreesEverywhere|TestMutants|TestGuardrails|TestWorldAgainstOracle|TestReadsNeedEverythingInOrder)$$
+
+unit: packages tools ## go test, with nothing skipped, and with -race but for UNRACED
+	CGO_ENABLED=1 $(TEST) -race -skip '$(UNRACED)' -timeout 40m ./... | awk "$$SUMMARY"
+	CGO_ENABLED=0 $(TEST) -run '$(UNRACED)' -timeout 20m ./rbac ./vault ./cmd/dsvault | awk "$$SUMMARY"
 
 interop: ## what other people's tools say of the log, in a module of its own
 	cd vault/notary/interop && $(GO) vet ./... && $(GO) test -count=1 -timeout 5m ./...
