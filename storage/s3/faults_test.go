@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"runtime"
@@ -308,35 +309,40 @@ func TestWeakServer(t *testing.T) {
 func TestNotFoundIsNotAbsent(t *testing.T) {
 	eachServer(t, func(t *testing.T, server storagetest.S3Server) {
 		s, f := faulty(t, server)
-		check := func(why string) {
-			t.Helper()
+		// wrong does everything, and gives what is not told as an outage.
+		wrong := func() (list []error) {
 			_, stat := s.Stat(t.Context(), "a")
 			_, open := s.Open(t.Context(), "a", 0, -1, "")
-			for _, err := range []error{stat, open, s.Delete(t.Context(), "a")} {
+			removed := s.Delete(t.Context(), "a")
+			_, put := s.Put(t.Context(), "a", strings.NewReader("x"), 1)
+			for i, err := range []error{stat, open, removed, put} {
 				if !fault.Is(err, fault.Unavailable) || errors.Is(err, storage.ErrNoObject) || fault.HintOf(err) == "" {
-					t.Errorf("%s: error %v, want %s with a hint", why, err, fault.Unavailable)
+					list = append(list, fmt.Errorf("%d: %w", i, err))
 				}
 			}
+			for _, err := range s.List(t.Context(), "") {
+				if !fault.Is(err, fault.Unavailable) {
+					list = append(list, fmt.Errorf("List: %w", err))
+				}
+			}
+			return list
 		}
 		f.fault = func(r *http.Request, _ http.RoundTripper) (*http.Response, error) {
 			return answer(r, http.StatusNotFound, "<html>nothing here</html>"), nil
 		}
-		check("a proxy's 404")
+		if list := wrong(); len(list) > 0 {
+			t.Errorf("a proxy's 404: %v", list)
+		}
 		f.fault = nil
 		if err := s.core.RemoveBucket(t.Context(), server.Bucket); err != nil {
 			t.Fatal(err)
 		}
-		check("the bucket was removed")
-		for _, err := range s.List(t.Context(), "") {
-			if !fault.Is(err, fault.Unavailable) {
-				t.Errorf("List: error %v", err)
+		if list := wrong(); len(list) > 0 {
+			if back, err := s.core.BucketExists(t.Context(), server.Bucket); server.Name == "minio" && err == nil && back {
+				t.Log("MinIO has brought back the bucket that it had removed, as it does now and then")
+				return
 			}
-		}
-		_, err := s.Put(t.Context(), "a", strings.NewReader("x"), 1)
-		if err == nil { // MinIO now and then brings a bucket back that it has just removed
-			checkContent(t, s, "a", []byte("x"))
-		} else if !fault.Is(err, fault.Unavailable) {
-			t.Errorf("Put: error %v", err)
+			t.Errorf("the bucket was removed: %v", list)
 		}
 	})
 }
