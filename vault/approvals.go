@@ -432,6 +432,22 @@ func (v *Vault) Refuse(ctx context.Context, c identity.Caller, id dataset.Approv
 	return v.wireApproval(ctx, a)
 }
 
+// whoseApprovals says whose approvals, and what goes with them, somebody sees at
+// a scope: the zero ID for everybody's. Their own are listed for the whole vault.
+func (v *Vault) whoseApprovals(ctx context.Context, c identity.Caller, t target) (dataset.PrincipalID, error) {
+	in := v.intent(c, audit.KindList, t, rbac.Read, rbac.Approval)
+	if t.scope == dataset.Root && !v.allowed(in.Query) {
+		return c.Principal, nil
+	}
+	if _, err := v.ledger.Check(ctx, in); err != nil {
+		return dataset.PrincipalID{}, err
+	}
+	if !t.known {
+		return dataset.PrincipalID{}, ledger.Absent()
+	}
+	return dataset.PrincipalID{}, nil
+}
+
 // Approvals lists requests at a scope and below it, the newest first: everybody's
 // for those who may read them there; asked about the whole vault, everybody else
 // gets their own.
@@ -447,13 +463,8 @@ func (v *Vault) Approvals(ctx context.Context, c identity.Caller, scope dataset.
 			return page, err
 		}
 	}
-	in := v.intent(c, audit.KindList, t, rbac.Read, rbac.Approval)
-	if t.scope == dataset.Root && !v.allowed(in.Query) {
-		q.Requester = c.Principal
-	} else if _, err := v.ledger.Check(ctx, in); err != nil {
+	if q.Requester, err = v.whoseApprovals(ctx, c, t); err != nil {
 		return page, err
-	} else if !t.known {
-		return page, ledger.Absent()
 	}
 	var rows []storage.Approval
 	err = v.db.View(ctx, func(tx *catalog.Tx) (err error) {

@@ -60,13 +60,11 @@ func CopyCatalog(ctx context.Context, cfg CopyConfig) (catalog.Copied, audit.Che
 
 // SnapshotCatalog is CopyCatalog for a catalog that servers may be running on:
 // the copy is of one moment, and says so itself by its head.
-func SnapshotCatalog(ctx context.Context, cfg CopyConfig) (catalog.Copied, audit.Checkpoint, error) {
-	copied, err := catalog.Copy(ctx, cfg.From, cfg.To, cfg.Progress)
-	if err != nil {
-		return copied, audit.Checkpoint{}, err
+func SnapshotCatalog(ctx context.Context, from, to *catalog.DB, progress func(rows int64)) (audit.Checkpoint, error) {
+	if _, err := catalog.Copy(ctx, from, to, progress); err != nil {
+		return audit.Checkpoint{}, err
 	}
-	cp, err := VerifyCatalog(ctx, cfg.To)
-	return copied, cp, err
+	return VerifyCatalog(ctx, to)
 }
 
 // VerifyCatalog checks every leaf of a catalog's log, every chain and the root,

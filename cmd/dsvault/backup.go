@@ -4,12 +4,10 @@ import (
 	"archive/tar"
 	"bufio"
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"io"
 	"io/fs"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -157,9 +155,7 @@ func snapshotCatalog(ctx context.Context, url, file string, progress func(int64)
 	if err != nil {
 		return audit.Checkpoint{}, err
 	}
-	_, cp, err := vault.SnapshotCatalog(ctx, vault.CopyConfig{
-		From: source, To: target, Logger: slog.New(slog.DiscardHandler), Random: rand.Reader, Progress: progress,
-	})
+	cp, err := vault.SnapshotCatalog(ctx, source, target, progress)
 	if closing := target.Close(); err == nil {
 		err = closing // the file has everything now, its -wal is gone
 	}
