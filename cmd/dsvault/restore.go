@@ -3,12 +3,10 @@ package main
 import (
 	"archive/tar"
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -132,9 +130,7 @@ func restoredCatalog(ctx context.Context, cfg nodeConfig, file string) (audit.Ch
 		return audit.Checkpoint{}, err
 	}
 	defer target.Close()
-	_, cp, err := vault.SnapshotCatalog(ctx, vault.CopyConfig{
-		From: source, To: target, Logger: slog.New(slog.DiscardHandler), Random: rand.Reader, Progress: func(int64) {},
-	})
+	cp, err := vault.SnapshotCatalog(ctx, source, target, func(int64) {})
 	if err != nil {
 		return cp, err
 	}
@@ -188,6 +184,9 @@ func unpackBackup(ctx context.Context, r io.Reader, folder string) (doc backedUp
 			files++
 			err = unpackFile(root, "keys/"+name, archive)
 		case h.Name == backupCatalog:
+			if free, _, unknown := diskSpace(folder); unknown == nil && uint64(h.Size) > free {
+				return doc, fault.New(fault.Unavailable, op, "there is no room for the catalog of this backup").WithHint("make room, or name another folder with --data")
+			}
 			err = unpackFile(root, backupCatalog, archive)
 		default:
 			return doc, damaged("the backup holds something strange", fmt.Errorf("%q", h.Name))
