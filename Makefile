@@ -10,7 +10,7 @@ MAKEFLAGS   += --no-print-directory
 
 GO       ?= go
 PARALLEL ?= 2
-ROUNDS   ?= 1
+ROUNDS   ?= 3
 S3       ?= minio
 DEMO     ?=
 FUZZTIME ?= 20s

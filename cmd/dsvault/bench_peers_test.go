@@ -320,4 +320,10 @@ func (p *peers) empty() {
 	for e := range p.plain.RemoveObjects(ctx, p.s3.Bucket, doomed, minio.RemoveObjectsOptions{}) {
 		p.t.Fatal(e.Err)
 	}
+	// MinIO keeps what is deleted for minutes, and the memory would be full.
+	trash, err := filepath.Glob(p.path("*", "*", "data", ".minio.sys", "tmp", ".trash", "*"))
+	p.must(err)
+	for _, path := range trash {
+		p.must(os.RemoveAll(path))
+	}
 }
