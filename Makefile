@@ -119,6 +119,7 @@ packages:
 	command -v gcc >/dev/null || need+=(gcc); \
 	[ -e /usr/include/stdlib.h ] || need+=(libc6-dev); \
 	command -v strace >/dev/null || need+=(strace); \
+	[ -x /usr/sbin/haproxy ] || command -v haproxy >/dev/null || need+=(haproxy); \
 	compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || command -v postgres >/dev/null || need+=(postgresql); \
 	if [ $${#need[@]} -gt 0 ]; then \
 		command -v apt-get >/dev/null || { echo "the tests need: $${need[*]}"; exit 1; }; \

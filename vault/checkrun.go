@@ -16,7 +16,7 @@ import (
 
 const (
 	checkTick  = 10 * time.Second // how often it is looked whether a check is due, or waits for a node
-	checkLease = 30 * time.Second // how long a dead node keeps others from its checks
+	checkLease = 6 * time.Second  // how long a dead node keeps others from its checks
 	checkRetry = 15 * time.Second // between tries while catalog or storage are away
 	checkLimit = 24 * time.Hour   // how long a check waits for them before it fails
 	minRate    = 1 << 20          // bytes a second of a scheduled check that reads data

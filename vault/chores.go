@@ -10,7 +10,7 @@ import (
 
 const (
 	choreTick  = 10 * time.Second // how often chores are looked at
-	choreLease = 30 * time.Second // how long a dead node keeps others from them
+	choreLease = 6 * time.Second  // how long a dead node keeps others from them
 )
 
 // chores is the periodic work that one node at a time does.

@@ -105,7 +105,10 @@ func (r *reading) end(sent int64, cause ledger.Cause) {
 	defer r.v.streams.remove(r)
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	if err := r.permit.End(ctx, sent, cause); err != nil && !fault.Is(err, fault.Conflict) {
+	err := r.permit.End(ctx, sent, cause)
+	if errors.Is(err, ledger.ErrOwed) {
+		r.v.log.Warn("the end of a read will be recorded once the database is back", "index", r.Index)
+	} else if err != nil && !fault.Is(err, fault.Conflict) {
 		r.v.log.Warn("a read stays open in the log until the next start", "index", r.Index, "err", err)
 	}
 }

@@ -265,22 +265,26 @@ func (v *Vault) Waiting() int { return v.ledger.Waiting() }
 // not the one that was signed.
 func (v *Vault) Halted() bool { return v.notary.Halted() != nil }
 
-// Ready reports whether the log is sound, and the catalog and all object stores
-// answer.
-func (v *Vault) Ready(ctx context.Context) error {
+// askObjects is how long Ready waits for the object stores.
+const askObjects = time.Second
+
+// Ready reports whether the log is sound and the catalog answers: err is nil
+// then. objects is what the object stores lack; without them grants, revocations
+// and the log go on, so a node is ready all the same.
+func (v *Vault) Ready(ctx context.Context) (objects, err error) {
 	if err := v.notary.Halted(); err != nil {
-		return err
+		return nil, err
 	}
 	if err := v.db.Ping(ctx); err != nil {
-		return err
+		return nil, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, askObjects) // a store that hangs must not hang whoever asks
+	defer cancel()
 	for _, region := range append([]string{""}, storage.RegionsOf(v.objects)...) {
 		_, err := v.objects.Stat(ctx, storage.RegionKey(region, "ready"))
-		if err := noObject(err); err != nil {
-			return err
-		}
+		objects = errors.Join(objects, noObject(err))
 	}
-	return nil
+	return objects, nil
 }
 
 // noObject accepts that an object is not there.

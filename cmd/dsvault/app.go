@@ -278,4 +278,4 @@ func isTerminal(stream any) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-func now() time.Time { return time.Now() }
+var now = time.Now

@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -14,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -29,8 +31,14 @@ import (
 // have it.
 const asProgram = "DSVAULT_TEST_AS_PROGRAM"
 
+// wrongClock is how far the clock of a process is ahead that the tests start.
+const wrongClock = "DSVAULT_TEST_CLOCK_AHEAD"
+
 func init() {
 	if os.Getenv(asProgram) == "1" {
+		if ahead, err := time.ParseDuration(os.Getenv(wrongClock)); err == nil {
+			now = func() time.Time { return time.Now().Add(ahead) }
+		}
 		os.Exit(dsvault())
 	}
 }
@@ -187,11 +195,12 @@ func (o outcome) into(t *testing.T, v any) {
 // site is a vault on disk, its server process, and the people who use it, each
 // with a config folder of their own.
 type site struct {
-	t     *testing.T
-	dir   string   // of the test
-	data  string   // of the server
-	env   []string // of the server
-	flags []string // of init and serve
+	t       *testing.T
+	dir     string   // of the test
+	data    string   // of the server
+	env     []string // of the server
+	flags   []string // of init and serve
+	serving []string // more flags of serve
 
 	server  *program
 	url     string
@@ -244,8 +253,8 @@ func (s *site) serve(extra ...string) *program {
 	if s.url != "" {
 		_, listen, _ = strings.Cut(s.url, "://")
 	}
-	args := append([]string{"serve", "--data", s.data, "--listen", listen, "--json"}, s.flags...)
-	return launch(s.t, s.env, append(args, extra...)...)
+	args := append([]string{"serve", "--data", s.data, "--listen", listen, "--json", "--drain-delay", "0s"}, s.flags...)
+	return launch(s.t, s.env, slices.Concat(args, s.serving, extra)...)
 }
 
 // kill ends the server as a power cut does.
@@ -312,6 +321,12 @@ func (s *site) project() {
 // client is somebody's login as a Go client, over the given transport.
 func (s *site) client(who string, transport http.RoundTripper) (*client.Client, client.LogPin) {
 	s.t.Helper()
+	return s.clientAt(who, "", transport)
+}
+
+// clientAt is client at another address than the login's.
+func (s *site) clientAt(who, url string, transport http.RoundTripper) (*client.Client, client.LogPin) {
+	s.t.Helper()
 	home, err := client.OpenHome(s.config(who))
 	place := home.Current()
 	login, err2 := place.Login()
@@ -321,7 +336,7 @@ func (s *site) client(who string, transport http.RoundTripper) (*client.Client, 
 		s.t.Fatal(err)
 	}
 	c, err := client.New(client.Config{
-		URL: login.URL, Token: token, Device: device, DeviceID: login.Device, HTTP: &http.Client{Transport: transport},
+		URL: cmp.Or(url, login.URL), Token: token, Device: device, DeviceID: login.Device, HTTP: &http.Client{Transport: transport},
 	})
 	if err != nil {
 		s.t.Fatal(err)

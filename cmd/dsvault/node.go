@@ -251,6 +251,7 @@ func syncFolder(path string) error {
 type node struct {
 	*vault.Vault
 	db     *catalog.DB
+	clock  *catalog.Clock // nil: the machine's own
 	unlock func()
 }
 
@@ -293,14 +294,21 @@ func (n *node) open(ctx context.Context, cfg nodeConfig, policy *rbac.Policy) er
 	if err != nil {
 		return err
 	}
+	clock, apart := now, func() time.Duration { return 0 }
+	if !cfg.embedded() { // the nodes agree on the time
+		if n.clock, err = n.db.FollowClock(ctx, clock, cfg.Logger); err != nil {
+			return err
+		}
+		clock, apart = n.clock.Now, n.clock.Apart
+	}
 	n.Vault, err = vault.Open(ctx, vault.Config{
 		Catalog: n.db, Objects: objects, Keys: ring, Policy: policy, Logger: cfg.Logger,
-		Now: time.Now, Random: rand.Reader, Exclusive: cfg.embedded(), Log: log, Meter: cfg.meter(),
+		Now: clock, Random: rand.Reader, Exclusive: cfg.embedded(), Log: log, Meter: cfg.meter(),
 		CheckEvery: cfg.CheckEvery, CheckDataEvery: cfg.CheckDataEvery, BackupWindow: cfg.BackupWindow, Reviews: cfg.Reviews,
 		Mailer: cfg.Mailer, PublicURL: cfg.PublicURL, Hooks: cfg.Hooks,
 	})
 	if err == nil && cfg.Counts != nil {
-		cfg.Counts.Watch(metrics.Gauges{Waiting: n.Waiting, Halted: n.Halted, CheckpointLag: n.CheckpointLag, Requests: n.CountRequests})
+		cfg.Counts.Watch(metrics.Gauges{Waiting: n.Waiting, Halted: n.Halted, CheckpointLag: n.CheckpointLag, Requests: n.CountRequests, ClockApart: apart})
 	}
 	return err
 }
@@ -310,6 +318,9 @@ func (n *node) Close() error {
 	var err error
 	if n.Vault != nil {
 		err = n.Vault.Close()
+	}
+	if n.clock != nil {
+		n.clock.Close()
 	}
 	if n.db != nil {
 		err = errors.Join(err, n.db.Close())

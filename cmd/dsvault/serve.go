@@ -29,6 +29,9 @@ import (
 // drainTime is how long running requests may go on after the signal to stop.
 const drainTime = 10 * time.Second
 
+// drainDelay is time for a load balancer to ask /readyz twice or thrice.
+const drainDelay = 3 * time.Second
+
 // maxConnections is how many connections are open at a time; others wait. An idle
 // one is closed after two minutes.
 const maxConnections = 4096
@@ -46,6 +49,10 @@ type serveConfig struct {
 
 	// See api.Options.
 	MaxRequests, MaxTransfers, MaxTransfersEach int
+
+	// DrainDelay is how long the node goes on as before after the signal to stop,
+	// while /readyz says no, so that a load balancer sends nobody any more.
+	DrainDelay time.Duration
 }
 
 func (a *app) serveCmd() *cobra.Command {
@@ -57,6 +64,9 @@ func (a *app) serveCmd() *cobra.Command {
 		Short: "Serve the vault over HTTP",
 		Long: `Serves the vault in the data folder until Ctrl-C or SIGTERM; then running
 requests have ten seconds to end. A line on stdout says when it is ready.
+With PostgreSQL, where other nodes can go on, /readyz first says no for the
+--drain-delay, while requests are answered as before; a second signal ends
+the program at once.
 
 Plain HTTP is for loopback addresses only. On any other, give --tls-cert and
 --tls-key, or say --behind-tls-proxy if a proxy in front of it ends TLS.
@@ -80,6 +90,7 @@ breaks its truth table is refused, and the old one stays in force.`,
 	f.BoolVar(&cfg.BehindTLSProxy, "behind-tls-proxy", false, "a proxy in front ends TLS and sets X-Forwarded-For")
 	f.StringSliceVar(&proxies, "trusted-proxies", nil, "addresses or networks of the proxies whose X-Forwarded-For is believed (default, with --behind-tls-proxy: this machine)")
 	f.StringVar(&cfg.Policies, "policies", "", "folder with model.conf, policy.csv and truth.csv (default: the built-in policy)")
+	f.DurationVar(&cfg.DrainDelay, "drain-delay", drainDelay, "after the signal to stop, how long to go on while /readyz says no, with a PostgreSQL catalog")
 	f.IntVar(&cfg.MaxRequests, "max-requests", 1000, "requests a second of one person or service; four times as many in a burst")
 	f.IntVar(&cfg.MaxTransfers, "max-transfers", 256, "shards and files on their way at once")
 	f.IntVar(&cfg.MaxTransfersEach, "max-transfers-each", 16, "likewise, of one person or service")
@@ -167,6 +178,9 @@ func (c serveConfig) check() error {
 	if (c.Cert == "") != (c.Key == "") {
 		return usage("--tls-cert and --tls-key belong together", "give both")
 	}
+	if c.DrainDelay < 0 || c.DrainDelay > time.Hour {
+		return usage("bad --drain-delay", "give a duration up to 1h, for example 5s")
+	}
 	if c.MaxRequests < 1 || c.MaxTransfers < 1 || c.MaxTransfersEach < 1 {
 		return usage("a limit of nothing", "give --max-requests, --max-transfers and --max-transfers-each as numbers from 1 on")
 	}
@@ -215,8 +229,10 @@ func serve(ctx context.Context, cfg serveConfig, ready func(url string) error) (
 		})
 		url = "https://" + listener.Addr().String()
 	}
+	stopping := make(chan struct{})
 	handler := api.New(n.Vault, api.Options{
-		Logger: cfg.Logger, Now: time.Now, Random: rand.Reader, TrustProxy: cfg.BehindTLSProxy, TrustedProxies: cfg.TrustedProxies, Meter: cfg.Counts,
+		Stopping: stopping,
+		Logger:   cfg.Logger, Now: now, Random: rand.Reader, TrustProxy: cfg.BehindTLSProxy, TrustedProxies: cfg.TrustedProxies, Meter: cfg.Counts,
 		Requests: rate.Limit(cfg.MaxRequests), Streams: cfg.MaxTransfers, StreamsEach: cfg.MaxTransfersEach,
 	})
 	requests, cut := context.WithCancel(context.WithoutCancel(ctx))
@@ -240,6 +256,15 @@ func serve(ctx context.Context, cfg serveConfig, ready func(url string) error) (
 	select {
 	case err = <-served:
 	case <-ctx.Done():
+		close(stopping)
+		if cfg.DrainDelay > 0 && !cfg.embedded() { // without other nodes nobody could take over
+			cfg.Logger.Info("stopping: not ready any more; requests are answered meanwhile", "for", cfg.DrainDelay)
+			select {
+			case <-time.After(cfg.DrainDelay):
+			case err = <-served:
+				return fault.Wrap(fault.Unavailable, op, "the server ended", err)
+			}
+		}
 		err = drain(ctx, server, cut)
 		<-served
 	}

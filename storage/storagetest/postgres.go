@@ -82,12 +82,17 @@ func (s *postgresServer) stop() {
 }
 
 func startPostgres() (*postgresServer, error) {
-	initdb, postgres, err := postgresPrograms()
+	folder, err := tempFolder("pg")
 	if err != nil {
 		return nil, err
 	}
-	folder, err := tempFolder("pg")
+	return startPostgresIn(folder)
+}
+
+func startPostgresIn(folder string) (*postgresServer, error) {
+	initdb, postgres, err := postgresPrograms()
 	if err != nil {
+		os.RemoveAll(folder)
 		return nil, err
 	}
 	server, err := runPostgres(initdb, postgres, folder)
@@ -154,7 +159,18 @@ type Cluster struct {
 // NewCluster starts a PostgreSQL that ends with t.
 func NewCluster(t testing.TB) *Cluster {
 	t.Helper()
-	server, err := startPostgres()
+	folder, err := tempFolder("pg")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return NewClusterIn(t, folder)
+}
+
+// NewClusterIn starts one that has its files in a folder, whose name must be
+// short; it is emptied when t ends.
+func NewClusterIn(t testing.TB, folder string) *Cluster {
+	t.Helper()
+	server, err := startPostgresIn(folder)
 	if errors.Is(err, errNoPostgres) {
 		missing(t, err.Error())
 	}
@@ -176,6 +192,27 @@ func (c *Cluster) Exec(statement string) {
 	c.t.Helper()
 	if err := c.server.exec(statement); err != nil {
 		c.t.Fatal(err)
+	}
+}
+
+// Stop ends the server, as a crash does, until Start.
+func (c *Cluster) Stop() { c.server.process.stop(syscall.SIGQUIT) }
+
+// Start starts it again.
+func (c *Cluster) Start() {
+	c.t.Helper()
+	if err := c.server.start(); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// Ended reports whether the server has given up by itself.
+func (c *Cluster) Ended() bool {
+	select {
+	case <-c.server.process.done:
+		return true
+	default:
+		return false
 	}
 }
 

@@ -13,8 +13,10 @@ func own(cmd *exec.Cmd) {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}
 	}
 	cmd.SysProcAttr.Setpgid = true
-	// SIGQUIT ends every server at once, PostgreSQL with its backends.
-	cmd.SysProcAttr.Pdeathsig = syscall.SIGQUIT
+	// SIGQUIT ends servers at once, PostgreSQL with its backends; not all of them.
+	if cmd.SysProcAttr.Pdeathsig == 0 {
+		cmd.SysProcAttr.Pdeathsig = syscall.SIGQUIT
+	}
 }
 
 // runAs makes cmd run as another user.

@@ -70,6 +70,10 @@ type Options struct {
 	AuthFailures int
 	AuthRefill   rate.Limit
 
+	// Stopping is closed when the node is going to stop: from then on it is not
+	// ready, and goes on answering. nil: nobody says.
+	Stopping <-chan struct{}
+
 	// Meter counts what is answered; nil: nobody does.
 	Meter Meter
 }

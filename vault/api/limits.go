@@ -181,22 +181,27 @@ func (s *slots) countLocked(more int) {
 // readiness keeps the last answer for a moment, so that strangers cannot make
 // us ask the object store at their pace.
 type readiness struct {
-	mu  sync.Mutex
-	at  time.Time // guarded by mu
-	err error     // guarded by mu
+	mu    sync.Mutex
+	at    time.Time // guarded by mu
+	state ready     // guarded by mu
+	err   error     // guarded by mu
 }
 
-func (r *readiness) check(ctx context.Context, now time.Time, ask func(context.Context) error) error {
+func (r *readiness) check(ctx context.Context, now time.Time, ask func(context.Context) (objects, err error)) (ready, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.at.IsZero() && now.Sub(r.at) < readyFor {
-		return r.err
+		return r.state, r.err
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readyTimeout)
 	defer cancel()
-	r.at, r.err = now, nil
-	if err := ask(ctx); err != nil {
-		r.err = fault.Wrap(fault.Unavailable, "api.readyz", "not ready", err)
+	r.at, r.state, r.err = now, ready{"ready", "ok"}, nil
+	objects, err := ask(ctx)
+	if objects != nil {
+		r.state.Objects = "unavailable"
 	}
-	return r.err
+	if err != nil {
+		r.err = fault.Wrap(fault.Unavailable, "api.readyz", "not ready", err).WithRetry(time.Second)
+	}
+	return r.state, r.err
 }

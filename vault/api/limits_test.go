@@ -135,17 +135,22 @@ func TestRates(t *testing.T) {
 func TestReadiness(t *testing.T) {
 	var r readiness
 	asked, answer := 0, error(nil)
-	ask := func(context.Context) error { asked++; return answer }
+	var objects error
+	ask := func(context.Context) (error, error) { asked++; return objects, answer }
 	now := time.Unix(1000, 0)
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
 	for range 3 {
-		if err := r.check(gone, now, ask); err != nil || asked != 1 {
-			t.Errorf("%v, asked %d times", err, asked)
+		if state, err := r.check(gone, now, ask); err != nil || asked != 1 || state != (ready{"ready", "ok"}) {
+			t.Errorf("%v, %v, asked %d times", state, err, asked)
 		}
 	}
+	now, objects = now.Add(readyFor), errors.New("no bucket")
+	if state, err := r.check(t.Context(), now, ask); err != nil || state != (ready{"ready", "unavailable"}) {
+		t.Errorf("without objects: %v, %v", state, err)
+	}
 	answer = errors.New("dial tcp 10.0.0.1: refused")
-	err := r.check(t.Context(), now.Add(readyFor), ask)
+	_, err := r.check(t.Context(), now.Add(readyFor), ask)
 	if p := wire.ProblemOf(err, ""); p.Status != 503 || strings.Contains(p.Detail, "10.0.0.1") {
 		t.Errorf("%+v", p)
 	}

@@ -297,14 +297,25 @@ func (s *server) can(c *call) (any, error) {
 // healthz says that the process is alive, and nothing else.
 func (s *server) healthz(*call) (any, error) { return status{"ok"}, nil }
 
-// readyz says whether catalog and object store answer.
+// readyz says whether requests may be sent here. Without the object store they
+// may, since much goes on; the answer says so.
 func (s *server) readyz(c *call) (any, error) {
-	err := s.ready.check(c.ctx(), s.opts.Now(), s.vault.Ready)
-	return status{"ready"}, err
+	select {
+	case <-s.opts.Stopping:
+		return nil, fault.New(fault.Unavailable, "api.readyz", "the node is stopping").WithHint("ask another node").WithRetry(time.Second)
+	default:
+	}
+	return s.ready.check(c.ctx(), s.opts.Now(), s.vault.Ready)
 }
 
 type status struct {
 	Status string `json:"status"`
+}
+
+// ready is the answer of a node that requests may be sent to.
+type ready struct {
+	Status  string `json:"status"`  // "ready"
+	Objects string `json:"objects"` // "ok", or "unavailable": nothing is read or uploaded
 }
 
 // readyFor is how long an answer of readyz is kept: it needs no credential, and

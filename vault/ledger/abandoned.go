@@ -17,9 +17,9 @@ import (
 
 const (
 	// nodeLease is how long a node counts as alive after it was last heard of.
-	nodeLease = 15 * time.Second
+	nodeLease = 10 * time.Second
 	// lookEvery is how often a node looks for reads that others have left open.
-	lookEvery = 30 * time.Second
+	lookEvery = 5 * time.Second
 )
 
 // live shows this node to be alive from now on, and has it close the reads of

@@ -196,6 +196,8 @@ type Ledger struct {
 
 	alive   context.CancelFunc
 	workers sync.WaitGroup // end with alive
+	paying  context.CancelFunc
+	payer   sync.WaitGroup // ends with paying
 
 	lost func(error)  // see Config
 	last storage.Head // the committer's: the log as it was left, or last seen
@@ -207,6 +209,7 @@ type Ledger struct {
 
 	mu     sync.Mutex
 	queue  []*entry // guarded by mu
+	owed   []Intent // guarded by mu; ends of reads that could not be recorded
 	closed bool     // guarded by mu
 	wake   chan struct{}
 	done   chan struct{} // closed when the committer has ended
@@ -236,6 +239,9 @@ func Open(ctx context.Context, cfg Config) (*Ledger, error) {
 		}
 	}
 	go l.run()
+	paying, end := context.WithCancel(context.Background())
+	l.paying = end
+	l.payer.Go(func() { l.payForever(paying) })
 	if cfg.LeaveOpen {
 		return l, nil
 	}
@@ -249,6 +255,9 @@ func Open(ctx context.Context, cfg Config) (*Ledger, error) {
 // Close refuses new work, finishes what is queued and ends the committer. Reads
 // that are open then are left to other nodes, or to the next start.
 func (l *Ledger) Close() {
+	l.paying()
+	l.payer.Wait()
+	l.pay(context.Background()) // a last time: the committer bounds it
 	l.mu.Lock()
 	already := l.closed
 	l.closed = true

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -129,9 +130,13 @@ const (
 	Crashed    Cause = "unknown"   // the node died; up to the bytes recorded went out
 )
 
+// ErrOwed: the end of a read is recorded later, as soon as the database is back.
+var ErrOwed = errors.New("the end of the read will be recorded later")
+
 // End records how many bytes were really sent and closes the read. Only the
-// first call counts. An End that fails leaves the read open; the next start of
-// the vault closes it as unknown. A read that somebody has closed meanwhile, as
+// first call counts. ErrOwed says that the node will record it by itself. Any
+// other End that fails leaves the read open; the next start of the vault closes
+// it as unknown. A read that somebody has closed meanwhile, as
 // another node does when it starts, is fault.Conflict.
 func (p *Permit) End(ctx context.Context, sent int64, cause Cause) error {
 	if p == nil || p.ledger == nil {
@@ -140,7 +145,11 @@ func (p *Permit) End(ctx context.Context, sent int64, cause Cause) error {
 	if p.ended.Swap(true) || p.kind != audit.KindRead {
 		return nil
 	}
-	_, err := p.ledger.Record(ctx, closing(p.receipt.Index, p.place, p.object, sent, cause, p.actor, p.withheld))
+	in := closing(p.receipt.Index, p.place, p.object, sent, cause, p.actor, p.withheld)
+	_, err := p.ledger.Record(ctx, in)
+	if fault.Is(err, fault.Unavailable) && p.ledger.owe(in) {
+		return ErrOwed
+	}
 	return err
 }
 

@@ -92,6 +92,10 @@ type Gauges struct {
 	// covers has been waiting.
 	CheckpointLag func(context.Context) (time.Duration, error)
 
+	// ClockApart is how far this machine's clock is ahead of the database's, 0
+	// within two seconds.
+	ClockApart func() time.Duration
+
 	// Requests counts the requests of people about their data that are open, and
 	// those of them that are overdue.
 	Requests func(context.Context) (open, overdue int, err error)
@@ -125,6 +129,10 @@ func (m *Metrics) Watch(g Gauges) {
 			}
 			return lag.Seconds()
 		}))
+	m.registry.MustRegister(prometheus.NewGaugeFunc(
+		prometheus.GaugeOpts{Name: "dsvault_clock_apart_seconds",
+			Help: "How far this machine's clock is ahead of the database's, which counts; 0 within two seconds."},
+		func() float64 { return g.ClockApart().Seconds() }))
 	m.registry.MustRegister(requests{g.Requests})
 }
 

@@ -15,7 +15,7 @@ import (
 // labels, and nothing else.
 func TestDocumented(t *testing.T) {
 	m := New("v1")
-	m.Watch(Gauges{Waiting: func() int { return 7 }, Halted: func() bool { return true }, CheckpointLag: func(context.Context) (time.Duration, error) { return 3 * time.Second, nil },
+	m.Watch(Gauges{ClockApart: func() time.Duration { return time.Minute }, Waiting: func() int { return 7 }, Halted: func() bool { return true }, CheckpointLag: func(context.Context) (time.Duration, error) { return 3 * time.Second, nil },
 		Requests: func(context.Context) (int, int, error) { return 5, 2, nil }})
 	m.Recorded("read", "")
 	m.Recorded("read", "DNY-01")

@@ -1,0 +1,63 @@
+package ledger
+
+import (
+	"context"
+	"time"
+
+	"dsvault/vault/fault"
+)
+
+const (
+	// maxOwed is how many ends of reads a node remembers that it could not record;
+	// the reads beyond it are closed as unknown at its next start.
+	maxOwed = 8192
+	// payEvery is how often it tries to.
+	payEvery = time.Second
+)
+
+// owe remembers the end of a read that could not be recorded, since the database
+// was away. It reports whether there was room.
+func (l *Ledger) owe(in Intent) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed || len(l.owed) >= maxOwed {
+		return false
+	}
+	l.owed = append(l.owed, in)
+	return true
+}
+
+// payForever records what is owed once the database is back.
+func (l *Ledger) payForever(ctx context.Context) {
+	tick := time.NewTicker(payEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			l.pay(ctx)
+		}
+	}
+}
+
+// pay records what is owed, until something fails.
+func (l *Ledger) pay(ctx context.Context) {
+	l.mu.Lock()
+	owed := l.owed
+	l.owed = nil
+	l.mu.Unlock()
+	for i, in := range owed {
+		_, err := l.Record(ctx, in)
+		if err == nil || fault.Is(err, fault.Conflict) { // it is recorded; the answer got lost, or another node was faster
+			continue
+		}
+		l.mu.Lock()
+		l.owed = append(owed[i:], l.owed...)
+		l.mu.Unlock()
+		return
+	}
+	if len(owed) > 0 {
+		l.log.Info("the ends of reads are recorded that could not be before", "reads", len(owed))
+	}
+}
