@@ -18,7 +18,11 @@ import (
 // smallDisk mounts a file system of a few MiB. Only root can: others skip.
 func smallDisk(t *testing.T, mebibytes int) string {
 	t.Helper()
-	dir := t.TempDir()
+	return smallDiskAt(t, t.TempDir(), mebibytes)
+}
+
+func smallDiskAt(t *testing.T, dir string, mebibytes int) string {
+	t.Helper()
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%dm,mode=0700", mebibytes)); err != nil {
 		if os.Getenv("DSVAULT_TEST_REQUIRE") == "1" {
 			t.Fatalf("cannot mount a small disk: %v (DSVAULT_TEST_REQUIRE=1)", err)

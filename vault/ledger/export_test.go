@@ -5,3 +5,10 @@ const (
 	MaxBatch  = maxBatch
 	StartLife = startWithin
 )
+
+// Owed is how many ends of reads are still to be recorded.
+func (l *Ledger) Owed() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.owed)
+}

@@ -41,23 +41,28 @@ func (l *Ledger) payForever(ctx context.Context) {
 	}
 }
 
-// pay records what is owed, until something fails.
+// pay records what is owed, one after the other, until something fails.
 func (l *Ledger) pay(ctx context.Context) {
-	l.mu.Lock()
-	owed := l.owed
-	l.owed = nil
-	l.mu.Unlock()
-	for i, in := range owed {
-		_, err := l.Record(ctx, in)
-		if err == nil || fault.Is(err, fault.Conflict) { // it is recorded; the answer got lost, or another node was faster
-			continue
+	for paid := 0; ; paid++ {
+		l.mu.Lock()
+		if len(l.owed) == 0 {
+			l.mu.Unlock()
+			if paid > 0 {
+				l.log.Info("the ends of reads were recorded that could not be before", "reads", paid)
+			}
+			return
+		}
+		in := l.owed[0]
+		l.mu.Unlock()
+		switch _, err := l.Record(ctx, in); {
+		case err == nil, fault.Is(err, fault.Conflict): // it is recorded; the answer got lost, or another node was faster
+		case fault.Is(err, fault.Unavailable):
+			return
+		default:
+			l.log.Error("the end of a read could not be recorded; the next start closes it as unknown", "index", *in.closes, "err", err)
 		}
 		l.mu.Lock()
-		l.owed = append(owed[i:], l.owed...)
+		l.owed = l.owed[1:]
 		l.mu.Unlock()
-		return
-	}
-	if len(owed) > 0 {
-		l.log.Info("the ends of reads are recorded that could not be before", "reads", len(owed))
 	}
 }
