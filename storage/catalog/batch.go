@@ -3,6 +3,7 @@ package catalog
 import (
 	"encoding/binary"
 	"math"
+	"slices"
 	"strconv"
 
 	"dsvault/storage"
@@ -42,9 +43,16 @@ type leafBatch struct {
 	people []dataset.PrincipalID
 }
 
-// packBatch packs the beginning of list: leaves with consecutive indexes, as
-// many as a batch takes. It returns the rest.
-func packBatch(list []storage.Leaf) (leafBatch, []storage.Leaf) {
+// packer makes batches in the same memory again and again.
+type packer struct {
+	batch  leafBatch
+	slots  map[uint64]struct{}
+	people map[dataset.PrincipalID]struct{}
+}
+
+// pack packs the beginning of list: leaves with consecutive indexes, as many as
+// a batch takes. It returns the rest. The batch holds until the next call.
+func (p *packer) pack(list []storage.Leaf) (*leafBatch, []storage.Leaf) {
 	size, sealed, n := 0, 0, 0
 	for n < len(list) && n < maxBatchLeaves {
 		l := &list[n]
@@ -58,9 +66,17 @@ func packBatch(list []storage.Leaf) (leafBatch, []storage.Leaf) {
 		}
 		n++
 	}
-	b := leafBatch{first: list[0].Index, count: n, leaves: make([]byte, 0, size), details: make([]byte, 0, sealed)}
-	slots := make(map[uint64]struct{}, n)
-	people := make(map[dataset.PrincipalID]struct{}, n)
+	if p.slots == nil {
+		p.slots, p.people = map[uint64]struct{}{}, map[dataset.PrincipalID]struct{}{}
+		p.batch.leaves, p.batch.details = []byte{}, []byte{} // nil would be NULL
+	}
+	clear(p.slots)
+	clear(p.people)
+	b := &p.batch
+	*b = leafBatch{
+		first: list[0].Index, count: n, leaves: slices.Grow(b.leaves[:0], size), details: slices.Grow(b.details[:0], sealed),
+		slots: b.slots[:0], people: b.people[:0],
+	}
 	for i := range list[:n] {
 		l := &list[i]
 		b.leaves = binary.AppendUvarint(b.leaves, l.Slot)
@@ -70,8 +86,8 @@ func packBatch(list []storage.Leaf) (leafBatch, []storage.Leaf) {
 		b.leaves = binary.AppendUvarint(b.leaves, uint64(len(l.Data)))
 		b.leaves = append(b.leaves, l.Data...)
 		b.time = l.Time
-		if _, known := slots[l.Slot]; !known {
-			slots[l.Slot] = struct{}{}
+		if _, known := p.slots[l.Slot]; !known {
+			p.slots[l.Slot] = struct{}{}
 			b.slots = append(b.slots, l.Slot)
 		}
 		who := nobody
@@ -79,8 +95,8 @@ func packBatch(list []storage.Leaf) (leafBatch, []storage.Leaf) {
 			who = l.Principal
 			b.details = appendDetails(b.details, i, who, l.Details)
 		}
-		if _, known := people[who]; !known {
-			people[who] = struct{}{}
+		if _, known := p.people[who]; !known {
+			p.people[who] = struct{}{}
 			b.people = append(b.people, who)
 		}
 	}

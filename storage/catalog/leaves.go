@@ -45,8 +45,8 @@ var leafPeople = table[personPosting]{
 func (tx *Tx) AppendLeaves(ctx context.Context, list []storage.Leaf) error {
 	const op = "catalog.AppendLeaves"
 	for len(list) > 0 {
-		var b leafBatch
-		b, list = packBatch(list)
+		var b *leafBatch
+		b, list = tx.c.packer.pack(list)
 		n, err := tx.exec(ctx, op, appendSQL, int64(b.first), int64(b.count), b.time, b.leaves, b.details)
 		if err == nil && n == 0 {
 			err = fmt.Errorf("%s: the log has leaf %d already: %w", op, b.first, storage.ErrExists)
@@ -327,6 +327,7 @@ func (tx *Tx) DropDetails(ctx context.Context, who dataset.PrincipalID, batches 
 
 // moveLeaves packs the leaves that were kept one in a row.
 func moveLeaves(ctx context.Context, tx *sql.Tx, d *dialect) error {
+	var p packer
 	for from := int64(0); ; {
 		list, err := oldLeaves(ctx, tx, from)
 		if err != nil {
@@ -338,8 +339,8 @@ func moveLeaves(ctx context.Context, tx *sql.Tx, d *dialect) error {
 		}
 		from = int64(list[len(list)-1].Index) + 1
 		for len(list) > 0 {
-			var b leafBatch
-			b, list = packBatch(list)
+			var b *leafBatch
+			b, list = p.pack(list)
 			if _, err := tx.ExecContext(ctx, appendSQL, int64(b.first), int64(b.count), b.time, b.leaves, b.details); err != nil {
 				return err
 			}

@@ -97,9 +97,10 @@ func TestPackBatch(t *testing.T) {
 		list[700+i].Index++ // a gap
 	}
 	at := 0
+	var p packer
 	for rest := list; len(rest) > 0; {
-		var b leafBatch
-		b, rest = packBatch(rest)
+		var b *leafBatch
+		b, rest = p.pack(rest)
 		if b.first != list[at].Index || b.count > maxBatchLeaves || b.count > 1 && len(b.leaves)+len(b.details) > maxBatchBytes+b.count*24 {
 			t.Errorf("a batch of %d leaves and %d bytes from %d on, want it from %d on", b.count, len(b.leaves), b.first, list[at].Index)
 		}
@@ -295,7 +296,7 @@ func testBrokenBatches(s *fixture) {
 // FuzzBatch: what can be unpacked is what was packed, and nothing makes the
 // unpacking panic or grow.
 func FuzzBatch(f *testing.F) {
-	b, _ := packBatch(manyLeaves(3, dataset.PrincipalID{1}))
+	b, _ := new(packer).pack(manyLeaves(3, dataset.PrincipalID{1}))
 	f.Add(b.count, b.leaves, b.details)
 	f.Add(0, []byte{}, []byte{})
 	f.Fuzz(func(t *testing.T, count int, leaves, details []byte) {
@@ -311,7 +312,7 @@ func FuzzBatch(f *testing.F) {
 		if err != nil {
 			return
 		}
-		again, rest := packBatch(list)
+		again, rest := new(packer).pack(list)
 		if len(rest) > 0 || again.count != count {
 			return // more bytes than a batch takes
 		}

@@ -16,8 +16,9 @@ const maxStatements = 300
 // conn is one connection with its prepared statements. One transaction at a
 // time owns it.
 type conn struct {
-	sql   *sql.Conn
-	stmts map[string]*sql.Stmt
+	sql    *sql.Conn
+	stmts  map[string]*sql.Stmt
+	packer packer
 }
 
 func (c *conn) prepare(ctx context.Context, query string) (*sql.Stmt, error) {

@@ -417,23 +417,23 @@ func (e *entry) build(now int64, revision uint64, chain storage.Chain) audit.Lea
 		Actor: e.sealed.Actor, Request: e.in.Actor.Request, Object: e.in.Object,
 		Decision: audit.Allowed, Reason: e.decision.Rule, Commitment: e.sealed.Commitment,
 	}
-	leaf.Set(e.in.Fields...)
+	var room [16]audit.Field
+	fields := append(room[:0], e.in.Fields...)
 	if a := e.in.Access; a != nil { // whoever closes an abandoned read takes it from here
-		if most, ok := leaf.Uint64(audit.FieldMaxBytes); !ok || most != uint64(a.MaxBytes) {
-			leaf.Set(audit.Uint64Field(audit.FieldMaxBytes, uint64(a.MaxBytes)))
-		}
+		fields = append(fields, audit.Uint64Field(audit.FieldMaxBytes, uint64(a.MaxBytes)))
 	}
 	if c := e.decision.Crossing; c.Basis != "" {
-		leaf.Set(audit.Uint64Field(audit.FieldBasis, c.Basis.Code()))
+		fields = append(fields, audit.Uint64Field(audit.FieldBasis, c.Basis.Code()))
 		if c.Basis != dataset.BasisNone { // then it is one that the conditions name; any other is the person's alone
-			leaf.Set(audit.StringField(audit.FieldReaderRegion, c.Region))
+			fields = append(fields, audit.StringField(audit.FieldReaderRegion, c.Region))
 		}
 	}
 	if !e.decision.Allowed {
 		leaf.Decision, leaf.Kind = audit.Refused, audit.KindRefused
 		leaf.Reason = reasonText(e.decision.Reasons)
-		leaf.Set(refusedKind(e.in.Kind))
+		fields = append(fields, refusedKind(e.in.Kind))
 	}
+	leaf.Set(fields...)
 	if e.in.Withheld {
 		leaf.Actor, leaf.Reason = [16]byte{}, ""
 	}

@@ -27,7 +27,7 @@ import (
 )
 
 const (
-	maxBatch      = 512              // entries that share one commit
+	maxBatch      = 256              // entries that share one commit: while it is written, as many others prepare
 	maxQueue      = 8192             // entries that may wait; beyond it callers are told to come back
 	commitTimeout = 30 * time.Second // for one batch, so that a hung database fails closed
 	maxDecisions  = 4                // one decision, and three more after stale ones
