@@ -122,6 +122,11 @@ func inspect(ctx context.Context, op, path string) error {
 		return err
 	}
 	defer db.Close()
+	tx, err := db.BeginTx(ctx, nil) // another node may be making the tables just now
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
 	var app, tables, pages, pageSize int64
 	for query, into := range map[string]*int64{
 		"PRAGMA application_id":              &app,
@@ -129,9 +134,12 @@ func inspect(ctx context.Context, op, path string) error {
 		"PRAGMA page_count":                  &pages,
 		"PRAGMA page_size":                   &pageSize,
 	} {
-		if err := db.QueryRowContext(ctx, query).Scan(into); err != nil {
+		if err := tx.QueryRowContext(ctx, query).Scan(into); err != nil {
 			return err
 		}
+	}
+	if err := tx.Commit(); err != nil {
+		return err
 	}
 	if app != applicationID {
 		if tables > 0 || app != 0 {
