@@ -42,18 +42,18 @@ func (v *Vault) Inclusion(ctx context.Context, c identity.Caller, index uint64, 
 	if _, err := v.ledger.Check(ctx, v.own(c, audit.KindLogRead, root)); err != nil {
 		return out, err
 	}
-	found := false
+	none := fault.New(fault.NotFound, "vault.Inclusion", "the log holds no such leaf")
+	var size uint64
 	err = v.db.View(ctx, func(tx *catalog.Tx) error {
-		return tx.LeafData(ctx, index, index+1, func(_, _ uint64, data []byte) error {
-			found = audit.LeafHash(data) == leaf
-			return nil
-		})
+		head, err := tx.Head(ctx)
+		size = head.Size
+		return err
 	})
 	if err != nil {
 		return out, err
 	}
-	if !found {
-		return out, fault.New(fault.NotFound, "vault.Inclusion", "the log holds no such leaf")
+	if index >= size {
+		return out, none
 	}
 	signed, err := v.notary.Await(ctx, index+1)
 	if err != nil {
@@ -66,6 +66,9 @@ func (v *Vault) Inclusion(ctx context.Context, c identity.Caller, index uint64, 
 	path, err := v.notary.Inclusion(ctx, cp, index)
 	if err != nil {
 		return out, err
+	}
+	if audit.CheckInclusion(cp, index, leaf, path) != nil {
+		return out, none
 	}
 	out.Checkpoint, out.Proof = string(signed.Note), make([]dataset.HexBytes, len(path))
 	for i := range path {
