@@ -12,9 +12,9 @@ import (
 	"dsvault/vault/fault"
 )
 
-// regionPrefix begins the keys of objects in the store of a region that has a
+// RegionKeys begins the keys of objects in the store of a region that has a
 // name: in/REGION/KEY. In that store the object's key is KEY.
-const regionPrefix = "in/"
+const RegionKeys = "in/"
 
 // RegionKey is a key in the store of a region; the empty region is the store
 // without a name.
@@ -22,12 +22,12 @@ func RegionKey(region, key string) string {
 	if region == "" {
 		return key
 	}
-	return regionPrefix + region + "/" + key
+	return RegionKeys + region + "/" + key
 }
 
 // SplitRegion is the reverse of RegionKey.
 func SplitRegion(key string) (region, rest string) {
-	inside, ok := strings.CutPrefix(key, regionPrefix)
+	inside, ok := strings.CutPrefix(key, RegionKeys)
 	if !ok {
 		return "", key
 	}

@@ -319,7 +319,7 @@ func (l *listing) peek(ctx context.Context) (*storage.Object, error) {
 			return nil, err
 		}
 		l.last = o.Key
-		if _, key := storage.SplitRegion(o.Key); key == claimKey {
+		if _, key := storage.SplitRegion(o.Key); key == markKey {
 			continue
 		}
 		l.ahead = &o

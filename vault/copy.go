@@ -29,7 +29,7 @@ type CopyConfig struct {
 func CopyCatalog(ctx context.Context, cfg CopyConfig) (catalog.Copied, audit.Checkpoint, error) {
 	const op = "vault.CopyCatalog"
 	none := audit.Checkpoint{}
-	release, err := standAlone(ctx, cfg.From, cfg.Logger, cfg.Random)
+	ctx, release, err := standAlone(ctx, cfg.From, cfg.Logger, cfg.Random)
 	if err != nil {
 		return catalog.Copied{}, none, err
 	}

@@ -11,7 +11,6 @@ import (
 	"dsvault/storage"
 	"dsvault/storage/catalog"
 	"dsvault/vault/audit"
-	"dsvault/vault/dataset"
 	"dsvault/vault/fault"
 	"dsvault/vault/keys"
 	"dsvault/vault/ledger"
@@ -53,7 +52,7 @@ func Recover(ctx context.Context, cfg RecoverConfig, confirm func(notary.Loss) e
 	if err := confirm(loss); err != nil {
 		return loss, none, err
 	}
-	release, err := standAlone(ctx, cfg.Catalog, cfg.Logger, cfg.Random)
+	ctx, release, err := standAlone(ctx, cfg.Catalog, cfg.Logger, cfg.Random)
 	if err != nil {
 		return loss, none, err
 	}
@@ -129,42 +128,6 @@ func checkLeaves(ctx context.Context, db *catalog.DB, head audit.Checkpoint) err
 		return damaged(err)
 	}
 	return nil
-}
-
-// standAlone makes sure that no server runs on the catalog, and keeps others
-// from signing meanwhile.
-func standAlone(ctx context.Context, db *catalog.DB, logger *slog.Logger, random io.Reader) (release func(), err error) {
-	holder := dataset.NewID[dataset.RequestID](random).String()
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	held := false
-	for range 5 { // a server that was killed just now had it for three seconds
-		err := db.Update(ctx, func(tx *catalog.Tx) (err error) {
-			held, err = tx.TakeLease(ctx, electNotary, holder, 10*time.Minute)
-			return err
-		})
-		if err != nil {
-			return nil, err
-		}
-		if held {
-			break
-		}
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-tick.C:
-		}
-	}
-	if !held {
-		return nil, fault.New(fault.Conflict, "vault.standAlone", "a server runs on this catalog").WithHint("stop every server of this vault first")
-	}
-	return func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-		defer cancel()
-		if err := db.Update(ctx, func(tx *catalog.Tx) error { return tx.DropLease(ctx, electNotary, holder) }); err != nil {
-			logger.Warn("a lease is left to run out", "err", err)
-		}
-	}, nil
 }
 
 // recovered gives the leaf that began the log's present epoch, with the proof

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
 	"slices"
 	"strings"
 
@@ -15,12 +14,6 @@ import (
 	"dsvault/vault/ledger"
 )
 
-// claimKey is an object that names the vault to which a store belongs.
-const (
-	claimKey = "vault"
-	maxClaim = 512
-)
-
 // claimStores makes the object stores this vault's, and each that of its region,
 // or refuses one that is another's: two vaults in one store would clear away each
 // other's bytes. Every region that ever had a store has to have it still.
@@ -29,37 +22,79 @@ func (v *Vault) claimStores(ctx context.Context) error {
 	if err := v.keepRegions(ctx, named); err != nil {
 		return err
 	}
-	if err := v.claimStore(ctx, claimKey, v.origin); err != nil {
+	var stores storeIDs
+	err := v.db.View(ctx, func(tx *catalog.Tx) (err error) {
+		stores, err = readStores(ctx, tx)
+		return err
+	})
+	if err != nil {
 		return err
 	}
-	for _, region := range named {
-		if err := v.claimStore(ctx, storage.RegionKey(region, claimKey), v.origin+"\nregion "+region); err != nil {
+	for _, region := range append([]string{""}, named...) {
+		write, err := judgeStore(ctx, v.objects, v.origin, region, stores)
+		if err == nil && write != nil {
+			err = writeMark(ctx, v.objects, storage.RegionKey(region, markKey), *write)
+		}
+		if err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (v *Vault) claimStore(ctx context.Context, key, owner string) error {
-	const op = "vault.claimStore"
-	r, err := v.objects.Open(ctx, key, 0, -1, "")
-	if errors.Is(err, storage.ErrNoObject) {
-		_, err = v.objects.Put(ctx, key, strings.NewReader(owner), int64(len(owner)))
+// CheckStores makes sure that the object stores are those of a catalog, as Open
+// does, and changes nothing. One that nothing was ever put into is as good.
+func CheckStores(ctx context.Context, db *catalog.DB, objects storage.Objects) error {
+	var stores storeIDs
+	var origin []byte
+	err := db.View(ctx, func(tx *catalog.Tx) (err error) {
+		if stores, err = readStores(ctx, tx); err == nil {
+			origin, err = tx.Meta(ctx, metaOrigin)
+		}
 		return err
-	}
+	})
 	if err != nil {
 		return err
 	}
-	defer r.Close()
-	found, err := io.ReadAll(io.LimitReader(r, maxClaim))
-	if err != nil {
-		return err
-	}
-	if string(found) != owner {
-		return fault.New(fault.Conflict, op, "the object store belongs to another vault, or to another region of this one").
-			WithHint("give each vault, and each of its regions, a folder, a bucket or a prefix of its own with --objects and --store")
+	for _, region := range append([]string{""}, storage.RegionsOf(objects)...) {
+		if _, err := judgeStore(ctx, objects, string(origin), region, stores); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// judgeStore compares the mark of a store with what the catalog says, and gives
+// the mark that is to be written, if any.
+func judgeStore(ctx context.Context, objects storage.Objects, origin, region string, stores storeIDs) (write *storeMark, err error) {
+	const op = "vault.claimStore"
+	if stores.Switching[region] {
+		return nil, fault.New(fault.Conflict, op, "the vault is being switched to another object store").
+			WithHint("run `dsvault storage migrate` again, as before: it goes on where it was")
+	}
+	want := storeMark{owner: markOwner(origin, region), id: stores.Now[region]}
+	found, err := readMark(ctx, objects, storage.RegionKey(region, markKey))
+	switch {
+	case errors.Is(err, storage.ErrNoObject) && want.id == "":
+		return &want, nil
+	case errors.Is(err, storage.ErrNoObject):
+		return nil, fault.Wrap(fault.Conflict, op, "the vault's objects are in another store: this one has no mark", err).
+			WithHint("name the store that they were moved to with --objects or --store; one that was copied by other tools needs the object " + markKey + ", too")
+	case err != nil:
+		return nil, err
+	case found.owner != want.owner:
+		return nil, fault.New(fault.Conflict, op, "the object store belongs to another vault, or to another region of this one").
+			WithHint("give each vault, and each of its regions, a folder, a bucket or a prefix of its own with --objects and --store")
+	case found.id == want.id && found.unfinished: // its catalog was switched, and then something broke
+		return &want, nil
+	case found.unfinished:
+		return nil, fault.New(fault.Conflict, op, "the vault's objects are not all in this store yet").
+			WithHint("run `dsvault storage migrate` again, as before, or serve the store that they are copied from")
+	case want.id != "" && found.id != want.id:
+		return nil, fault.New(fault.Conflict, op, "the vault's objects were moved to another store").
+			WithHint("name that one with --objects or --store; if this one is right, as after a restore, say so: `dsvault storage migrate --from URL --to URL`, with its URL twice")
+	}
+	return nil, nil // a catalog from before the store was moved to is good, too
 }
 
 const metaRegions = "regions" // that have an object store of their own, as a JSON array

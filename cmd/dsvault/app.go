@@ -89,7 +89,7 @@ DSVAULT_TOKEN a token to use instead of the stored one.`,
 	flags.StringVar(&a.data, "data", "", "data folder of the server (default: dsvault in the user's data folder)")
 	flags.BoolVar(&a.allowPlain, "allow-plain-http", false, "allow http:// to another machine, which sends your token in clear")
 	root.AddCommand(
-		a.initCmd(), a.serveCmd(), a.recoverCmd(), a.logKeyCmd(), a.backupCmd(), a.restoreCmd(), a.migrateCmd(), a.doctorCmd(), a.demoCmd(),
+		a.initCmd(), a.serveCmd(), a.recoverCmd(), a.logKeyCmd(), a.backupCmd(), a.restoreCmd(), a.migrateCmd(), a.storageCmd(), a.doctorCmd(), a.demoCmd(),
 		a.loginCmd(), a.whoamiCmd(), a.clientCmd(), a.projectCmd(), a.conditionsCmd(), a.personCmd(), a.tokenCmd(), a.agreementCmd(),
 		a.resetCmd(), a.noticesCmd(),
 		a.subjectCmd(), a.consentCmd(), a.requestCmd(),

@@ -153,6 +153,7 @@ func (d *doctor) examine(ctx context.Context) {
 		return
 	}
 	defer db.Close()
+	d.within(ctx, checkLimit, func(ctx context.Context) { d.stores(ctx, db) })
 	d.within(ctx, checkLimit, func(ctx context.Context) { d.clock(ctx, db) })
 	d.within(ctx, checkLimit, func(ctx context.Context) { d.log(ctx, db) })
 	d.within(ctx, checkLimit, func(ctx context.Context) { d.messages(ctx, db) })
@@ -291,6 +292,15 @@ func tryObjects(ctx context.Context, objects storage.Objects, region string) err
 		}
 	}
 	return errors.Join(err, objects.Delete(ctx, key))
+}
+
+// stores compares the marks of the stores with what the catalog says of them.
+func (d *doctor) stores(ctx context.Context, db *catalog.DB) {
+	objects, err := d.cfg.openObjects(ctx)
+	if err != nil {
+		return // said already
+	}
+	d.report("stores", vault.CheckStores(ctx, db, objects), "each is marked as this vault's")
 }
 
 // clock compares the machine's clock with the database's.

@@ -99,11 +99,17 @@ func (c nodeConfig) openObjects(ctx context.Context) (storage.Objects, error) {
 }
 
 // openStore opens the store of a region, or the one without a name.
-func (c nodeConfig) openStore(ctx context.Context, region, url string) (objects storage.Objects, err error) {
+func (c nodeConfig) openStore(ctx context.Context, region, url string) (storage.Objects, error) {
 	flag := "--objects "
 	if region != "" {
 		flag = "--store " + region + "="
 	}
+	return c.openStoreAs(ctx, flag, url, region)
+}
+
+// openStoreAs opens a store that a flag names, with the first S3 credentials that
+// there are: those in the variables of the given suffixes, or those without one.
+func (c nodeConfig) openStoreAs(ctx context.Context, flag, url string, suffixes ...string) (objects storage.Objects, err error) {
 	path, folder := strings.CutPrefix(url, "dir:")
 	switch {
 	case folder:
@@ -111,8 +117,10 @@ func (c nodeConfig) openStore(ctx context.Context, region, url string) (objects 
 	case strings.HasPrefix(url, "s3:"):
 		var config s3.Config
 		if config, err = s3.ParseURL(url); err == nil {
-			if region != "" {
-				config.Creds = s3.EnvCredentials(region)
+			for _, suffix := range suffixes {
+				if suffix != "" && config.Creds == nil {
+					config.Creds = s3.EnvCredentials(suffix)
+				}
 			}
 			objects, err = s3.Open(ctx, config)
 		}

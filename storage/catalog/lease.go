@@ -2,8 +2,11 @@ package catalog
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
+
+	"dsvault/storage"
 )
 
 // TakeLease takes the lease called name for holder, or renews it, for ttl from
@@ -16,6 +19,16 @@ func (tx *Tx) TakeLease(ctx context.Context, name, holder string, ttl time.Durat
 			" SET holder = excluded.holder, until = excluded.until WHERE leases.holder = excluded.holder OR leases.until <= "+now,
 		name, holder, ttl.Microseconds())
 	return n == 1, err
+}
+
+// LeaseHolder gives who had a lease last, whether or not it has run out; empty:
+// nobody.
+func (tx *Tx) LeaseHolder(ctx context.Context, name string) (holder string, err error) {
+	err = tx.row(ctx, "catalog.LeaseHolder", "SELECT holder FROM leases WHERE name = $1", []any{name}, &holder)
+	if errors.Is(err, storage.ErrNoRow) {
+		err = nil
+	}
+	return holder, err
 }
 
 // DropLease gives a lease back. One that holder does not have stays.

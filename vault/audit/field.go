@@ -100,6 +100,10 @@ const (
 	FieldEvents    FieldID = 132 // text: what a client hears of
 	FieldMails     FieldID = 133 // number: addresses that hear of it
 	FieldWebhooks  FieldID = 134 // number: likewise
+	// Of objects that were moved to another store.
+	FieldObjects     FieldID = 150 // number
+	FieldStoredBytes FieldID = 151 // number: of these objects
+	FieldStoreID     FieldID = 152 // 16 bytes: what the new store is marked with
 	// Of requests of people about their own data.
 	FieldRequestKind FieldID = 110 // text: what a request asks for
 	FieldDue         FieldID = 111 // number: Unix microseconds: the first moment at which a request is overdue
@@ -169,6 +173,8 @@ var fields = map[FieldID]fieldInfo{
 	FieldDigest: {"digest", TypeHash},
 
 	FieldArrayRoot: {"array-root", TypeHash}, FieldArrayLength: {"array-length", TypeNumber}, FieldNonce: {"nonce", TypeID},
+
+	FieldObjects: {"objects", TypeNumber}, FieldStoredBytes: {"stored-bytes", TypeNumber}, FieldStoreID: {"store-id", TypeID},
 
 	FieldRequestKind: {"request-kind", TypeText}, FieldDue: {"due", TypeNumber}, FieldOutcome: {"outcome", TypeText},
 	FieldIdentity: {"identity", TypeText}, FieldRequestID: {"request-id", TypeID},

@@ -90,6 +90,9 @@ const (
 
 	KindLogRecover Kind = 140 // begins an epoch of the log: signed records are lost; lost-size and lost-root say which
 
+	KindStorageMigrate Kind = 150 // the objects of a store were moved to another: region, store-id, objects, stored-bytes
+	KindRootKeyRotate  Kind = 151 // the vault's root key is another one: key-hash
+
 	KindSubjectExport   Kind = 210 // all that is held about somebody
 	KindSubjectCorrect  Kind = 211
 	KindObject          Kind = 212 // somebody objects to a purpose
@@ -134,7 +137,8 @@ var kindNames = map[Kind]string{
 	KindLogRecover:   "log-recover",
 	KindResetAsk:     "reset-ask", KindResetUse: "reset-use", KindPersonUpdate: "person-update",
 	KindNoticesSet: "notices-set", KindNoticesTest: "notices-test",
-	KindConditions: "conditions",
+	KindConditions:     "conditions",
+	KindStorageMigrate: "storage-migrate", KindRootKeyRotate: "root-key-rotate",
 
 	KindSubjectExport: "subject-export", KindSubjectCorrect: "subject-correct", KindObject: "object", KindObjectEnd: "object-end",
 	KindConsentGive: "consent-give", KindConsentWithdraw: "consent-withdraw",
