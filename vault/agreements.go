@@ -138,7 +138,7 @@ func (v *Vault) Sign(ctx context.Context, c identity.Caller, name string, req wi
 	}
 	var s dataset.Signature
 	in := v.own(c, audit.KindAgreementSign, root)
-	in.PolicyChange = true
+	in.PolicyChange, in.Gives = true, until.IsZero() // it replaces a signature that may last longer
 	in.Note = map[string]string{"agreement": name}
 	in.Apply = func(ctx context.Context, tx *ledger.Tx, in *ledger.Intent) error {
 		a, err := tx.Agreement(ctx, name, 0)

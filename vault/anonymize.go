@@ -100,7 +100,6 @@ func (v *Vault) forget(ctx context.Context, c identity.Caller, handle string) (o
 		return wire.Anonymized{}, nil, err
 	}
 	v.keys.Forget(p.ID)
-	v.streams.cut(func(c identity.Caller) bool { return c.Principal == p.ID })
 	out.Cleared = v.clearForgotten(ctx, false)
 	return out, kept, nil
 }

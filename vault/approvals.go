@@ -304,7 +304,7 @@ func (v *Vault) Approve(ctx context.Context, c identity.Caller, id dataset.Appro
 		}
 		return v.carry(ctx, c, a)
 	}
-	in.PolicyChange = true
+	in.PolicyChange, in.Gives = true, true
 	in.Apply = func(ctx context.Context, tx *ledger.Tx, in *ledger.Intent) error {
 		if a, err = tx.Approval(ctx, id); err != nil {
 			return missingRow("approval", err)

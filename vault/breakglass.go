@@ -58,7 +58,7 @@ func (v *Vault) BreakGlass(ctx context.Context, c identity.Caller, req wire.NewB
 	}
 	in.Object = audit.Object{Kind: audit.ObjectBreakGlass, ID: b.ID}
 	in.Note = map[string]string{"reason": req.Reason}
-	in.PolicyChange = true
+	in.PolicyChange, in.Gives = true, true
 	in.Apply = func(ctx context.Context, tx *ledger.Tx, in *ledger.Intent) error {
 		open, err := tx.BreakGlasses(ctx, storage.BreakGlassQuery{Principal: c.Principal, Open: true, Limit: maxUnreviewed})
 		if err != nil {

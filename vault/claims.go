@@ -138,7 +138,7 @@ func (v *Vault) takeShard(ctx context.Context, c identity.Caller, t target, in l
 		ID: dataset.NewID[dataset.AssignmentID](v.random), Principal: c.Principal, Dataset: t.row.Tag, Scope: t.scope, Claim: true,
 	}
 	out := wire.Claim{Dataset: t.scope}
-	in.PolicyChange = true
+	in.PolicyChange, in.Gives = true, true
 	in.Apply = func(ctx context.Context, tx *ledger.Tx, in *ledger.Intent) error {
 		taken, mine, err := takenShards(ctx, tx.Tx, a.Dataset, tx.Now, c.Principal)
 		if err != nil {
@@ -242,7 +242,7 @@ func (v *Vault) RenewClaim(ctx context.Context, c identity.Caller, ref dataset.S
 	out := wire.Claim{Dataset: ref.Dataset, Shard: ref.Number}
 	in.Apply = func(ctx context.Context, tx *ledger.Tx, in *ledger.Intent) error {
 		until := tx.Now.Add(lease).Truncate(time.Microsecond)
-		out.Until = until.UTC()
+		in.Gives, out.Until = !until.Before(a.Until), until.UTC()
 		in.Fields = []audit.Field{audit.BytesField(audit.FieldAssignmentID, a.ID[:]), audit.Uint64Field(audit.FieldUntil, uint64(until.UnixMicro()))}
 		return lapsed(tx.RenewClaim(ctx, a.ID, tx.Now, until, tx.Revision), ref)
 	}

@@ -227,6 +227,9 @@ func (v *Vault) ReadDirect(ctx context.Context, c identity.Caller, ref dataset.S
 		return DirectRead{}, err
 	}
 	s.end(s.Size, ledger.Unmetered)
+	if err := s.stillAllowed(ctx); err != nil { // the last moment to keep the URL back
+		return DirectRead{}, err
+	}
 	offset := int64(len(s.shard.Header))
 	return DirectRead{Index: s.Index, Hash: s.Hash, Receipt: s.Receipt, DirectRead: wire.DirectRead{
 		Header: s.header, Manifest: s.Manifest, Offset: offset, Size: s.shard.SealedSize - offset, ETag: s.shard.ETag,

@@ -62,7 +62,7 @@ func (v *Vault) Disclose(ctx context.Context, c identity.Caller, req wire.NewDis
 		in.Fields = append(in.Fields, audit.Uint64Field(audit.FieldWithheldUntil, uint64(d.Withheld.UnixMicro())))
 	}
 	in.Note = map[string]string{"dataset": t.scope.String(), "reference": req.Reference}
-	in.PolicyChange = true
+	in.PolicyChange, in.Gives = true, true
 	in.Apply = func(ctx context.Context, tx *ledger.Tx, _ *ledger.Intent) error {
 		d.At, d.Revision = tx.Now, tx.Revision
 		return tx.AddDisclosure(ctx, d)

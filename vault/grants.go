@@ -49,8 +49,14 @@ func (v *Vault) Grant(ctx context.Context, c identity.Caller, req wire.Grant) (w
 	in.Fields = append(in.Fields, audit.StringField(audit.FieldRole, string(g.Role)), audit.BytesField(audit.FieldGrantID, g.ID[:]))
 	in.Note = map[string]string{"person": p.Handle, "reason": g.Reason}
 	in.PolicyChange = true
-	in.Apply = func(ctx context.Context, tx *ledger.Tx, _ *ledger.Intent) error {
-		g.At = tx.Now
+	in.Apply = func(ctx context.Context, tx *ledger.Tx, in *ledger.Intent) error {
+		// A role takes something away only from somebody who has another one: they
+		// may not go together, and a contractor may do less.
+		others, err := tx.Grants(ctx, storage.GrantQuery{Principal: p.ID, Limit: 1})
+		if err != nil {
+			return err
+		}
+		in.Gives, g.At = len(others) == 0, tx.Now
 		if err := tx.AddGrant(ctx, g, tx.Revision); err != nil {
 			return err
 		}
@@ -271,7 +277,7 @@ func (v *Vault) Assign(ctx context.Context, c identity.Caller, req wire.Assignme
 	}
 	in.Fields = append(in.Fields, shardSetField(a.Shards), audit.BytesField(audit.FieldAssignmentID, a.ID[:]))
 	in.Note = map[string]string{"person": p.Handle}
-	in.PolicyChange = true
+	in.PolicyChange, in.Gives = true, true
 	in.Apply = func(ctx context.Context, tx *ledger.Tx, _ *ledger.Intent) error {
 		if err := checkAssignable(ctx, tx.Tx, a, p); err != nil {
 			return err

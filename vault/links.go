@@ -164,6 +164,7 @@ func (v *Vault) EndLink(ctx context.Context, c identity.Caller, id dataset.LinkI
 	in := v.own(c, audit.KindLinkEnd, t)
 	in.Object = shardObject(t.row.Tag, l.Shard)
 	in.Fields = []audit.Field{audit.BytesField(audit.FieldLinkID, id[:])}
+	in.PolicyChange = true // reads rest on it
 	in.Apply = func(ctx context.Context, tx *ledger.Tx, _ *ledger.Intent) error {
 		err := tx.EndLink(ctx, id, tx.Now)
 		if errors.Is(err, storage.ErrNoRow) {
@@ -175,7 +176,6 @@ func (v *Vault) EndLink(ctx context.Context, c identity.Caller, id dataset.LinkI
 	if err != nil {
 		return wire.Revoked{}, err
 	}
-	v.streams.cut(func(running identity.Caller) bool { return running.Link == id })
 	return wire.Revoked{Ended: 1, Revision: r.Revision}, nil
 }
 
@@ -189,7 +189,9 @@ type Linked struct {
 // Linked finds a link by its secret. Whatever is wrong with it is the one
 // fault.NotFound.
 func (v *Vault) Linked(ctx context.Context, secret string, actor ledger.Actor) (Linked, error) {
+	seen := v.world.Revision()
 	c, l, err := identity.AuthenticateLink(ctx, v.db, secret, v.now(), actor)
+	c.Seen = seen
 	if fault.Is(err, fault.NotFound) {
 		return Linked{}, ledger.Absent()
 	}

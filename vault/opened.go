@@ -212,7 +212,7 @@ func (s *OpenedStream) prepare(ctx context.Context) (err error) {
 		s.Name, s.MediaType = contentName(m), m.MediaType
 	}
 	if len(s.spans) > 0 {
-		s.key, err = s.v.keys.FileKey(ctx, s.permit, s.shard.Number, s.shard.Header)
+		s.key, err = s.fileKey(ctx, s.shard.Header)
 	}
 	return err
 }
@@ -236,7 +236,7 @@ func (r *reading) manifest(ctx context.Context) (dataset.Manifest, error) {
 	if err != nil {
 		return damaged(err)
 	}
-	key, err := r.v.keys.FileKey(ctx, r.permit, r.shard.Number, header)
+	key, err := r.fileKey(ctx, header)
 	if err != nil {
 		return dataset.Manifest{}, err
 	}
@@ -315,6 +315,9 @@ func (s *OpenedStream) sendGroup(m *meter, out *parts, group []Span, first int) 
 		for left := span.Length; left > 0; {
 			n, err := plain.Read((*buf)[:min(left, int64(len(*buf)))])
 			if n > 0 && out.w == nil { // what fails before that can still be told
+				if err := m.begin(); err != nil {
+					return err
+				}
 				if out.w, m.err = out.open(first + i); m.err != nil {
 					return m.err
 				}

@@ -47,7 +47,7 @@ func (v *Vault) Login(ctx context.Context, c identity.Caller, req wire.Login) (w
 
 	in := v.own(c, audit.KindLogin, root)
 	if reset {
-		in.Kind = audit.KindResetUse
+		in.Kind, in.PolicyChange = audit.KindResetUse, true // reads rest on the tokens that it ends
 	}
 	in.Object = audit.Object{Kind: audit.ObjectDevice, ID: device}
 	in.Note = map[string]string{"device": req.DeviceName, "recipient": recipient.String()}
@@ -82,9 +82,6 @@ func (v *Vault) Login(ctx context.Context, c identity.Caller, req wire.Login) (w
 	}
 	if _, err := v.ledger.Record(ctx, in); err != nil {
 		return wire.LoggedIn{}, err
-	}
-	if reset {
-		v.streams.cut(func(running identity.Caller) bool { return running.Principal == c.Principal })
 	}
 	out := wire.LoggedIn{Device: device, Ended: ended, LogOrigin: v.notary.Origin(), LogKey: v.notary.Verifier()}
 	if invited {
@@ -213,7 +210,7 @@ func (v *Vault) Invite(ctx context.Context, c identity.Caller, req wire.NewPerso
 	var created time.Time
 	in.Object = audit.Object{Kind: audit.ObjectPerson, ID: id}
 	in.Note = map[string]string{"person": req.Handle} // who the ID is, for as long as it is not forgotten
-	in.PolicyChange = true
+	in.PolicyChange, in.Gives = true, true
 	in.Apply = func(ctx context.Context, tx *ledger.Tx, _ *ledger.Intent) error {
 		created = tx.Now
 		err := tx.AddPrincipal(ctx, storage.Principal{
@@ -401,6 +398,7 @@ func (v *Vault) RotateToken(ctx context.Context, c identity.Caller, handle strin
 	}
 	in.Object = audit.Object{Kind: audit.ObjectPerson, ID: p.ID}
 	in.Note = map[string]string{"person": p.Handle} // who the ID is, for as long as it is not forgotten
+	in.PolicyChange = true                          // reads rest on tokens
 	in.Apply = func(ctx context.Context, tx *ledger.Tx, _ *ledger.Intent) error {
 		if _, err := tx.EndTokens(ctx, p.ID, dataset.TokenID{}, tx.Now); err != nil {
 			return err
@@ -411,7 +409,6 @@ func (v *Vault) RotateToken(ctx context.Context, c identity.Caller, handle strin
 	if _, err := v.ledger.Record(ctx, in); err != nil {
 		return out, err
 	}
-	v.streams.cut(func(c identity.Caller) bool { return c.Principal == p.ID })
 	out.Person = wire.Person{ID: p.ID, Handle: p.Handle, Service: p.Service, Created: p.CreatedAt}
 	out.Token, out.Kind, out.Expires = secret.Expose(), string(token.Kind), timePtr(token.Expires)
 	return out, nil
@@ -428,6 +425,7 @@ func (v *Vault) rotateOwn(ctx context.Context, c identity.Caller, root target) (
 	in := v.own(c, audit.KindTokenRotate, root)
 	in.Object = audit.Object{Kind: audit.ObjectPerson, ID: c.Principal}
 	in.Note = map[string]string{"person": c.Actor.Handle} // who the ID is, for as long as it is not forgotten
+	in.PolicyChange = true                                // reads rest on tokens
 	in.Apply = func(ctx context.Context, tx *ledger.Tx, _ *ledger.Intent) error {
 		err := tx.EndToken(ctx, c.Token, tx.Now)
 		if errors.Is(err, storage.ErrNoRow) { // rotated by another request just now
@@ -443,7 +441,6 @@ func (v *Vault) rotateOwn(ctx context.Context, c identity.Caller, root target) (
 	if _, err := v.ledger.Record(ctx, in); err != nil {
 		return wire.NewToken{}, err
 	}
-	v.streams.cut(func(running identity.Caller) bool { return running.Token == c.Token })
 	person := wire.Person{ID: c.Principal, Handle: c.Handle, Service: c.Service}
 	return wire.NewToken{Person: person, Token: secret.Expose(), Kind: string(token.Kind), Expires: timePtr(token.Expires)}, nil
 }

@@ -245,7 +245,7 @@ func (s *ShardStream) prepareManifest(ctx context.Context, to seal.Recipient) er
 
 // rewrap wraps the file key in header anew for the reader's device key.
 func (s *ShardStream) rewrap(ctx context.Context, header []byte, to seal.Recipient) ([]byte, error) {
-	key, err := s.v.keys.FileKey(ctx, s.permit, s.shard.Number, header)
+	key, err := s.fileKey(ctx, header)
 	if err != nil {
 		return nil, err
 	}

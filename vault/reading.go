@@ -1,11 +1,13 @@
 package vault
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"dsvault/storage"
@@ -13,6 +15,7 @@ import (
 	"dsvault/vault/fault"
 	"dsvault/vault/identity"
 	"dsvault/vault/ledger"
+	"dsvault/vault/seal"
 )
 
 // reading is one admitted read of a shard, whatever the way of delivery. It is
@@ -30,6 +33,7 @@ type reading struct {
 	caller identity.Caller
 	shard  storage.Shard
 	ahead  *ahead // what open begins with; nil: nothing, or it has
+	closed atomic.Bool
 }
 
 // admit decides and records a read. When it returns, the read is in the log.
@@ -43,11 +47,98 @@ func (v *Vault) admit(ctx context.Context, c identity.Caller, in ledger.Intent, 
 	r := &reading{v: v, permit: permit, caller: c, shard: shard, Index: permit.Receipt().Index, Hash: permit.Receipt().Hash}
 	r.ctx, r.cancel = context.WithCancelCause(ctx)
 	v.streams.add(r)
-	if r.Receipt, err = v.receipt(permit); err != nil {
+	// From here on the node's looks find the read. Before, the token may have ended.
+	if v.world.Revision() != c.Seen {
+		err = r.loggedIn(ctx)
+	}
+	if err == nil {
+		err = r.ready()
+	}
+	if err == nil {
+		r.Receipt, err = v.receipt(permit)
+	}
+	if err != nil {
 		r.Close()
 		return nil, err
 	}
 	return r, nil
+}
+
+// ready returns nil if something may be sent at this moment. If the permit's
+// lease is over, since the node was held up, it has the node look again, and waits.
+func (r *reading) ready() error {
+	err := r.permit.Holds()
+	for errors.Is(err, ledger.ErrLapsed) {
+		next := r.v.streams.next()
+		if err = r.permit.Holds(); !errors.Is(err, ledger.ErrLapsed) {
+			break
+		}
+		select {
+		case r.v.lookNow <- struct{}{}:
+		default: // it is about to
+		}
+		select {
+		case <-next:
+		case <-r.ctx.Done():
+			return r.ended()
+		case <-r.v.unwatched:
+			return errClosing
+		}
+		err = r.permit.Holds()
+	}
+	if err != nil { // it is not allowed any more
+		r.cancel(errRevoked)
+		return err
+	}
+	return r.ended()
+}
+
+// stillAllowed is ready for a read that has ended already, and that no look of the
+// node finds any more.
+func (r *reading) stillAllowed(ctx context.Context) error {
+	err := r.permit.Holds()
+	if !errors.Is(err, ledger.ErrLapsed) {
+		return err
+	}
+	seen, err := r.v.ledger.Look(ctx)
+	if err == nil {
+		err = r.loggedIn(ctx)
+	}
+	if err == nil {
+		err = r.permit.Renew(seen)
+	}
+	return err
+}
+
+// loggedIn refuses a read whose credential has ended.
+func (r *reading) loggedIn(ctx context.Context) error {
+	out, err := r.v.loggedOut(ctx, r)
+	if len(out) > 0 {
+		r.cancel(errRevoked)
+		err = errRevoked
+	}
+	return err
+}
+
+// ended is why the read was cut or broken off, nil if it was not.
+func (r *reading) ended() error {
+	var cut *fault.Error
+	switch cause := context.Cause(r.ctx); {
+	case cause == nil:
+		return nil
+	case errors.As(cause, &cut):
+		return cut
+	default:
+		return fault.Wrap(fault.Canceled, "vault.Send", "the read has ended", cause)
+	}
+}
+
+// fileKey opens the key in one of the shard's headers.
+func (r *reading) fileKey(ctx context.Context, header []byte) (seal.FileKey, error) {
+	if err := r.ready(); err != nil {
+		return seal.FileKey{}, err
+	}
+	return r.v.keys.FileKey(ctx, r.permit, r.shard.Number, header)
 }
 
 // stateTerms completes in with what the project asks of a read: its purpose and its
@@ -68,22 +159,22 @@ func stateTerms(in *ledger.Intent, p storage.Project, purpose string) {
 }
 
 // deliver has send write what is read to w, and records how many bytes w took.
-// If it fails, the caller has to abort the connection. If the read is revoked
-// meanwhile, cut is called from another goroutine and has to make a blocked
-// Write return.
+// If it fails, the caller has to abort the connection, if anything was written.
+// If the read is cut meanwhile, cut is called from another goroutine and has to
+// make a blocked Write return.
 func (r *reading) deliver(w io.Writer, cut func(), send func(*meter) error) error {
+	sent := &meter{w: w, r: r}
 	defer context.AfterFunc(r.ctx, func() {
-		if !errors.Is(context.Cause(r.ctx), errSent) {
+		if !errors.Is(context.Cause(r.ctx), errSent) && sent.begun.Load() {
 			cut()
 		}
 	})()
-	sent := &meter{w: w, ctx: r.ctx}
 	err := send(sent)
 	cause := ledger.Finished
 	switch {
 	case err == nil:
-	case errors.Is(context.Cause(r.ctx), errRevoked):
-		cause, err = ledger.CutOff, errRevoked
+	case r.cause() != "":
+		cause, err = r.cause(), r.ended()
 	case sent.err != nil || fault.Is(err, fault.Canceled):
 		cause = ledger.ClientGone
 	default:
@@ -93,12 +184,29 @@ func (r *reading) deliver(w io.Writer, cut func(), send func(*meter) error) erro
 	return err
 }
 
+// cause is why the vault has cut the read; "": it has not.
+func (r *reading) cause() ledger.Cause {
+	var cut *fault.Error
+	switch cause := context.Cause(r.ctx); {
+	case errors.Is(cause, errRevoked):
+		return ledger.CutOff
+	case errors.Is(cause, errBlind):
+		return ledger.Blind
+	case errors.As(cause, &cut): // the server ends, or is halted
+		return ledger.Failed
+	}
+	return ""
+}
+
 // Close ends a read of which nothing was sent.
-func (r *reading) Close() { r.end(0, ledger.Failed) }
+func (r *reading) Close() { r.end(0, cmp.Or(r.cause(), ledger.Failed)) }
 
 // end closes the read in the log; the permit does it once. The record outlives
 // the request, whose context may be gone.
 func (r *reading) end(sent int64, cause ledger.Cause) {
+	if first := r.closed.CompareAndSwap(false, true); first && (cause == ledger.CutOff || cause == ledger.Blind) {
+		r.v.meter.Cut(string(cause), r.permit.Unsure())
+	}
 	r.cancel(errSent)
 	r.ahead.drop()
 	r.ahead = nil
@@ -116,24 +224,47 @@ func (r *reading) end(sent int64, cause ledger.Cause) {
 var (
 	errSent    = errors.New("the stream has ended")
 	errRevoked = fault.New(fault.Forbidden, "vault.Send", "the read was revoked while it ran")
+	errClosing = fault.New(fault.Unavailable, "vault.Send", "the server is shutting down")
+	errBlind   = fault.New(fault.Unavailable, "vault.Send", "whether the read is still allowed cannot be told").
+			WithHint("ask again; if it goes on, the operator should look at the database").WithRetry(time.Second)
 )
 
 var copyBuffers = sync.Pool{New: func() any { b := make([]byte, 256<<10); return &b }}
 
-// meter counts what the reader took and stops when the read is cut.
+// sendStep is how much may be written once the permit was looked at, in bytes.
+const sendStep = 64 << 10
+
+// meter counts what the reader took. Before each step it looks whether that may
+// still be sent.
 type meter struct {
-	w   io.Writer
-	ctx context.Context
-	n   int64
-	err error // of the writer
+	w     io.Writer
+	r     *reading
+	n     int64
+	err   error       // of the writer
+	begun atomic.Bool // the answer has begun: only cutting it off tells of a failure
+}
+
+// begin returns nil if something may be written at this moment.
+func (m *meter) begin() error {
+	if err := m.r.ready(); err != nil {
+		return err
+	}
+	m.begun.Store(true)
+	return m.r.ended() // whoever ended it meanwhile may have found that nothing had begun
 }
 
 func (m *meter) Write(p []byte) (int, error) {
-	if err := m.ctx.Err(); err != nil {
-		return 0, err
+	written := 0
+	for written < len(p) {
+		if err := m.begin(); err != nil {
+			return written, err
+		}
+		n, err := m.w.Write(p[written:min(len(p), written+sendStep)])
+		written += n
+		m.n += int64(n)
+		if m.err = err; err != nil {
+			return written, err
+		}
 	}
-	n, err := m.w.Write(p)
-	m.n += int64(n)
-	m.err = err
-	return n, err
+	return written, nil
 }

@@ -142,7 +142,7 @@ func (v *Vault) createScope(ctx context.Context, c identity.Caller, scope datase
 	in.Object = target{scope: scope, row: row, known: true}.object()
 	in.Note = map[string]string{"scope": scope.String()}
 	maps.Copy(in.Note, note)
-	in.Fields, in.PolicyChange = fields, true
+	in.Fields, in.PolicyChange, in.Gives = fields, true, true
 	parent := ledger.Place{Slot: t.row.Slot, Tag: t.row.Tag}
 	in.Refused = &parent // a refusal belongs to the scope that exists
 	in.Apply = func(ctx context.Context, tx *ledger.Tx, in *ledger.Intent) error {

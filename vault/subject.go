@@ -150,9 +150,6 @@ func (v *Vault) setRestricted(ctx context.Context, c identity.Caller, handle str
 	if _, err := v.ledger.Record(ctx, in); err != nil {
 		return wire.Subject{}, err
 	}
-	if act == rbac.Restrict {
-		v.recheckStreams(ctx, func(running identity.Caller) bool { return running.Principal == p.ID })
-	}
 	return v.subjectNow(ctx, c, p.ID)
 }
 
@@ -165,19 +162,6 @@ func withReason(note map[string]string, reason string) map[string]string {
 	}
 	note["reason"] = reason
 	return note
-}
-
-// recheckStreams cuts those of certain callers' reads that are not allowed any
-// more, without waiting for the next look at all of them.
-func (v *Vault) recheckStreams(ctx context.Context, whose func(identity.Caller) bool) {
-	if err := v.ledger.CatchUp(ctx); err != nil {
-		return // watchStreams comes back to it
-	}
-	for _, s := range v.streams.all() {
-		if whose(s.caller) && s.permit.Recheck() != nil {
-			s.cancel(errRevoked)
-		}
-	}
 }
 
 // ObjectTo notes that somebody objects to the processing of their data for a
@@ -252,7 +236,6 @@ func (v *Vault) choose(ctx context.Context, c identity.Caller, handle string, re
 	if _, err := v.ledger.Record(ctx, in); err != nil {
 		return wire.Subject{}, err
 	}
-	v.recheckStreams(ctx, func(running identity.Caller) bool { return running.Principal == p.ID })
 	return v.subjectNow(ctx, c, p.ID)
 }
 

@@ -38,8 +38,8 @@ type Config struct {
 	Now     func() time.Time
 	Random  io.Reader
 
-	Queue int          // entries that may wait for the audit log; 0 leaves it to the ledger
-	Meter ledger.Meter // nil: nobody counts
+	Queue int   // entries that may wait for the audit log; 0 leaves it to the ledger
+	Meter Meter // nil: nobody counts
 
 	// Exclusive says that no other process serves this catalog, so that
 	// whatever a former process left unfinished can be swept at once.
@@ -96,6 +96,11 @@ type Vault struct {
 	node       string // this process, among those that serve the catalog
 	alone      bool   // there is no other
 
+	meter   Meter
+	lookNow chan struct{} // has the running reads looked at
+	// unwatched is closed when nobody looks at them any more.
+	unwatched chan struct{}
+
 	places  sync.Map // dataset.Scope -> storage.ScopeRow; scopes are permanent
 	streams streams
 	members places // of opened delivery
@@ -141,6 +146,10 @@ func Open(ctx context.Context, cfg Config) (*Vault, error) {
 		mailer: cfg.Mailer, hooks: cfg.Hooks, publicURL: cfg.PublicURL,
 		resets: make(chan resetAsk, maxAskers), outbox: make(chan struct{}, 1),
 	}
+	v.meter, v.lookNow, v.unwatched = cfg.Meter, make(chan struct{}, 1), make(chan struct{})
+	if v.meter == nil {
+		v.meter = noMeter{}
+	}
 	if v.hooks == nil {
 		v.hooks = courier.NewHooks(false)
 	}
@@ -160,7 +169,7 @@ func Open(ctx context.Context, cfg Config) (*Vault, error) {
 	var err error
 	v.ledger, err = ledger.Open(ctx, ledger.Config{
 		Catalog: v.db, World: v.world, Sealer: v.keys, Now: v.now, Random: v.random, Logger: v.log,
-		Queue: cfg.Queue, Meter: cfg.Meter, Shared: !cfg.Exclusive, Lost: v.notary.Halt,
+		Queue: cfg.Queue, Meter: v.meter, Shared: !cfg.Exclusive, Lost: v.notary.Halt, Settle: v.settle,
 	})
 	if err != nil {
 		return nil, err
@@ -305,7 +314,9 @@ func (v *Vault) Authenticate(ctx context.Context, bearer string, allowInvite boo
 	if err != nil {
 		return identity.Caller{}, err
 	}
+	seen := v.world.Revision()
 	c, err := identity.Authenticate(ctx, v.db, token, v.now(), actor)
+	c.Seen = seen
 	if err == nil && once(c.Kind) && !allowInvite {
 		return identity.Caller{}, fault.New(fault.Unauthenticated, "vault.Authenticate", "a token for one login only serves to log in").
 			WithHint("run `dsvault login URL` with it first")

@@ -73,7 +73,7 @@ func (v *Vault) Complete(ctx context.Context, c identity.Caller, scope dataset.S
 		audit.Uint64Field(audit.FieldCount, uint64(req.Shards.Len())),
 		audit.Uint64Field(audit.FieldVersion, uint64(next.Version)),
 	}
-	in.PolicyChange = true
+	in.PolicyChange, in.Gives = true, true
 	in.Apply = func(ctx context.Context, tx *ledger.Tx, in *ledger.Intent) error {
 		now, err := tx.DatasetByID(ctx, d.ID)
 		if err != nil {

@@ -22,7 +22,6 @@ import (
 	"dsvault/vault/fault"
 	"dsvault/vault/identity"
 	"dsvault/vault/keys"
-	"dsvault/vault/ledger"
 	"dsvault/vault/metrics"
 )
 
@@ -141,8 +140,8 @@ func (c nodeConfig) policy() (*rbac.Policy, error) {
 	return rbac.LoadPolicy(os.DirFS(c.Policies))
 }
 
-// meter is Counts as the ledger wants it.
-func (c nodeConfig) meter() ledger.Meter {
+// meter is Counts as the vault wants it.
+func (c nodeConfig) meter() vault.Meter {
 	if c.Counts == nil {
 		return nil
 	}

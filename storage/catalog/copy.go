@@ -28,8 +28,9 @@ type Copied struct {
 // vault to anybody.
 const copying = "copying"
 
-// left are tables of which a copy has nothing: who holds what at this moment.
-var left = []string{"leases"}
+// left are tables of which a copy has nothing: who holds what at this moment, and
+// how far which node is.
+var left = []string{"leases", "followed"}
 
 // Copy makes to, an empty catalog, a copy of from, whichever engines they are
 // on, and compares both at the end, row by row. What it reads is one snapshot.

@@ -148,10 +148,13 @@ func (tx *Tx) AbandonedReads(ctx context.Context, limit int) ([]storage.OpenRead
 		" WHERE leases.name = 'node/' || open_reads.node AND leases.until > "+tx.db.dialect.now+") ORDER BY idx LIMIT $1", page(limit))
 }
 
-// DropDeadNodes forgets the leases of nodes that have run out.
+// DropDeadNodes forgets the nodes whose leases have run out.
 func (tx *Tx) DropDeadNodes(ctx context.Context) error {
-	_, err := tx.exec(ctx, "catalog.DropDeadNodes",
-		"DELETE FROM leases WHERE name >= 'node/' AND name < 'node0' AND until <= "+tx.db.dialect.now)
+	const op = "catalog.DropDeadNodes"
+	_, err := tx.exec(ctx, op, "DELETE FROM leases WHERE name >= 'node/' AND name < 'node0' AND until <= "+tx.db.dialect.now)
+	if err == nil {
+		_, err = tx.exec(ctx, op, "DELETE FROM followed WHERE NOT EXISTS (SELECT 1 FROM leases WHERE leases.name = 'node/' || followed.node)")
+	}
 	return err
 }
 

@@ -89,6 +89,9 @@ type Caller struct {
 	Token   dataset.TokenID
 	Kind    storage.TokenKind
 	Link    dataset.LinkID // that was used in place of the token; zero: none
+	// Seen is the policy's revision that the node knew when it looked whether the
+	// credential holds. Whoever ends one counts the revision on.
+	Seen uint64
 }
 
 // Authenticate finds whose token it is. actor brings the request's ID and

@@ -38,7 +38,10 @@ func (l *Ledger) live(ctx context.Context) error {
 	}
 	living, end := context.WithCancel(context.Background())
 	l.alive = end
-	l.workers.Go(func() { l.db.Hold(living, lease, func(ctx context.Context) { <-ctx.Done() }) })
+	l.workers.Go(func() {
+		l.db.Hold(living, lease, func(ctx context.Context) { <-ctx.Done() })
+		l.forgetFollowed()
+	})
 	l.workers.Go(func() { l.lookAfterOthers(living) })
 	return nil
 }

@@ -171,8 +171,9 @@ func (l *Ledger) run() {
 
 // batch is one admission transaction.
 type batch struct {
-	entries  []*entry // nil until the queue is drained; each gets one answer
-	admitted []*entry // those of them that are part of the transaction
+	entries  []*entry  // nil until the queue is drained; each gets one answer
+	admitted []*entry  // those of them that are part of the transaction
+	locked   time.Time // when this node had the head's lock, by both of its clocks
 
 	// The log as it will be once the transaction has committed.
 	head   storage.Head
@@ -223,6 +224,7 @@ func (l *Ledger) commit(ctx context.Context, b *batch) (err error) {
 	if b.head, err = tx.LockHead(ctx); err != nil {
 		return err
 	}
+	b.locked = l.now() // what another node commits from here on comes after this
 	if err := l.goesOn(b.head); err != nil {
 		return err
 	}
@@ -403,7 +405,7 @@ func (l *Ledger) stage(ctx context.Context, tx *catalog.Tx, b *batch, e *entry, 
 	}
 	e.receipt = Receipt{
 		Index: index, Hash: hash, Leaf: data, Time: time.UnixMicro(leaf.Time).UTC(), Revision: next.Revision, Decision: e.decision,
-		at: l.now().Round(0),
+		locked: b.locked,
 	}
 	e.opens = e.decision.Allowed && e.in.Access != nil && e.in.Kind == audit.KindRead
 	return nil

@@ -85,6 +85,9 @@ type Intent struct {
 	// PolicyChange says that decisions rest on those rows: revision + 1.
 	Apply        func(ctx context.Context, tx *Tx, in *Intent) error
 	PolicyChange bool
+	// Gives says that the change takes nothing from anybody: then nobody waits
+	// until all nodes have followed it. Apply may say so.
+	Gives bool
 
 	// First says that the record comes first in its transaction: what Apply
 	// reads of the log is all that lies before the record.
@@ -123,7 +126,7 @@ type Receipt struct {
 	Revision uint64
 	Decision rbac.Decision
 
-	at time.Time // Time by this node's own clock, for the age of a Permit
+	locked time.Time // from when the lease of a Permit counts
 }
 
 // Sealer seals a person's details under that person's key, so that destroying
@@ -157,8 +160,8 @@ type Sealed struct {
 	Details    []byte
 }
 
-// Config is what a Ledger is made of. Every field is required, but for the last
-// five.
+// Config is what a Ledger is made of. Every field is required, but for Queue
+// and what follows it.
 type Config struct {
 	Catalog *catalog.DB
 	World   *rbac.World
@@ -173,6 +176,11 @@ type Config struct {
 	// Lost hears once that the catalog's log is not the one that this node has
 	// written; nil: nobody does.
 	Lost func(error)
+
+	// Settle is called after each change of the policy that may take something
+	// away, before Record returns: when it has returned nil, no read goes on that
+	// the change does not allow. nil: nothing is waited for.
+	Settle func(context.Context, Receipt) error
 
 	// LeaveOpen leaves the reads as they are that an earlier process left open.
 	LeaveOpen bool
@@ -199,10 +207,12 @@ type Ledger struct {
 	paying  context.CancelFunc
 	payer   sync.WaitGroup // ends with paying
 
-	lost func(error)  // see Config
-	last storage.Head // the committer's: the log as it was left, or last seen
+	lost   func(error) // see Config
+	settle func(context.Context, Receipt) error
+	last   storage.Head // the committer's: the log as it was left, or last seen
 
-	logged atomic.Int64 // the log's time as far as this node has seen it, Unix microseconds
+	told   atomic.Uint64 // the revision that the other nodes know to be followed here
+	logged atomic.Int64  // the log's time as far as this node has seen it, Unix microseconds
 
 	catchUp  sync.Mutex // one catch-up at a time
 	nextSlot uint64     // guarded by catchUp; scopes below it are known
@@ -222,7 +232,7 @@ func Open(ctx context.Context, cfg Config) (*Ledger, error) {
 		db: cfg.Catalog, world: cfg.World, sealer: cfg.Sealer, now: cfg.Now, log: cfg.Logger,
 		node: dataset.NewID[dataset.RequestID](cfg.Random).String(),
 		wake: make(chan struct{}, 1), done: make(chan struct{}),
-		most: cmp.Or(cfg.Queue, maxQueue), meter: noMeter{}, shared: cfg.Shared, alive: func() {}, lost: cfg.Lost,
+		most: cmp.Or(cfg.Queue, maxQueue), meter: noMeter{}, shared: cfg.Shared, alive: func() {}, lost: cfg.Lost, settle: cfg.Settle,
 	}
 	if l.lost == nil {
 		l.lost = func(error) {}
@@ -334,6 +344,8 @@ func (l *Ledger) record(ctx context.Context, in Intent, refusals bool) (Receipt,
 		switch {
 		case !e.decision.Allowed:
 			return r, refusal(e.decision)
+		case l.settle != nil && e.in.PolicyChange && !e.in.Gives:
+			return e.receipt, l.settle(ctx, e.receipt)
 		}
 		return e.receipt, nil
 	}
@@ -370,9 +382,11 @@ func (l *Ledger) decide(in *Intent, now time.Time) (rbac.Decision, error) {
 
 // clock is the time to decide at: now, but never before the log's. What has
 // expired for the log does not revive because a clock was set back.
-func (l *Ledger) clock() time.Time {
-	now, logged := l.now(), time.UnixMicro(l.logged.Load())
-	if now.Before(logged) {
+func (l *Ledger) clock() time.Time { return l.notBefore(l.now()) }
+
+// notBefore is now, but never before the log's time.
+func (l *Ledger) notBefore(now time.Time) time.Time {
+	if logged := time.UnixMicro(l.logged.Load()); now.Before(logged) {
 		return logged
 	}
 	return now

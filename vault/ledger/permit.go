@@ -13,9 +13,20 @@ import (
 	"dsvault/vault/fault"
 )
 
-// startWithin is how long a permit may wait before the file key is opened: a
-// node that was suspended in between must ask again.
+// Lease is how long a permit for a read is good, where other nodes may change the
+// policy: since its commit held the log's lock, or since the node began to look
+// whether it still is. A node that stalls, or does not see the catalog, sends
+// nothing after that. And whoever has taken access away need not wait longer
+// than this for a node that does not answer.
+const Lease = 2 * time.Second
+
+// startWithin is the same for permits that are not for reads, and on a node that
+// is alone, until the file key is opened.
 const startWithin = time.Minute
+
+// ErrLapsed is the cause of a fault.Unavailable: the permit's lease is over, and
+// has to be renewed before anything goes on.
+var ErrLapsed = errors.New("the permit's lease is over")
 
 // Permit is the proof that one access to one shard was authorised and durably
 // recorded. Only Admit makes one; the zero Permit is good for nothing.
@@ -29,8 +40,9 @@ type Permit struct {
 	object  audit.Object
 	access  Access
 
-	withheld *audit.Field  // FieldWithheldUntil; nil: nothing is
-	seen     atomic.Uint64 // the policy revision that Recheck last looked at
+	withheld *audit.Field              // FieldWithheldUntil; nil: nothing is
+	seen     atomic.Uint64             // the policy revision that Recheck last looked at
+	sure     atomic.Pointer[time.Time] // from when the lease counts, by both clocks of the node
 	ended    atomic.Bool
 }
 
@@ -55,6 +67,7 @@ func (l *Ledger) Admit(ctx context.Context, in Intent) (*Permit, error) {
 		actor: in.Actor, place: in.Place, object: in.Object, access: access,
 	}
 	p.seen.Store(receipt.Decision.Revision)
+	p.sure.Store(&receipt.locked)
 	if in.Withheld {
 		i := slices.IndexFunc(in.Fields, func(f audit.Field) bool { return f.ID == audit.FieldWithheldUntil })
 		if i < 0 {
@@ -82,17 +95,91 @@ func (p *Permit) Covers(id dataset.DatasetID, shard int) error {
 	if p == nil || p.ledger == nil {
 		return noPermit("ledger.Covers")
 	}
-	// By the wall clock, which goes on while a node is suspended.
-	waited := p.ledger.now().Sub(p.receipt.at)
+	now := p.ledger.now()
 	switch {
 	case p.access.Dataset != id || p.access.Shard != shard:
 		return fault.New(fault.Forbidden, "ledger.Covers", "the permit is for another shard")
 	case p.ended.Load():
 		return fault.New(fault.Forbidden, "ledger.Covers", "the permit has ended")
-	case waited < 0 || waited > startWithin:
-		return fault.New(fault.Unavailable, "ledger.Covers", "the permit waited too long").WithHint("ask again")
+	case !p.leased() && !within(startWithin, *p.sure.Load(), now):
+		return lapsed("ledger.Covers")
 	}
-	return p.Recheck()
+	return p.holds("ledger.Covers", now)
+}
+
+// Holds says whether something may be sent on the permit at this moment: the
+// refusal, if it is not allowed any more, or ErrLapsed.
+func (p *Permit) Holds() error {
+	if p == nil || p.ledger == nil {
+		return noPermit("ledger.Holds")
+	}
+	return p.holds("ledger.Holds", p.ledger.now())
+}
+
+func (p *Permit) holds(op string, now time.Time) error {
+	if p.leased() && !within(Lease, *p.sure.Load(), now) {
+		return lapsed(op)
+	}
+	return p.recheck(now)
+}
+
+// leased reports whether another node may have the access taken away.
+func (p *Permit) leased() bool { return p.ledger.shared && p.kind == audit.KindRead }
+
+// within reports whether now is no later than so long after from. Of the two
+// clocks the stricter one counts: one stands still while a machine is suspended,
+// the other one can be set.
+func within(life time.Duration, from, now time.Time) bool {
+	wall := now.Round(0).Sub(from.Round(0))
+	return now.Sub(from) <= life && 0 <= wall && wall <= life
+}
+
+func lapsed(op string) error {
+	return fault.Wrap(fault.Unavailable, op, "the server was held up before it could send", ErrLapsed).
+		WithHint("ask again").WithRetry(time.Second)
+}
+
+// Left is for how long the lease goes on, as far as the node's clocks tell; 0: it
+// is over.
+func (p *Permit) Left() time.Duration {
+	from, now := *p.sure.Load(), p.ledger.now()
+	if !within(Lease, from, now) {
+		return 0
+	}
+	return Lease - max(now.Sub(from), now.Round(0).Sub(from.Round(0)))
+}
+
+// Unsure is how long ago the node last made sure that the access was allowed.
+func (p *Permit) Unsure() time.Duration { return max(0, p.ledger.now().Sub(*p.sure.Load())) }
+
+// Look is what a node knows after it has looked at the catalog.
+type Look struct {
+	ledger   *Ledger
+	from     time.Time // before it looked
+	revision uint64    // that it has followed to
+}
+
+// Look follows the policy, and gives what permits are renewed with.
+func (l *Ledger) Look(ctx context.Context) (Look, error) {
+	from := l.now()
+	if err := l.CatchUp(ctx); err != nil {
+		return Look{}, err
+	}
+	return Look{ledger: l, from: from, revision: l.world.Revision()}, nil
+}
+
+// Renew decides again, as Recheck does, and gives the permit a new lease, which
+// counts from before the look. The caller has looked since whether the
+// credential still holds.
+func (p *Permit) Renew(k Look) error {
+	if err := p.Recheck(); err != nil {
+		return err
+	}
+	if k.ledger != p.ledger {
+		return fault.New(fault.Internal, "ledger.Renew", "another node has looked")
+	}
+	p.sure.Store(&k.from)
+	return nil
 }
 
 func noPermit(op string) error { return fault.New(fault.Forbidden, op, "no permit") }
@@ -103,7 +190,12 @@ func (p *Permit) Recheck() error {
 	if p == nil || p.ledger == nil {
 		return noPermit("ledger.Recheck")
 	}
-	now, revision := p.ledger.clock(), p.ledger.world.Revision()
+	return p.recheck(p.ledger.now())
+}
+
+func (p *Permit) recheck(now time.Time) error {
+	now = p.ledger.notBefore(now)
+	revision := p.ledger.world.Revision()
 	until := p.receipt.Decision.Until
 	if p.seen.Load() == revision && (until.IsZero() || now.Before(until)) {
 		return nil
@@ -125,6 +217,7 @@ const (
 	Finished   Cause = "finished"
 	ClientGone Cause = "client-gone"
 	CutOff     Cause = "revoked"
+	Blind      Cause = "blind" // the node could not tell whether it was still allowed
 	Failed     Cause = "failed"
 	Unmetered  Cause = "unmetered" // the bytes do not pass the node; up to those recorded may have been read
 	Crashed    Cause = "unknown"   // the node died; up to the bytes recorded went out

@@ -26,6 +26,8 @@ type Metrics struct {
 	failures   *prometheus.CounterVec
 	commits    *prometheus.HistogramVec
 	batches    prometheus.Histogram
+	revokes    *prometheus.HistogramVec
+	cuts       *prometheus.HistogramVec
 	requests   *prometheus.CounterVec
 	seconds    *prometheus.HistogramVec
 	bytes      *prometheus.CounterVec
@@ -54,6 +56,14 @@ func New(version string) *Metrics {
 			Name: "dsvault_commit_entries", Help: "How many requests shared a transaction of the audit log.",
 			Buckets: prometheus.ExponentialBuckets(1, 2, 10),
 		}),
+		revokes: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "dsvault_revoke_seconds", Help: "How long it took from the record of a change that takes something away until it was in force on every node, by how that is known: here, followed, lapsed or unheard.",
+			Buckets: []float64{.001, .003, .01, .03, .1, .2, .3, .5, 1, 1.5, 2, 2.5, 3},
+		}, []string{"how"}),
+		cuts: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "dsvault_cut_seconds", Help: "Reads that were cut while they ran, by cause: revoked or blind; and for how long at the most they have gone on without being allowed.",
+			Buckets: []float64{.01, .03, .1, .2, .3, .5, 1, 1.5, 2, 2.5, 3, 10},
+		}, []string{"cause"}),
 		requests: counter("dsvault_http_requests_total", "Answers, by route, status and code (ok, or that of the problem).", "route", "status", "code"),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "dsvault_http_request_seconds", Help: "How long an answer took, to its last byte, by route.",
@@ -66,7 +76,7 @@ func New(version string) *Metrics {
 	info := prometheus.NewGauge(prometheus.GaugeOpts{Name: "dsvault_build_info", Help: "Always 1; the labels say what is running.",
 		ConstLabels: prometheus.Labels{"version": version, "go": runtime.Version()}})
 	info.Set(1)
-	m.registry.MustRegister(m.admissions, m.refusals, m.failures, m.commits, m.batches, m.requests, m.seconds, m.bytes, m.streams,
+	m.registry.MustRegister(m.admissions, m.refusals, m.failures, m.commits, m.batches, m.revokes, m.cuts, m.requests, m.seconds, m.bytes, m.streams,
 		m.storage, info, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	for _, direction := range []string{sent, received} { // there from the start
 		m.bytes.WithLabelValues(direction)
@@ -191,6 +201,18 @@ func (m *Metrics) Committed(entries int, took time.Duration, ok bool) {
 	}
 	m.commits.WithLabelValues(outcome).Observe(took.Seconds())
 	m.batches.Observe(float64(entries))
+}
+
+// Settled measures a change that takes something away: how it came to be in force
+// on every node, and how long after its record.
+func (m *Metrics) Settled(how string, took time.Duration) {
+	m.revokes.WithLabelValues(how).Observe(took.Seconds())
+}
+
+// Cut counts a running read that was cut, and for how long at the most it had
+// gone on without being allowed.
+func (m *Metrics) Cut(cause string, unsure time.Duration) {
+	m.cuts.WithLabelValues(cause).Observe(unsure.Seconds())
 }
 
 // Answered counts a request: its route's pattern ("" for none), its status, the

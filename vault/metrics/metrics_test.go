@@ -22,6 +22,8 @@ func TestDocumented(t *testing.T) {
 	m.Failed("full")
 	m.Committed(3, time.Second, true)
 	m.Committed(3, time.Second, false)
+	m.Settled("followed", 200*time.Millisecond)
+	m.Cut("revoked", 100*time.Millisecond)
 	m.Answered("/v1/log", 200, "", time.Second, 5, 10)
 	m.Answered("", 404, "not-found", time.Second, 5, 10)
 	m.Streams(2)
@@ -72,7 +74,7 @@ func TestDocumented(t *testing.T) {
 	for _, want := range []string{
 		`dsvault_admissions_total{kind="read"} 1`, `dsvault_refusals_total{kind="read",reason="DNY-01"} 1`, `dsvault_audit_queue_length 7`, `dsvault_halted 1`, `dsvault_checkpoint_lag_seconds 3`,
 		`dsvault_http_requests_total{code="ok",route="/v1/log",status="200"} 1`, `route="none"`, `dsvault_http_bytes_total{direction="sent"} 20`,
-		`dsvault_open_streams 2`, `dsvault_commit_seconds_count{outcome="failed"} 1`, `version="v1"`, "go_goroutines ", "process_cpu_seconds_total ",
+		`dsvault_open_streams 2`, `dsvault_commit_seconds_count{outcome="failed"} 1`, `dsvault_revoke_seconds_count{how="followed"} 1`, `dsvault_cut_seconds_bucket{cause="revoked",le="0.1"} 1`, `version="v1"`, "go_goroutines ", "process_cpu_seconds_total ",
 	} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the endpoint does not show %s", want)
