@@ -112,11 +112,18 @@ func (w *World) gatherDual(g *grounds, q *Query) {
 // NeedsDual reports whether q is refused for want of a second person's approval
 // and of nothing else.
 func (w *World) NeedsDual(q Query) bool {
-	if w.Decide(q).Allowed {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	return w.needsDual(&q)
+}
+
+func (w *World) needsDual(q *Query) bool {
+	if w.decide(q, false).Allowed {
 		return false
 	}
-	q.agreed = true
-	return w.Decide(q).Allowed
+	agreed := *q
+	agreed.agreed = true
+	return w.decide(&agreed, false).Allowed
 }
 
 // approved is the end of the fact dual.

@@ -11,7 +11,13 @@ import (
 // idempotent: applying one twice is applying it once. They are applied in the
 // order in which they were committed; a grant or an assignment that has ended
 // stays ended even if an older row of it comes late.
-type Change interface{ apply(*World) }
+type Change interface {
+	apply(*World)
+
+	// whose is the person on whose decisions alone the row bears; the zero ID is
+	// everybody's.
+	whose() dataset.PrincipalID
+}
 
 // PrincipalChange adds a person or a service, or replaces its settings.
 type PrincipalChange struct {
@@ -74,6 +80,23 @@ type AgreementChange struct {
 // SignatureChange adds, changes or withdraws a signature. Of two for the same
 // person, agreement and version, the one made later counts.
 type SignatureChange struct{ dataset.Signature }
+
+func (c PrincipalChange) whose() dataset.PrincipalID  { return c.ID }
+func (c ChoiceChange) whose() dataset.PrincipalID     { return c.Principal }
+func (c GrantChange) whose() dataset.PrincipalID      { return c.Principal }
+func (c AssignmentChange) whose() dataset.PrincipalID { return c.Principal }
+func (c SignatureChange) whose() dataset.PrincipalID  { return c.Principal }
+func (c ApprovalChange) whose() dataset.PrincipalID   { return c.Requester }
+func (c BreakGlassChange) whose() dataset.PrincipalID { return c.Principal }
+func (c DisclosureChange) whose() dataset.PrincipalID { return c.Principal }
+
+func (ClientChange) whose() (everybody dataset.PrincipalID)     { return }
+func (ProjectChange) whose() (everybody dataset.PrincipalID)    { return }
+func (DatasetChange) whose() (everybody dataset.PrincipalID)    { return }
+func (ConditionsChange) whose() (everybody dataset.PrincipalID) { return }
+func (AgreementChange) whose() (everybody dataset.PrincipalID)  { return }
+func (HoldChange) whose() (everybody dataset.PrincipalID)       { return }
+func (RetentionChange) whose() (everybody dataset.PrincipalID)  { return }
 
 func (c PrincipalChange) apply(w *World) {
 	n := w.person(c.ID)

@@ -64,15 +64,19 @@ type Decision struct {
 }
 
 // Decide answers q. It never fails: whatever is wrong is a refusal.
-func (w *World) Decide(q Query) Decision { return w.decide(&q, false) }
+func (w *World) Decide(q Query) Decision {
+	d, _ := w.ask(&q, false)
+	return d
+}
 
 // Explain answers q as Decide does, and says of an allowed one too what it
 // rests on.
-func (w *World) Explain(q Query) Decision { return w.decide(&q, true) }
+func (w *World) Explain(q Query) Decision {
+	d, _ := w.ask(&q, true)
+	return d
+}
 
 func (w *World) decide(q *Query, explain bool) Decision {
-	w.mu.RLock()
-	defer w.mu.RUnlock()
 	d := Decision{Revision: w.revision, Policy: w.policy.hash}
 	kind, action, now := q.Object.Kind.number(), q.Action.number(), nanos(q.Now)
 	actor := w.peopleNumbers[q.Actor]
@@ -226,6 +230,10 @@ func (p *Policy) reasons(kind, action int, roles RoleSet, facts Facts) []string 
 func (w *World) DecideOwn(actor dataset.PrincipalID) Decision {
 	w.mu.RLock()
 	defer w.mu.RUnlock()
+	return w.decideOwn(actor)
+}
+
+func (w *World) decideOwn(actor dataset.PrincipalID) Decision {
 	d := Decision{Revision: w.revision, Policy: w.policy.hash, Visible: true}
 	if n, ok := w.peopleNumbers[actor]; ok && w.people[n].disabled {
 		d.Reasons = []string{"principal is disabled"}

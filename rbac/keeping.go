@@ -66,6 +66,14 @@ func (w *World) Held(s dataset.Scope) bool {
 	return w.held(&at, Read)
 }
 
+// Erased reports whether the keys of the dataset at a scope are destroyed.
+func (w *World) Erased(s dataset.Scope) bool {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	n, ok := w.scopeNumbers[s]
+	return ok && w.scopes[n].erased
+}
+
 // AnyHold reports whether any hold is in force.
 func (w *World) AnyHold() bool {
 	w.mu.RLock()

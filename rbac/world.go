@@ -15,6 +15,7 @@ type World struct {
 	revision uint64
 	policy   *Policy
 	memo     *memo // of policy
+	partial  bool  // see Partial: it knows only the people in peopleNumbers
 
 	scopeNumbers  map[dataset.Scope]uint32
 	scopes        []scope // by number; 0 is unused, rootScope the vault
@@ -72,8 +73,14 @@ func (w *World) Revision() uint64 {
 func (w *World) Apply(revision uint64, changes ...Change) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.apply(revision, changes)
+}
+
+func (w *World) apply(revision uint64, changes []Change) {
 	for _, c := range changes {
-		c.apply(w)
+		if len(w.unheld(c.whose())) == 0 {
+			c.apply(w)
+		}
 	}
 	w.revision = max(w.revision, revision)
 }

@@ -22,8 +22,7 @@ type ahead struct {
 // fetchAhead asks for a piece of an object if q is allowed as far as this node
 // knows; else it gives nil. The ledger decides again, and records it.
 func (v *Vault) fetchAhead(ctx context.Context, q rbac.Query, o storage.Object, from, size int64) *ahead {
-	q.Now = v.now()
-	if !v.world.Decide(q).Allowed {
+	if may, err := v.allowed(ctx, q); err != nil || !may {
 		return nil
 	}
 	ctx, cancel := context.WithCancel(ctx)

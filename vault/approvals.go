@@ -67,9 +67,11 @@ func (v *Vault) twoPeopleWithheld(ctx context.Context, c identity.Caller, in *le
 	if err := v.mayAsk(ctx, *in); err != nil {
 		return second{}, err
 	}
-	q := in.Query
-	q.Now = v.now()
-	if v.world.NeedsDual(q) {
+	needs, err := v.needsDual(ctx, in.Query)
+	if err != nil {
+		return second{}, err
+	}
+	if needs {
 		pending, err := v.request(ctx, c, *in, terms, withheld)
 		return second{Pending: &pending}, err
 	}
@@ -117,13 +119,19 @@ func (v *Vault) mayAsk(ctx context.Context, in ledger.Intent) error {
 	if err := v.ledger.CatchUp(ctx); err != nil {
 		return err
 	}
-	q := in.Query
-	q.Now = v.now()
-	if v.world.NeedsDual(q) {
-		return nil
+	needs, err := v.needsDual(ctx, in.Query)
+	if needs || err != nil {
+		return err
 	}
-	_, err := v.ledger.Check(ctx, in)
+	_, err = v.ledger.Check(ctx, in)
 	return err
+}
+
+// needsDual reports whether q is refused for want of a second person's approval and
+// of nothing else. An error is no answer.
+func (v *Vault) needsDual(ctx context.Context, q rbac.Query) (bool, error) {
+	q.Now = v.now()
+	return v.ledger.NeedsDual(ctx, q)
 }
 
 func askedOf(q rbac.Query) storage.Asked {
@@ -274,8 +282,12 @@ func (v *Vault) deciding(ctx context.Context, c identity.Caller, id dataset.Appr
 		if err != nil {
 			return in, a, err
 		}
-		if v.hides(c, a) {
-			return in, a, ledger.Absent()
+		hidden, err := v.hides(ctx, c, a)
+		if hidden {
+			err = ledger.Absent()
+		}
+		if err != nil {
+			return in, a, err
 		}
 		in.Place = root.place()
 	}
@@ -287,8 +299,11 @@ func (v *Vault) deciding(ctx context.Context, c identity.Caller, id dataset.Appr
 }
 
 // hides reports whether somebody is not to know of a request, yet.
-func (v *Vault) hides(c identity.Caller, a storage.Approval) bool {
-	return v.now().Before(a.Withheld) && v.withholds(c, a.Scope)
+func (v *Vault) hides(ctx context.Context, c identity.Caller, a storage.Approval) (bool, error) {
+	if !v.now().Before(a.Withheld) {
+		return false, nil
+	}
+	return v.withholds(ctx, c, a.Scope)
 }
 
 // Approve is the word of the second person on exactly what was asked for. What
@@ -436,7 +451,11 @@ func (v *Vault) Refuse(ctx context.Context, c identity.Caller, id dataset.Approv
 // a scope: the zero ID for everybody's. Their own are listed for the whole vault.
 func (v *Vault) whoseApprovals(ctx context.Context, c identity.Caller, t target) (dataset.PrincipalID, error) {
 	in := v.intent(c, audit.KindList, t, rbac.Read, rbac.Approval)
-	if t.scope == dataset.Root && !v.allowed(in.Query) {
+	all, err := v.allowed(ctx, in.Query)
+	if err != nil {
+		return dataset.PrincipalID{}, err
+	}
+	if t.scope == dataset.Root && !all {
 		return c.Principal, nil
 	}
 	if _, err := v.ledger.Check(ctx, in); err != nil {
@@ -475,7 +494,11 @@ func (v *Vault) Approvals(ctx context.Context, c identity.Caller, scope dataset.
 		return page, err
 	}
 	for _, a := range rows {
-		if v.hides(c, a) {
+		hidden, err := v.hides(ctx, c, a)
+		if err != nil {
+			return page, err
+		}
+		if hidden {
 			continue
 		}
 		out, err := v.wireApproval(ctx, a)

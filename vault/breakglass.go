@@ -330,11 +330,18 @@ func (v *Vault) openGlass(ctx context.Context, c identity.Caller, out *wire.Whoa
 		return err
 	}
 	for _, b := range open {
-		switch {
-		case b.Principal == c.Principal && !b.InForce(v.now()):
-			own = append(own, b)
-		case b.Principal != c.Principal && v.allowed(rbac.Query{Actor: c.Principal, Action: rbac.Review, Target: b.Principal,
-			Object: rbac.Object{Kind: rbac.GrantObj, Scope: b.Scope, Shard: -1}}):
+		if b.Principal == c.Principal {
+			if !b.InForce(v.now()) {
+				own = append(own, b)
+			}
+			continue
+		}
+		reviews, err := v.allowed(ctx, rbac.Query{Actor: c.Principal, Action: rbac.Review, Target: b.Principal,
+			Object: rbac.Object{Kind: rbac.GrantObj, Scope: b.Scope, Shard: -1}})
+		if err != nil {
+			return err
+		}
+		if reviews {
 			out.ToReview++
 		}
 	}

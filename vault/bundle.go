@@ -61,12 +61,16 @@ func (v *Vault) LogBundle(ctx context.Context, c identity.Caller, q BundleQuery)
 	if q.Nonce != [16]byte{} {
 		in.Fields = append(in.Fields, audit.BytesField(audit.FieldNonce, q.Nonce[:]))
 	}
+	hides, err := v.withholds(ctx, c, t.scope)
+	if err != nil {
+		return nil, err
+	}
 	select {
 	case v.bundles <- struct{}{}:
 	default:
 		return nil, fault.New(fault.Busy, op, "too many people verify the log at once").WithHint("try again in a moment").WithRetry(2 * time.Second)
 	}
-	b := &Bundle{v: v, target: t, hides: v.withholds(c, t.scope), known: q.Known}
+	b := &Bundle{v: v, target: t, hides: hides, known: q.Known}
 	if err := b.prepare(ctx, func() (uint64, error) {
 		receipt, err := v.ledger.Record(ctx, in)
 		return receipt.Index, err

@@ -75,7 +75,10 @@ func (v *Vault) CanFrom(ctx context.Context, c identity.Caller, from netip.Addr,
 	if self && !from.IsValid() {
 		from = addressOf(c)
 	}
-	d := v.world.Explain(rbac.Query{Actor: who, Action: action, Object: obj, Target: of, Purpose: purpose, Delivery: delivery, Address: from, Now: v.now()})
+	d, err := v.ledger.Explain(ctx, rbac.Query{Actor: who, Action: action, Object: obj, Target: of, Purpose: purpose, Delivery: delivery, Address: from, Now: v.now()})
+	if err != nil {
+		return wire.Decision{}, err
+	}
 	if self && !d.Allowed && !d.Visible {
 		return wire.Decision{}, ledger.Absent()
 	}

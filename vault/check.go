@@ -152,8 +152,11 @@ func (v *Vault) Checks(ctx context.Context, c identity.Caller, scope dataset.Sco
 
 // mayFollow lets those see results who may run checks there or read the log.
 func (v *Vault) mayFollow(ctx context.Context, c identity.Caller, t target) error {
-	if t.known && v.allowed(v.intent(c, audit.KindList, t, rbac.Check, recordKind(t.scope)).Query) {
-		return nil
+	if t.known {
+		may, err := v.allowed(ctx, v.intent(c, audit.KindList, t, rbac.Check, recordKind(t.scope)).Query)
+		if may || err != nil {
+			return err
+		}
 	}
 	in := v.intent(c, audit.KindList, t, rbac.Read, rbac.Log)
 	if !t.known {

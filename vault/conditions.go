@@ -32,7 +32,11 @@ func (v *Vault) Conditions(ctx context.Context, c identity.Caller, scope dataset
 	if !t.known {
 		return wire.Conditions{}, v.absent(ctx, t, in)
 	}
-	if !v.visible(c, t.scope) {
+	seen, err := v.visible(ctx, c, t.scope)
+	if err != nil {
+		return wire.Conditions{}, err
+	}
+	if !seen {
 		if _, err := v.ledger.Check(ctx, in); err != nil {
 			return wire.Conditions{}, err
 		}

@@ -54,7 +54,7 @@ func (v *Vault) StartDirect(ctx context.Context, c identity.Caller, scope datase
 	if err != nil {
 		return wire.DirectUpload{}, err
 	}
-	ctx, end := v.writing(ctx, c, a.Dataset, scope)
+	ctx, end := v.writing(ctx, a.Dataset, scope)
 	defer end()
 	if err := v.claim(ctx, a.ID); err != nil {
 		return wire.DirectUpload{}, err
@@ -143,7 +143,7 @@ func (v *Vault) JoinParts(ctx context.Context, c identity.Caller, scope dataset.
 	if err != nil {
 		return wire.Stored{}, err
 	}
-	ctx, end := v.writing(ctx, c, a.Dataset, scope)
+	ctx, end := v.writing(ctx, a.Dataset, scope)
 	defer end()
 	err = v.update(ctx, func(tx *catalog.Tx) error { return tx.FinishParts(ctx, a.ID) })
 	if errors.Is(err, storage.ErrNoRow) {

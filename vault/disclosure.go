@@ -180,8 +180,9 @@ func (v *Vault) stateLegal(ctx context.Context, c identity.Caller, in *ledger.In
 
 // withholds reports whether somebody is not to be told, yet, what is withheld
 // below a scope because a law requires it.
-func (v *Vault) withholds(c identity.Caller, scope dataset.Scope) bool {
-	return !v.allowed(rbac.Query{Actor: c.Principal, Action: rbac.Disclose, Object: rbac.Object{Kind: rbac.Log, Scope: scope, Shard: -1}})
+func (v *Vault) withholds(ctx context.Context, c identity.Caller, scope dataset.Scope) (bool, error) {
+	may, err := v.allowed(ctx, rbac.Query{Actor: c.Principal, Action: rbac.Disclose, Object: rbac.Object{Kind: rbac.Log, Scope: scope, Shard: -1}})
+	return !may, err
 }
 
 // withheld reports whether a leaf's details are withheld at now.

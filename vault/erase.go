@@ -27,7 +27,10 @@ func (v *Vault) Erase(ctx context.Context, c identity.Caller, req wire.NewErasur
 	if err != nil {
 		return wire.Erasure{}, err
 	}
-	in := v.eraseIntent(c, t)
+	in, err := v.eraseIntent(ctx, c, t)
+	if err != nil {
+		return wire.Erasure{}, err
+	}
 	if !t.known {
 		return wire.Erasure{}, v.absent(ctx, t, in)
 	}
@@ -73,14 +76,13 @@ func (v *Vault) eraseAsAsked(ctx context.Context, asker identity.Caller, scope d
 
 // eraseIntent asks for the key's destruction where the caller is an admin, and
 // for the dataset's deletion where they are not.
-func (v *Vault) eraseIntent(c identity.Caller, t target) ledger.Intent {
+func (v *Vault) eraseIntent(ctx context.Context, c identity.Caller, t target) (ledger.Intent, error) {
 	in := v.intent(c, audit.KindErase, t, rbac.Destroy, rbac.Key)
-	q := in.Query
-	q.Now = v.now()
-	if d := v.world.Decide(q); !d.Roles.Has(dataset.Admin) {
+	d, err := v.decide(ctx, in.Query)
+	if !d.Roles.Has(dataset.Admin) {
 		in.Query.Action, in.Query.Object.Kind = rbac.Delete, rbac.Dataset
 	}
-	return in
+	return in, err
 }
 
 // prepareErasure has in start e in its transaction. allow may refuse there.
@@ -438,7 +440,9 @@ func (v *Vault) Erasures(ctx context.Context, c identity.Caller, scope dataset.S
 		}
 		name := v.names(ctx, tx)
 		for _, e := range rows {
-			if !v.visible(c, e.Scope) {
+			if seen, err := v.visible(ctx, c, e.Scope); err != nil {
+				return err
+			} else if !seen {
 				continue
 			}
 			w, err := v.wireErasure(ctx, tx, e, name)

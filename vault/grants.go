@@ -215,7 +215,11 @@ func (v *Vault) Grants(ctx context.Context, c identity.Caller, scope dataset.Sco
 		}
 	}
 	in := v.intent(c, audit.KindList, t, rbac.Read, rbac.GrantObj)
-	if t.scope == dataset.Root && !v.allowed(in.Query) {
+	all, err := v.allowed(ctx, in.Query)
+	if err != nil {
+		return page, err
+	}
+	if t.scope == dataset.Root && !all {
 		q.Principal = c.Principal
 	} else if _, err := v.ledger.Check(ctx, in); err != nil {
 		return page, err
@@ -239,10 +243,10 @@ func (v *Vault) Grants(ctx context.Context, c identity.Caller, scope dataset.Sco
 	return page, err
 }
 
-// allowed asks without recording anything.
-func (v *Vault) allowed(q rbac.Query) bool {
-	q.Now = v.now()
-	return v.world.Decide(q).Allowed
+// allowed asks without recording anything. An error is no answer.
+func (v *Vault) allowed(ctx context.Context, q rbac.Query) (bool, error) {
+	d, err := v.decide(ctx, q)
+	return d.Allowed, err
 }
 
 // Assign gives shards of a dataset to a person, of whichever version. As with
@@ -411,7 +415,10 @@ func (v *Vault) Assignments(ctx context.Context, c identity.Caller, scope datase
 		}
 	}
 	in := v.intent(c, audit.KindList, t, rbac.Read, rbac.AssignmentObj)
-	all := v.allowed(in.Query)
+	all, err := v.allowed(ctx, in.Query)
+	if err != nil {
+		return page, err
+	}
 	switch {
 	case person == "me" || person == c.Handle || person == "" && !all:
 		q.Principal = c.Principal
@@ -430,7 +437,13 @@ func (v *Vault) Assignments(ctx context.Context, c identity.Caller, scope datase
 		rows, err := tx.Assignments(ctx, q)
 		names := v.names(ctx, tx)
 		for _, a := range rows {
-			if a.InForce(now) && (all || v.ownAssignment(c, a)) {
+			shown := a.InForce(now)
+			if shown && !all {
+				if shown, err = v.ownAssignment(ctx, c, a); err != nil {
+					return err
+				}
+			}
+			if shown {
 				page.Items = append(page.Items, wireAssignment(a, names))
 			}
 		}
@@ -448,8 +461,8 @@ func (v *Vault) Assignments(ctx context.Context, c identity.Caller, scope datase
 	return page, err
 }
 
-func (v *Vault) ownAssignment(c identity.Caller, a dataset.Assignment) bool {
-	return v.allowed(rbac.Query{Actor: c.Principal, Action: rbac.Read,
+func (v *Vault) ownAssignment(ctx context.Context, c identity.Caller, a dataset.Assignment) (bool, error) {
+	return v.allowed(ctx, rbac.Query{Actor: c.Principal, Action: rbac.Read,
 		Object: rbac.Object{Kind: rbac.AssignmentObj, Scope: a.Scope, Shard: -1, Owner: a.Principal}})
 }
 

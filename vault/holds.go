@@ -167,7 +167,12 @@ func (v *Vault) Holds(ctx context.Context, c identity.Caller, scope dataset.Scop
 		for _, h := range rows {
 			w := wireHold(h, name)
 			q := in.Query
-			if q.Object.Scope = h.Scope; !v.allowed(q) {
+			q.Object.Scope = h.Scope
+			reads, err := v.allowed(ctx, q)
+			if err != nil {
+				return err
+			}
+			if !reads {
 				w.Reason, w.By, w.ReleasedBy = "", "", ""
 			}
 			page.Items = append(page.Items, w)

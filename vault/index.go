@@ -34,7 +34,7 @@ func (v *Vault) StoreIndex(ctx context.Context, c identity.Caller, scope dataset
 	if size < seal.SealedSize(0) {
 		return wire.Stored{}, fault.New(fault.Invalid, op, "that is no sealed index").WithHint("seal it to the dataset's one recipient")
 	}
-	ctx, end := v.writing(ctx, c, a.Dataset, scope)
+	ctx, end := v.writing(ctx, a.Dataset, scope)
 	defer end()
 	if err := v.putIndex(ctx, &a, body, size); err != nil {
 		return wire.Stored{}, erasedMeanwhile(ctx, err)

@@ -52,7 +52,7 @@ func Init(ctx context.Context, cfg InitConfig) (identity.Secret, error) {
 		return identity.Secret{}, err
 	}
 	led, err := ledger.Open(ctx, ledger.Config{
-		Catalog: cfg.Catalog, World: rbac.NewWorld(rbac.Default()), Sealer: cfg.Keys,
+		Catalog: cfg.Catalog, World: rbac.NewPartial(rbac.Default()), Sealer: cfg.Keys,
 		Now: cfg.Now, Random: cfg.Random, Logger: cfg.Logger,
 	})
 	if err != nil {

@@ -70,8 +70,14 @@ func (v *Vault) Log(ctx context.Context, c identity.Caller, q LogQuery) (wire.Pa
 		q.Cursor.From = look + 1
 	}
 	scan := logScan{query: q, under: t.scope, who: who, limit: clip(q.Limit, wire.MaxPage)}
-	if !who.IsZero() && v.withholds(c, t.scope) {
-		scan.withheldAt = v.now()
+	if !who.IsZero() {
+		withholds, err := v.withholds(ctx, c, t.scope)
+		if err != nil {
+			return page, err
+		}
+		if withholds {
+			scan.withheldAt = v.now()
+		}
 	}
 	if !q.Follow {
 		scan.to = look // the page ends before the record of looking at it

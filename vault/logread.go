@@ -26,12 +26,12 @@ type reader struct {
 	scopes map[uint64]dataset.Scope
 
 	now   time.Time
-	hides func(dataset.Scope) bool // whether what is withheld there is hidden from the reader
+	hides func(dataset.Scope) (bool, error) // whether what is withheld there is hidden from the reader
 }
 
 func (v *Vault) newReader(ctx context.Context, c identity.Caller, tx *catalog.Tx) *reader {
 	return &reader{v: v, ctx: ctx, tx: tx, names: v.names(ctx, tx), scopes: map[uint64]dataset.Scope{}, now: v.now(),
-		hides: func(scope dataset.Scope) bool { return v.withholds(c, scope) }}
+		hides: func(scope dataset.Scope) (bool, error) { return v.withholds(ctx, c, scope) }}
 }
 
 func damagedRecord(index uint64, err error) error {
@@ -61,7 +61,9 @@ func (r *reader) record(l storage.Leaf) (wire.Record, error) {
 		if err != nil {
 			return rec, err
 		}
-		hidden = r.hides(scope)
+		if hidden, err = r.hides(scope); err != nil {
+			return rec, err
+		}
 	}
 	if !l.Principal.IsZero() && l.Details != nil && !hidden {
 		salt, personal, err := r.v.keys.OpenDetails(r.ctx, l.Principal, l.Details)

@@ -223,7 +223,7 @@ func (m *mover) pin(ctx context.Context) error {
 // commit makes the new store the vault's, on record.
 func (m *mover) commit(ctx context.Context) error {
 	led, err := ledger.Open(ctx, ledger.Config{
-		Catalog: m.Catalog, World: rbac.NewWorld(rbac.Default()), Sealer: m.Keys,
+		Catalog: m.Catalog, World: rbac.NewPartial(rbac.Default()), Sealer: m.Keys,
 		Now: m.Now, Random: m.Random, Logger: m.Logger, LeaveOpen: true,
 	})
 	if err != nil {

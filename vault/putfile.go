@@ -51,7 +51,7 @@ func (v *Vault) PutFile(ctx context.Context, c identity.Caller, scope dataset.Sc
 	}
 	a := v.newAttempt(d, number, size, c)
 	a.Push = push.Push
-	ctx, end := v.writing(ctx, c, d.ID, scope)
+	ctx, end := v.writing(ctx, d.ID, scope)
 	defer end()
 	if err := v.addAttempt(ctx, a); err != nil {
 		return wire.Dataset{}, err

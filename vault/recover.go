@@ -58,7 +58,7 @@ func Recover(ctx context.Context, cfg RecoverConfig, confirm func(notary.Loss) e
 	}
 	defer release()
 	led, err := ledger.Open(ctx, ledger.Config{
-		Catalog: cfg.Catalog, World: rbac.NewWorld(rbac.Default()), Sealer: cfg.Keys,
+		Catalog: cfg.Catalog, World: rbac.NewPartial(rbac.Default()), Sealer: cfg.Keys,
 		Now: cfg.Now, Random: cfg.Random, Logger: cfg.Logger, LeaveOpen: true,
 	})
 	if err != nil {

@@ -55,7 +55,11 @@ func (v *Vault) Report(ctx context.Context, c identity.Caller, q ReportQuery) (w
 	if err != nil {
 		return out, err
 	}
-	r := newReport(v, c, t.scope, q, receipt)
+	hides, err := v.withholds(ctx, c, t.scope)
+	if err != nil {
+		return out, err
+	}
+	r := newReport(v, c, t.scope, q, hides, receipt)
 	if err := r.readLog(ctx); err != nil {
 		return out, err
 	}
@@ -107,8 +111,8 @@ type refusalCount struct {
 	people map[person]struct{}
 }
 
-func newReport(v *Vault, c identity.Caller, scope dataset.Scope, q ReportQuery, receipt ledger.Receipt) *report {
-	r := &report{v: v, caller: c, hides: v.withholds(c, scope), scope: scope, query: q, made: receipt.Time, end: receipt.Index,
+func newReport(v *Vault, c identity.Caller, scope dataset.Scope, q ReportQuery, hides bool, receipt ledger.Receipt) *report {
+	r := &report{v: v, caller: c, hides: hides, scope: scope, query: q, made: receipt.Time, end: receipt.Index,
 		reads: map[readsKey]*wire.ReportReads{}, open: map[uint64]readsKey{}, refusals: map[refusalKey]*refusalCount{},
 		verified: map[string]*wire.ReportVerified{}, left: map[string]int{},
 		names: map[dataset.PrincipalID]string{}, scopes: map[uint64]string{}}

@@ -156,7 +156,11 @@ func (v *Vault) Requests(ctx context.Context, c identity.Caller, person string, 
 		return page, err
 	}
 	q := storage.RightsQuery{Open: open, After: after, Limit: clip(limit, wire.MaxPage)}
-	if person != "" || !v.allowed(v.intent(c, audit.KindList, root, rbac.Read, rbac.RequestObj).Query) {
+	all, err := v.allowed(ctx, v.intent(c, audit.KindList, root, rbac.Read, rbac.RequestObj).Query)
+	if err != nil {
+		return page, err
+	}
+	if person != "" || !all {
 		in, p, err := v.subject(ctx, c, person, audit.KindList, rbac.Read, rbac.RequestObj)
 		if err != nil {
 			return page, err

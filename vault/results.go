@@ -60,7 +60,10 @@ func (v *Vault) Results(ctx context.Context, c identity.Caller, scope dataset.Sc
 	if len(p.Purposes) > 0 {
 		in.Query.Purpose = p.Purposes[0] // nothing is read yet
 	}
-	all := v.allowed(in.Query)
+	all, err := v.allowed(ctx, in.Query)
+	if err != nil {
+		return page, err
+	}
 	if !all {
 		in.Query.Object.Owner, sel.Author = c.Principal, c.Principal
 		if _, err := v.ledger.Check(ctx, in); err != nil {

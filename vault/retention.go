@@ -95,18 +95,24 @@ func (v *Vault) Retentions(ctx context.Context, c identity.Caller, scope dataset
 		rows, err := tx.Retentions(ctx, t.scope, after, limit)
 		name := v.names(ctx, tx)
 		for _, r := range rows {
-			if r.Scope != dataset.Root && !v.visible(c, r.Scope) {
-				continue
+			if r.Scope != dataset.Root {
+				if seen, err := v.visible(ctx, c, r.Scope); err != nil {
+					return err
+				} else if !seen {
+					continue
+				}
 			}
 			w := wireRetention(r, name(r.SetBy))
-			if q := in.Query; !r.Scope.Contains(t.scope) || r.Scope == t.scope {
-				page.Items = append(page.Items, w)
-			} else if q.Object = (rbac.Object{Kind: recordKind(r.Scope), Scope: r.Scope, Shard: -1}); v.allowed(q) {
-				page.Items = append(page.Items, w)
-			} else { // it holds here; what it rests on is others' matter
-				w.Basis, w.By = "", ""
-				page.Items = append(page.Items, w)
+			if r.Scope.Contains(t.scope) && r.Scope != t.scope {
+				q := in.Query
+				q.Object = rbac.Object{Kind: recordKind(r.Scope), Scope: r.Scope, Shard: -1}
+				if reads, err := v.allowed(ctx, q); err != nil {
+					return err
+				} else if !reads { // it holds here; what it rests on is others' matter
+					w.Basis, w.By = "", ""
+				}
 			}
+			page.Items = append(page.Items, w)
 		}
 		if len(rows) == limit {
 			page.Next = rows[limit-1].Scope.String() + " " + rows[limit-1].What

@@ -189,7 +189,12 @@ func (v *Vault) List(ctx context.Context, c identity.Caller, under dataset.Scope
 			}
 			for _, row := range rows {
 				after = row.Scope.String()
-				if row.Scope == dataset.Root || !v.visible(c, row.Scope) {
+				if row.Scope == dataset.Root {
+					continue
+				}
+				if seen, err := v.visible(ctx, c, row.Scope); err != nil {
+					return err
+				} else if !seen {
 					continue
 				}
 				e, err := v.entry(ctx, tx, c, row)
@@ -239,10 +244,10 @@ func (v *Vault) orAbsent(ctx context.Context, c identity.Caller, t target, page 
 }
 
 // visible reports whether the caller may know of a scope.
-func (v *Vault) visible(c identity.Caller, scope dataset.Scope) bool {
-	d := v.world.Decide(rbac.Query{Actor: c.Principal, Action: rbac.Read, Now: v.now(),
+func (v *Vault) visible(ctx context.Context, c identity.Caller, scope dataset.Scope) (bool, error) {
+	d, err := v.decide(ctx, rbac.Query{Actor: c.Principal, Action: rbac.Read,
 		Object: rbac.Object{Kind: recordKind(scope), Scope: scope, Shard: -1}})
-	return d.Allowed || d.Visible
+	return d.Allowed || d.Visible, err
 }
 
 func (v *Vault) entry(ctx context.Context, tx *catalog.Tx, c identity.Caller, row storage.ScopeRow) (wire.Entry, error) {

@@ -28,7 +28,10 @@ func (v *Vault) Signatures(ctx context.Context, c identity.Caller, person, after
 		return page, err
 	}
 	in := v.intent(c, audit.KindList, root, rbac.Read, rbac.GrantObj)
-	all := v.allowed(in.Query)
+	all, err := v.allowed(ctx, in.Query)
+	if err != nil {
+		return page, err
+	}
 	var one *storage.Principal
 	switch {
 	case person == "me" || person == c.Handle || person == "" && !all:

@@ -147,10 +147,10 @@ func (v *Vault) Shards(ctx context.Context, c identity.Caller, scope dataset.Sco
 
 // mayListShards tells those who oversee a dataset from those who work on
 // shards of it.
-func (v *Vault) mayListShards(c identity.Caller, t target) bool {
-	d := v.world.Decide(rbac.Query{Actor: c.Principal, Action: rbac.Read, Now: v.now(),
+func (v *Vault) mayListShards(ctx context.Context, c identity.Caller, t target) (bool, error) {
+	d, err := v.decide(ctx, rbac.Query{Actor: c.Principal, Action: rbac.Read,
 		Object: rbac.Object{Kind: rbac.Dataset, Scope: t.scope, Shard: -1}})
-	return d.Allowed && d.Roles&^rbac.Roles(dataset.Labeler, dataset.Contractor) != 0
+	return d.Allowed && d.Roles&^rbac.Roles(dataset.Labeler, dataset.Contractor) != 0, err
 }
 
 func wireShard(s storage.Shard, uploader bool) wire.Shard {
@@ -276,7 +276,7 @@ func (v *Vault) StoreUpload(ctx context.Context, c identity.Caller, scope datase
 		return wire.Stored{}, fault.New(fault.Invalid, op, fmt.Sprintf("a shard of %d bytes is %d bytes when sealed, not %d", a.PlainSize, want, size)).
 			WithHint("seal it to the dataset's one recipient, in age's binary format")
 	}
-	ctx, end := v.writing(ctx, c, a.Dataset, scope)
+	ctx, end := v.writing(ctx, a.Dataset, scope)
 	defer end()
 	if err := v.claim(ctx, a.ID); err != nil {
 		return wire.Stored{}, err

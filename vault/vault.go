@@ -83,7 +83,7 @@ type Vault struct {
 	db         *catalog.DB
 	objects    storage.Objects
 	keys       *keys.Ring
-	world      *rbac.World
+	world      *rbac.Partial
 	ledger     *ledger.Ledger
 	notary     *notary.Notary
 	statements *notary.Statements
@@ -138,7 +138,7 @@ const (
 // fault.Conflict.
 func Open(ctx context.Context, cfg Config) (*Vault, error) {
 	v := &Vault{
-		db: cfg.Catalog, objects: cfg.Objects, keys: cfg.Keys, world: rbac.NewWorld(cfg.Policy),
+		db: cfg.Catalog, objects: cfg.Objects, keys: cfg.Keys, world: rbac.NewPartial(cfg.Policy),
 		log: cfg.Logger, now: cfg.Now, random: cfg.Random, started: cfg.Now(),
 		node: dataset.NewID[dataset.RequestID](cfg.Random).String(), alone: cfg.Exclusive,
 		checkEvery: cfg.CheckEvery, checkDataEvery: cfg.CheckDataEvery, reviews: cfg.Reviews,

@@ -133,7 +133,11 @@ func (v *Vault) dropSpare(ctx context.Context, tx *ledger.Tx, c identity.Caller,
 	if err != nil || len(shards) == 0 {
 		return nil, err
 	}
-	owner := v.world.Decide(in.Query).Facts.Has(rbac.Owner)
+	d, err := v.ledger.Decide(ctx, in.Query)
+	if err != nil {
+		return nil, err
+	}
+	owner := d.Facts.Has(rbac.Owner)
 	var set dataset.ShardSet
 	var dropped []storage.Attempt
 	for _, s := range shards {
@@ -239,11 +243,17 @@ func (v *Vault) listable(ctx context.Context, c identity.Caller, scope dataset.S
 	if err != nil {
 		return d, false, false, err
 	}
-	uploader = t.known && v.allowed(v.intent(c, audit.KindUpload, t, rbac.Upload, rbac.Dataset).Query)
-	if uploader {
+	if uploader, err = v.allowed(ctx, v.intent(c, audit.KindUpload, t, rbac.Upload, rbac.Dataset).Query); err != nil {
+		return d, false, false, err
+	}
+	if uploader = uploader && t.known; uploader {
 		d, err = v.uploadable(ctx, c, scope)
 	} else {
 		d, err = v.readable(ctx, c, scope)
 	}
-	return d, uploader, uploader || v.mayListShards(c, t), err
+	if err != nil || uploader {
+		return d, uploader, uploader, err
+	}
+	all, err = v.mayListShards(ctx, c, t)
+	return d, false, all, err
 }

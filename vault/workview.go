@@ -82,19 +82,23 @@ func (v *Vault) seesWork(ctx context.Context, c identity.Caller, t target) (all 
 	in := v.intent(c, audit.KindList, t, rbac.Read, rbac.AssignmentObj)
 	owner := in.Query
 	owner.Object.Kind = rbac.Dataset
-	d := v.decide(owner)
-	if v.allowed(in.Query) || d.Allowed && d.Roles.Has(dataset.ClientUser) {
-		return true, nil
+	d, err := v.decide(ctx, owner)
+	if err != nil {
+		return false, err
+	}
+	all, err = v.allowed(ctx, in.Query)
+	if all = all || d.Allowed && d.Roles.Has(dataset.ClientUser); all || err != nil {
+		return all, err
 	}
 	in.Query.Object.Owner = c.Principal
 	_, err = v.ledger.Check(ctx, in)
 	return false, err
 }
 
-// decide asks without recording anything.
-func (v *Vault) decide(q rbac.Query) rbac.Decision {
+// decide asks without recording anything. An error is no answer.
+func (v *Vault) decide(ctx context.Context, q rbac.Query) (rbac.Decision, error) {
 	q.Now = v.now()
-	return v.world.Decide(q)
+	return v.ledger.Decide(ctx, q)
 }
 
 // nextDataset gives the dataset that the cursor is in, if there are more shards

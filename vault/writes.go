@@ -4,10 +4,8 @@ import (
 	"context"
 	"sync"
 
-	"dsvault/rbac"
 	"dsvault/vault/dataset"
 	"dsvault/vault/fault"
-	"dsvault/vault/identity"
 )
 
 // writes is the set of requests that are putting bytes of a dataset.
@@ -18,7 +16,7 @@ type writes struct {
 
 type writing struct {
 	dataset dataset.DatasetID
-	query   rbac.Query
+	scope   dataset.Scope
 	cancel  context.CancelCauseFunc
 }
 
@@ -26,9 +24,8 @@ type writing struct {
 // noted before its attempt is claimed: an erasure ends the claim of those that
 // come later. The context ends when the dataset is erased; end is called once
 // the store's answer is there.
-func (v *Vault) writing(ctx context.Context, c identity.Caller, id dataset.DatasetID, scope dataset.Scope) (_ context.Context, end func()) {
-	w := &writing{dataset: id, query: rbac.Query{Actor: c.Principal, Action: rbac.Upload,
-		Object: rbac.Object{Kind: rbac.Dataset, Scope: scope, Shard: -1}}}
+func (v *Vault) writing(ctx context.Context, id dataset.DatasetID, scope dataset.Scope) (_ context.Context, end func()) {
+	w := &writing{dataset: id, scope: scope}
 	ctx, w.cancel = context.WithCancelCause(ctx)
 	v.writes.mu.Lock()
 	defer v.writes.mu.Unlock()
@@ -49,8 +46,7 @@ func (v *Vault) cutWrites() {
 	v.writes.mu.Lock()
 	defer v.writes.mu.Unlock()
 	for w := range v.writes.set {
-		w.query.Now = v.now()
-		if v.world.Decide(w.query).Erased {
+		if v.world.Erased(w.scope) {
 			w.cancel(fault.New(fault.Gone, "vault.writing", "the dataset was erased meanwhile"))
 		}
 	}

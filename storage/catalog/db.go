@@ -43,6 +43,7 @@ type DB struct {
 	dialect *dialect
 	writers *pool
 	readers *pool
+	follow  *pool // one reader, see Follow
 	failed  func(cause string)
 }
 
@@ -103,7 +104,9 @@ func Open(ctx context.Context, url string, opts Options) (*DB, error) {
 func (db *DB) Engine() string { return db.dialect.name }
 
 // Close waits up to ten seconds for transactions under way, then closes.
-func (db *DB) Close() error { return errors.Join(db.readers.close(), db.writers.close()) }
+func (db *DB) Close() error {
+	return errors.Join(db.follow.close(), db.readers.close(), db.writers.close())
+}
 
 // Ping asks the database for an answer.
 func (db *DB) Ping(ctx context.Context) error {
@@ -115,14 +118,23 @@ func (db *DB) Ping(ctx context.Context) error {
 
 // View runs f on a read-only snapshot: all that f reads is the state at its
 // first read. It neither blocks the writer nor waits for it.
-func (db *DB) View(ctx context.Context, f func(*Tx) error) error {
-	tx, err := db.begin(ctx, db.readers, db.dialect.beginRead)
+func (db *DB) View(ctx context.Context, f func(*Tx) error) error { return db.view(ctx, db.readers, f) }
+
+func (db *DB) view(ctx context.Context, p *pool, f func(*Tx) error) error {
+	tx, err := db.begin(ctx, p, db.dialect.beginRead)
 	if err != nil {
 		return err
 	}
 	tx.readOnly = true
 	defer tx.Rollback()
 	return f(tx)
+}
+
+// Follow is View for what may not wait for other readers: who brings a node's
+// policy state up to date, while others wait, some of them in a View. It has a
+// connection of its own, one; whoever calls it meanwhile waits.
+func (db *DB) Follow(ctx context.Context, f func(*Tx) error) error {
+	return db.view(ctx, db.follow, f)
 }
 
 // Begin starts a writing transaction. On SQLite there is one at a time, and
@@ -155,5 +167,8 @@ func (db *DB) begin(ctx context.Context, p *pool, statement string) (*Tx, error)
 }
 
 func pools(d *dialect, writers, readers *sql.DB, nWriters, nReaders int) *DB {
-	return &DB{dialect: d, writers: newPool(writers, nWriters), readers: newPool(readers, nReaders)}
+	db := &DB{dialect: d, writers: newPool(writers, nWriters), readers: newPool(readers, nReaders), follow: newPool(readers, 1)}
+	db.follow.shared = true
+	readers.SetMaxOpenConns(nReaders + 1)
+	return db
 }

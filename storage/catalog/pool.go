@@ -53,6 +53,7 @@ func (c *conn) close() {
 type pool struct {
 	db     *sql.DB
 	free   chan *conn // nil: a place whose connection is still to be made
+	shared bool       // another pool closes db
 	closed chan struct{}
 	once   sync.Once
 }
@@ -122,6 +123,9 @@ func (p *pool) close() error {
 			if err != nil {
 				break
 			}
+		}
+		if p.shared {
+			return
 		}
 		if e := p.db.Close(); err == nil {
 			err = e

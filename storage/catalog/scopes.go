@@ -40,6 +40,12 @@ func (tx *Tx) ScopesFrom(ctx context.Context, slot uint64, limit int) ([]storage
 	return scopes.list(ctx, tx, "catalog.ScopesFrom", "WHERE slot >= $1 ORDER BY slot LIMIT $2", int64(slot), page(limit))
 }
 
+// ClientsFrom streams the clients whose slot is at least slot, in the order in
+// which they were made. The transaction cannot be used inside f.
+func (tx *Tx) ClientsFrom(ctx context.Context, slot uint64, f func(storage.ScopeRow) error) error {
+	return scopes.each(ctx, tx, "catalog.ClientsFrom", "WHERE slot >= $1 AND path <> '/' AND path NOT LIKE '%/%' ORDER BY slot", []any{int64(slot)}, f)
+}
+
 // ScopesUnder lists scope and those below it, ordered by path, from the first
 // path greater than after.
 func (tx *Tx) ScopesUnder(ctx context.Context, scope dataset.Scope, after string, limit int) ([]storage.ScopeRow, error) {

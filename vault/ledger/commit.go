@@ -310,7 +310,7 @@ func (l *Ledger) build(ctx context.Context, tx *catalog.Tx, b *batch) error {
 			closed = slices.Delete(closed, i, i+1)
 		}
 		now := max(l.now().UnixMicro(), b.head.Time)
-		if e.in.closes == nil && !l.inForce(b, e, now) || e.in.First && len(b.admitted) > 0 {
+		if e.in.closes == nil && !l.inForce(ctx, b, e, now) || e.in.First && len(b.admitted) > 0 {
 			e.answer(result{stale: true})
 			continue
 		}
@@ -330,12 +330,12 @@ func (l *Ledger) build(ctx context.Context, tx *catalog.Tx, b *batch) error {
 // would be recorded. If not, it is decided again here, under the head's lock. A
 // verdict that turns, or another transfer basis, goes back to the caller: it is
 // described in another way.
-func (l *Ledger) inForce(b *batch, e *entry, now int64) bool {
+func (l *Ledger) inForce(ctx context.Context, b *batch, e *entry, now int64) bool {
 	at, until := time.UnixMicro(now), e.decision.Until
 	if e.decision.Revision == b.head.Revision && (until.IsZero() || at.Before(until)) {
 		return true
 	}
-	d, err := l.decide(&e.in, at)
+	d, err := l.decide(ctx, &e.in, at)
 	if err != nil || d.Revision != b.head.Revision || d.Allowed != e.decision.Allowed || d.Crossing != e.decision.Crossing {
 		return false
 	}

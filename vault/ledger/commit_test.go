@@ -146,18 +146,25 @@ func TestRefusalsAreRecorded(t *testing.T) {
 }
 
 // TestRefusalStaysOne: neither an outage nor a caller who left makes a refusal
-// anything else, and an outage is no refusal.
+// anything else, and an outage is no refusal; nor is that the node does not know
+// the caller yet.
 func TestRefusalStaysOne(t *testing.T) {
 	v, n := newVault(t, engines[0].url(t))
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
 	_, err := n.Admit(gone, v.read(v.stranger, 1))
+	wantCode(t, err, fault.Canceled)
+	_, err = n.Admit(t.Context(), v.read(v.stranger, 1)) // who is known from then on
+	wantCode(t, err, fault.NotFound)
+	_, err = n.Admit(gone, v.read(v.stranger, 1))
 	wantCode(t, err, fault.NotFound)
 	_, err = n.Admit(gone, v.read(v.lee, 1))
 	wantCode(t, err, fault.Canceled)
 	check(t, n.db.Close())
 	_, err = n.Admit(t.Context(), v.read(v.stranger, 1))
 	wantCode(t, err, fault.NotFound)
+	_, err = n.Admit(t.Context(), v.read(newID[dataset.PrincipalID](), 1))
+	wantCode(t, err, fault.Unavailable)
 	p, err := n.Admit(t.Context(), v.read(v.lee, 1))
 	wantCode(t, err, fault.Unavailable)
 	if p != nil || fault.HintOf(err) == "" {

@@ -54,7 +54,7 @@ func runChild() {
 		v.dataset, v.id, v.lee = ledger.Place{Slot: row.Slot, Tag: row.Tag}, row.Tag, lee.ID
 		return err
 	}))
-	l, err := ledger.Open(ctx, ledger.Config{Catalog: db, World: rbac.NewWorld(rbac.Default()), Sealer: ring,
+	l, err := ledger.Open(ctx, ledger.Config{Catalog: db, World: rbac.NewPartial(rbac.Default()), Sealer: ring,
 		Now: time.Now, Random: rand.Reader, Logger: slog.New(slog.NewTextHandler(os.Stderr, nil))})
 	fail(err)
 	most := math.MaxInt

@@ -27,65 +27,65 @@ func (l *Ledger) CatchUp(ctx context.Context) error {
 	}
 	l.catchUp.Lock()
 	defer l.catchUp.Unlock()
-	return l.db.View(ctx, func(tx *txView) error {
+	return l.follow(ctx, nil)
+}
+
+// follow brings the node's policy state to the revision in the catalog, and has it
+// hold some people more from then on; all of that is of one snapshot. The caller
+// holds catchUp.
+func (l *Ledger) follow(ctx context.Context, people []dataset.PrincipalID) error {
+	return l.db.Follow(ctx, func(tx *txView) error {
 		head, err := tx.Head(ctx)
-		if err != nil || head.Revision == l.world.Revision() {
+		if err != nil {
 			return err
+		}
+		known := l.world.Revision()
+		if head.Revision < known { // nothing is admitted to such a catalog: see goesOn
+			if len(people) == 0 {
+				return nil
+			}
+			return unavailable("the catalog is behind what this node has seen of it", nil)
 		}
 		var changes []rbac.Change
 		add := func(c rbac.Change) error {
 			changes = append(changes, c)
 			return nil
 		}
-		next, err := clients(ctx, tx, l.nextSlot, add)
-		if err != nil {
+		if head.Revision > known {
+			if err := l.collect(ctx, tx, known, add); err != nil {
+				return err
+			}
+		}
+		if err := collectOf(ctx, tx, people, add); err != nil {
 			return err
 		}
-		if err := collect(ctx, tx, l.world.Revision(), l.sealer, add); err != nil {
-			return err
-		}
-		l.world.Apply(head.Revision, changes...)
-		l.nextSlot = next
+		l.world.Hold(head.Revision, people, changes...)
+		l.nextSlot = head.NextSlot
 		return nil
 	})
 }
 
-// clients adds the clients made since; scopes are permanent and numbered, so
-// the slots from next on are the new ones.
-func clients(ctx context.Context, tx *txView, next uint64, add func(rbac.Change) error) (uint64, error) {
-	const page = 1000
-	for {
-		rows, err := tx.ScopesFrom(ctx, next, page)
-		if err != nil {
-			return next, err
-		}
-		for _, row := range rows {
-			next = row.Slot + 1
-			if row.Scope.Depth() == 1 {
-				if err := add(rbac.ClientChange{Scope: row.Scope}); err != nil {
-					return next, err
-				}
-			}
-		}
-		if len(rows) < page {
-			return next, nil
-		}
+// collect turns every row that changed after a revision, and that decisions of this
+// node rest on, into a change.
+func (l *Ledger) collect(ctx context.Context, tx *txView, after uint64, add func(rbac.Change) error) error {
+	// Scopes are permanent and numbered, so the slots from nextSlot on are the new ones.
+	err := tx.ClientsFrom(ctx, l.nextSlot, func(s storage.ScopeRow) error { return add(rbac.ClientChange{Scope: s.Scope}) })
+	if err != nil {
+		return err
 	}
+	if err := collectShared(ctx, tx, after, l.sealer, add); err != nil {
+		return err
+	}
+	if after == 0 && l.world.People() == 0 { // a node that starts does not read everybody's rows
+		return nil
+	}
+	return collectPeople(ctx, tx, after, l.sealer, add)
 }
 
-// collect turns every row that changed after a revision into a change.
-func collect(ctx context.Context, tx *txView, after uint64, sealer Sealer, add func(rbac.Change) error) error {
-	steps := []func() error{
+// collectShared collects what decisions about everybody rest on.
+func collectShared(ctx context.Context, tx *txView, after uint64, sealer Sealer, add func(rbac.Change) error) error {
+	return inTurn(
 		func() error { return collectKeeping(ctx, tx, after, add) },
-		func() error {
-			return tx.PrincipalsSince(ctx, after, func(p storage.Principal, _ uint64) error {
-				if len(p.Key.Sealed) == 0 {
-					sealer.Forget(p.ID)
-				}
-				return add(rbac.PrincipalChange{ID: p.ID, Service: p.Service, Disabled: !p.Disabled.IsZero(), Region: p.Region,
-					Restricted: !p.Restricted.IsZero()})
-			})
-		},
 		func() error {
 			return tx.ProjectsSince(ctx, after, func(p storage.Project, _ uint64) error {
 				return add(rbac.ProjectChange{Scope: p.Scope, Purposes: p.Purposes, Region: p.Region,
@@ -107,16 +107,30 @@ func collect(ctx context.Context, tx *txView, after uint64, sealer Sealer, add f
 			})
 		},
 		func() error {
+			return tx.AgreementsSince(ctx, after, func(a dataset.Agreement, _ uint64) error {
+				return add(rbac.AgreementChange{Name: a.Name, Version: a.Version, Grace: a.Grace})
+			})
+		},
+	)
+}
+
+// collectPeople collects what people were given, have done or have decided since.
+func collectPeople(ctx context.Context, tx *txView, after uint64, sealer Sealer, add func(rbac.Change) error) error {
+	return inTurn(
+		func() error {
+			return tx.PrincipalsSince(ctx, after, func(p storage.Principal, _ uint64) error {
+				if len(p.Key.Sealed) == 0 {
+					sealer.Forget(p.ID)
+				}
+				return add(principalChange(p))
+			})
+		},
+		func() error {
 			return tx.GrantsSince(ctx, after, func(g dataset.Grant, _ uint64) error { return add(rbac.GrantChange{Grant: g}) })
 		},
 		func() error {
 			return tx.AssignmentsSince(ctx, after, func(a dataset.Assignment, _ uint64) error {
 				return add(rbac.AssignmentChange{Assignment: a})
-			})
-		},
-		func() error {
-			return tx.AgreementsSince(ctx, after, func(a dataset.Agreement, _ uint64) error {
-				return add(rbac.AgreementChange{Name: a.Name, Version: a.Version, Grace: a.Grace})
 			})
 		},
 		func() error {
@@ -128,26 +142,38 @@ func collect(ctx context.Context, tx *txView, after uint64, sealer Sealer, add f
 			return tx.ApprovalsSince(ctx, after, func(a storage.Approval, _ uint64) error { return add(approvalChange(a)) })
 		},
 		func() error {
-			return tx.BreakGlassesSince(ctx, after, func(b storage.BreakGlass, _ uint64) error {
-				return add(rbac.BreakGlassChange{ID: b.ID, Principal: b.Principal, Scope: b.Scope, Until: b.Until, Ended: !b.Ended.IsZero()})
-			})
+			return tx.BreakGlassesSince(ctx, after, func(b storage.BreakGlass, _ uint64) error { return add(breakGlassChange(b)) })
 		},
 		func() error {
-			return tx.DisclosuresSince(ctx, after, func(d storage.Disclosure, _ uint64) error {
-				return add(rbac.DisclosureChange{ID: d.ID, Principal: d.Principal, Dataset: d.Dataset, Shards: d.Shards, By: d.ApprovedBy,
-					Until: d.Until, Ended: !d.Ended.IsZero()})
-			})
+			return tx.DisclosuresSince(ctx, after, func(d storage.Disclosure, _ uint64) error { return add(disclosureChange(d)) })
 		},
 		func() error {
 			return tx.ChoicesSince(ctx, after, func(c dataset.Choice, _ uint64) error { return add(rbac.ChoiceChange{Choice: c}) })
 		},
-	}
+	)
+}
+
+func inTurn(steps ...func() error) error {
 	for _, step := range steps {
 		if err := step(); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func principalChange(p storage.Principal) rbac.Change {
+	return rbac.PrincipalChange{ID: p.ID, Service: p.Service, Disabled: !p.Disabled.IsZero(), Region: p.Region,
+		Restricted: !p.Restricted.IsZero()}
+}
+
+func breakGlassChange(b storage.BreakGlass) rbac.Change {
+	return rbac.BreakGlassChange{ID: b.ID, Principal: b.Principal, Scope: b.Scope, Until: b.Until, Ended: !b.Ended.IsZero()}
+}
+
+func disclosureChange(d storage.Disclosure) rbac.Change {
+	return rbac.DisclosureChange{ID: d.ID, Principal: d.Principal, Dataset: d.Dataset, Shards: d.Shards, By: d.ApprovedBy,
+		Until: d.Until, Ended: !d.Ended.IsZero()}
 }
 
 // approvalChange is an approval as decisions know it.

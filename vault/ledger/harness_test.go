@@ -165,7 +165,7 @@ func (v *vault) config(n *node) ledger.Config {
 	} else {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return ledger.Config{Catalog: n.db, World: rbac.NewWorld(rbac.Default()), Sealer: n.ring,
+	return ledger.Config{Catalog: n.db, World: rbac.NewPartial(rbac.Default()), Sealer: n.ring,
 		Now: n.clock.Now, Random: rand.Reader, Logger: log}
 }
 

@@ -164,7 +164,7 @@ type Sealed struct {
 // and what follows it.
 type Config struct {
 	Catalog *catalog.DB
-	World   *rbac.World
+	World   *rbac.Partial
 	Sealer  Sealer
 	Now     func() time.Time
 	Random  io.Reader // for the node's name
@@ -193,7 +193,7 @@ type Config struct {
 // nodes that this one is alive.
 type Ledger struct {
 	db     *catalog.DB
-	world  *rbac.World
+	world  *rbac.Partial
 	sealer Sealer
 	now    func() time.Time
 	log    *slog.Logger
@@ -216,6 +216,7 @@ type Ledger struct {
 
 	catchUp  sync.Mutex // one catch-up at a time
 	nextSlot uint64     // guarded by catchUp; scopes below it are known
+	wanted   wanted     // whom others wait for, who want to load them
 
 	mu     sync.Mutex
 	queue  []*entry // guarded by mu
@@ -225,7 +226,8 @@ type Ledger struct {
 	done   chan struct{} // closed when the committer has ended
 }
 
-// Open loads the policy state into the world, closes the reads that a crash
+// Open loads the policy state into the world, but for what people have, which is
+// loaded when they are asked about, closes the reads that a crash
 // left open ("unknown, up to N bytes"), and starts the committer.
 func Open(ctx context.Context, cfg Config) (*Ledger, error) {
 	l := &Ledger{
@@ -280,8 +282,8 @@ func (l *Ledger) Close() {
 	l.workers.Wait()
 }
 
-// World is the policy state that this node decides on.
-func (l *Ledger) World() *rbac.World { return l.world }
+// World is the policy state that this node decides on. Decide asks it.
+func (l *Ledger) World() *rbac.Partial { return l.world }
 
 // Record decides in and records it, with its rows. It returns once both are
 // durable. A refusal is recorded too and comes back as fault.Forbidden, or as
@@ -312,7 +314,7 @@ func (l *Ledger) record(ctx context.Context, in Intent, refusals bool) (Receipt,
 	var r Receipt
 	for range maxDecisions {
 		e := &entry{ctx: ctx, in: in, result: make(chan result, 1)}
-		decision, err := l.decide(&e.in, l.clock())
+		decision, err := l.decide(ctx, &e.in, l.clock())
 		if err != nil {
 			return r, err
 		}
@@ -366,18 +368,18 @@ func (l *Ledger) outage(d rbac.Decision, cause string, err error) error {
 	return refusal(d)
 }
 
-func (l *Ledger) decide(in *Intent, now time.Time) (rbac.Decision, error) {
+func (l *Ledger) decide(ctx context.Context, in *Intent, now time.Time) (rbac.Decision, error) {
 	if in.Own {
 		if in.closes != nil { // what has happened is recorded, whoever did it
 			return rbac.Decision{Allowed: true, Rule: "own", Revision: l.world.Revision()}, nil
 		}
-		return l.world.DecideOwn(in.Actor.Principal), nil
+		return knowing(ctx, l, func() (rbac.Decision, []dataset.PrincipalID) { return l.world.DecideOwn(in.Actor.Principal) })
 	}
 	if in.Query.Action == "" {
 		return rbac.Decision{}, fault.New(fault.Internal, "ledger.decide", "an intent without a query")
 	}
 	in.Query.Now = now
-	return l.world.Decide(in.Query), nil
+	return l.Decide(ctx, in.Query)
 }
 
 // clock is the time to decide at: now, but never before the log's. What has

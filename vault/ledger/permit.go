@@ -202,7 +202,10 @@ func (p *Permit) recheck(now time.Time) error {
 	}
 	q := p.query
 	q.Now = now
-	d := p.ledger.world.Decide(q)
+	d, unheld := p.ledger.world.Decide(q)
+	if len(unheld) > 0 { // who was decided on is held
+		return fault.New(fault.Unavailable, "ledger.Recheck", "whether the access may go on cannot be decided").WithHint("ask again")
+	}
 	if !d.Allowed {
 		return refusal(d)
 	}

@@ -39,7 +39,7 @@ func newStater(t testing.TB, url string, place ledger.Place) *stater {
 	s.clock.Store(time.Date(2027, 2, 28, 12, 0, 0, 0, time.UTC).UnixMicro())
 	now := func() time.Time { return time.UnixMicro(s.clock.Load()) }
 	led, err := ledger.Open(t.Context(), ledger.Config{
-		Catalog: s.db, World: rbac.NewWorld(rbac.Default()), Sealer: noSealer{}, Now: now, Random: rand.Reader, Logger: slog.New(slog.DiscardHandler),
+		Catalog: s.db, World: rbac.NewPartial(rbac.Default()), Sealer: noSealer{}, Now: now, Random: rand.Reader, Logger: slog.New(slog.DiscardHandler),
 	})
 	check(t, err)
 	t.Cleanup(led.Close)
