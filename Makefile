@@ -28,7 +28,7 @@ EXEC := $(if $(SUDO),-exec "sudo -E env PATH=$(PATH) HOME=$(HOME) GOCACHE=$(BIN)
 # A raced program waits a second before it ends, and the tests start many.
 TEST := GORACE=atexit_sleep_ms=0 DSVAULT_TEST_REQUIRE=1 $(GO) test -count=1 -v -p $(PARALLEL) $(EXEC)
 
-.PHONY: build help demo test soak bench bench-peers fuzz fmt vet staticcheck layers tidy unit interop packages tools clean
+.PHONY: build help demo test soak bench bench-peers bench-nodes fuzz fmt vet staticcheck layers tidy unit interop packages tools clean
 
 build: ## build bin/dsvault, a static binary
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/dsvault ./cmd/dsvault
@@ -152,3 +152,6 @@ $(foreach tool,$(TOOLS) $(RESTIC),$(eval $(call install,$(tool))))
 
 bench-peers: tools $(call stamp,$(RESTIC)) ## compare with rclone, restic and others (ROUNDS, S3=versitygw), and write docs/benchmarks.md
 	$(GO) test -tags peers -count=1 -run '^TestPeers$$' -v -timeout 1h ./cmd/dsvault -args -peers-rounds $(ROUNDS) -peers-s3 $(S3) -peers-report $(CURDIR)/docs/benchmarks.md
+
+bench-nodes: packages ## three nodes behind haproxy beside one, and write docs/benchmarks.md
+	$(GO) test -tags peers -count=1 -run '^TestNodes$$' -v -timeout 20m ./cmd/dsvault -args -nodes-report $(CURDIR)/docs/benchmarks.md

@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"testing"
 	"time"
 
 	"dsvault/storage/storagetest"
@@ -117,12 +118,22 @@ func (p *peers) report() {
 	if *peersReport == "" {
 		return
 	}
-	old, err := os.ReadFile(*peersReport)
-	p.must(err)
-	before, rest, ok1 := strings.Cut(string(old), reportBegin)
+	replaceReport(p.t, *peersReport, reportBegin, text)
+}
+
+// replaceReport puts a text into a file, between begin and the next end.
+func replaceReport(t *testing.T, file, begin, text string) {
+	t.Helper()
+	old, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, rest, ok1 := strings.Cut(string(old), begin)
 	_, after, ok2 := strings.Cut(rest, reportEnd)
 	if !ok1 || !ok2 {
-		p.t.Fatalf("%s has no place for the table", *peersReport)
+		t.Fatalf("%s has no place for the table", file)
 	}
-	p.must(os.WriteFile(*peersReport, []byte(before+reportBegin+text+reportEnd+after), 0o644))
+	if err := os.WriteFile(file, []byte(before+begin+text+reportEnd+after), 0o644); err != nil {
+		t.Fatal(err)
+	}
 }

@@ -41,8 +41,17 @@ type fleet struct {
 func newFleet(t *testing.T, n int, dsn string, serving ...string) *fleet {
 	t.Helper()
 	server := storagetest.Versitygw(t)
-	f := &fleet{site: &site{t: t, dir: t.TempDir()}, dsn: dsn, store: newRelay(t, server.Endpoint)}
-	server.Endpoint = "http://" + f.store.Addr().String()
+	store := newRelay(t, server.Endpoint)
+	server.Endpoint = "http://" + store.Addr().String()
+	f := newFleetOn(t, n, dsn, func(node *site) { node.useS3(server) }, serving...)
+	f.store = store
+	return f
+}
+
+// newFleetOn has its nodes use another store.
+func newFleetOn(t *testing.T, n int, dsn string, useStore func(*site), serving ...string) *fleet {
+	t.Helper()
+	f := &fleet{site: &site{t: t, dir: t.TempDir()}, dsn: dsn}
 	var err error
 	if f.db, err = sql.Open("pgx", dsn); err != nil {
 		t.Fatal(err)
@@ -52,7 +61,7 @@ func newFleet(t *testing.T, n int, dsn string, serving ...string) *fleet {
 	for i := range n {
 		node := &site{t: t, dir: f.dir, data: filepath.Join(f.dir, fmt.Sprint("node-", i)),
 			flags: []string{"--catalog", dsn}, serving: append([]string{"--behind-tls-proxy"}, serving...)}
-		node.useS3(server)
+		useStore(node)
 		if i == 0 {
 			node.init().wants(t, exitOK).into(t, &made)
 		} else {
