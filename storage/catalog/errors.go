@@ -115,7 +115,8 @@ func contextFault(op string, err error) error {
 	if errors.Is(err, context.Canceled) {
 		return fault.Wrap(fault.Canceled, op, "canceled", err)
 	}
-	return fault.Wrap(fault.Unavailable, op, "the database did not answer in time", err).WithRetry(time.Second)
+	return fault.Wrap(fault.Unavailable, op, "the database did not answer in time", err).
+		WithHint("try again; if it goes on, the operator should look at the database").WithRetry(time.Second)
 }
 
 func classOf(err error) class {

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // Wire stands between a node and PostgreSQL and breaks when told to.
@@ -30,6 +31,7 @@ const (
 	LosesReply           // the server has committed; nobody hears of it
 	LosesCommit          // COMMIT does not arrive
 	Cut                  // no connection at all
+	Stalls               // connections stay, and nothing arrives
 )
 
 // NewWire gives a wire to the server at dsn, as Postgres gives it, and the URL
@@ -96,6 +98,9 @@ func (w *Wire) pump(from, to net.Conn, stop func([]byte) bool) {
 	buf := make([]byte, 64<<10)
 	for {
 		n, err := from.Read(buf)
+		for err == nil && w.Mode() == Stalls {
+			time.Sleep(time.Millisecond) // the network's time
+		}
 		if err != nil || stop(buf[:n]) {
 			return
 		}

@@ -14,6 +14,10 @@ import (
 	"dsvault/vault/fault"
 )
 
+// authTimeout is how long the catalog may take to say whose token it is. All that
+// wait for it together are bounded by the connections only.
+const authTimeout = 10 * time.Second
+
 // authenticate finds out who calls. The credential is a bearer token in the
 // one Authorization header, and nowhere else.
 func (s *server) authenticate(c *call, allowInvite bool) error {
@@ -21,7 +25,9 @@ func (s *server) authenticate(c *call, allowInvite bool) error {
 	if err != nil {
 		return err
 	}
-	c.caller, err = s.vault.Authenticate(c.ctx(), token, allowInvite, c.actor)
+	ctx, cancel := context.WithTimeout(c.ctx(), authTimeout)
+	defer cancel()
+	c.caller, err = s.vault.Authenticate(ctx, token, allowInvite, c.actor)
 	if fault.Is(err, fault.Unauthenticated) {
 		if busy := s.failed(c); busy != nil {
 			return busy

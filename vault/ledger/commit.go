@@ -25,6 +25,7 @@ type entry struct {
 	in       Intent
 	decision rbac.Decision
 	sealed   Sealed
+	at       time.Time   // when it was enqueued
 	result   chan result // buffered, for the one answer
 
 	// The committer's, until it has answered.
@@ -95,6 +96,7 @@ type details struct {
 }
 
 func (l *Ledger) enqueue(e *entry) error {
+	e.at = l.now()
 	l.mu.Lock()
 	switch {
 	case l.closed:
@@ -103,6 +105,9 @@ func (l *Ledger) enqueue(e *entry) error {
 	case len(l.queue) >= l.most:
 		l.mu.Unlock()
 		return unavailable("too many requests are waiting for the audit log", errQueueFull)
+	case len(l.queue) > 0 && e.at.Sub(l.queue[0].at) > slowQueue:
+		l.mu.Unlock()
+		return unavailable("requests wait too long for the audit log", errQueueSlow)
 	}
 	if e.in.First {
 		l.queue = slices.Insert(l.queue, 0, e)

@@ -4,6 +4,9 @@ const (
 	MaxQueue  = maxQueue
 	MaxBatch  = maxBatch
 	StartLife = startWithin
+
+	SlowQueue  = slowQueue
+	MaxWaiting = maxWaiting
 )
 
 // Owed is how many ends of reads are still to be recorded.

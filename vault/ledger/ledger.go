@@ -205,7 +205,7 @@ type Ledger struct {
 	alive   context.CancelFunc
 	workers sync.WaitGroup // end with alive
 	paying  context.CancelFunc
-	payer   sync.WaitGroup // ends with paying
+	payer   sync.WaitGroup // ends with paying; so does shedding
 
 	lost   func(error) // see Config
 	settle func(context.Context, Receipt) error
@@ -254,6 +254,7 @@ func Open(ctx context.Context, cfg Config) (*Ledger, error) {
 	paying, end := context.WithCancel(context.Background())
 	l.paying = end
 	l.payer.Go(func() { l.payForever(paying) })
+	l.payer.Go(func() { l.shedForever(paying) })
 	if cfg.LeaveOpen {
 		return l, nil
 	}
@@ -331,7 +332,16 @@ func (l *Ledger) record(ctx context.Context, in Intent, refusals bool) (Receipt,
 		if err := l.enqueue(e); err != nil {
 			return r, l.outage(decision, causeOf(err), err)
 		}
-		answer := <-e.result // always comes: from the commit, its failure, or Close
+		var answer result
+		select {
+		case answer = <-e.result: // always comes: from the commit, its failure, shedding, or Close
+		case <-ctx.Done():
+			if l.withdraw(e) {
+				answer.err = ctx.Err()
+			} else {
+				answer = <-e.result
+			}
+		}
 		r.Decision = e.decision
 		switch {
 		case answer.stale:

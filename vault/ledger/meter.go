@@ -34,6 +34,7 @@ const (
 // Why nothing was admitted, beside the causes of the catalog.
 const (
 	CauseQueueFull     = "queue-full"
+	CauseQueueSlow     = "queue-slow" // the queue does not move
 	CauseClosing       = "closing"
 	CauseSealing       = "sealing" // the details could not be sealed
 	CauseStale         = "stale"   // the policy changed faster than this node could follow
@@ -65,6 +66,7 @@ func (l *Ledger) recorded(kind audit.Kind, d rbac.Decision) {
 
 var (
 	errQueueFull = errors.New("the queue is full")
+	errQueueSlow = errors.New("the queue does not move")
 	errClosing   = errors.New("the ledger is closing")
 )
 
@@ -74,6 +76,8 @@ func causeOf(err error) string {
 	switch {
 	case errors.Is(err, errQueueFull):
 		return CauseQueueFull
+	case errors.Is(err, errQueueSlow):
+		return CauseQueueSlow
 	case errors.Is(err, errClosing):
 		return CauseClosing
 	case errors.Is(err, storage.ErrCommitUnknown):

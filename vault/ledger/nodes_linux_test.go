@@ -47,12 +47,10 @@ func TestNodesShare(t *testing.T) {
 	const total = 9000
 	counts := share(t, v, nodes, 16, total)
 	t.Log(counts)
-	if least := slices.Min(counts); least < total/len2(nodes)/2 {
+	if least := slices.Min(counts); least < total/int64(len(nodes))/2 {
 		t.Errorf("a node got %d of %d admissions, less than half of its share", least, total)
 	}
 }
-
-func len2(nodes []*node) int64 { return int64(len(nodes)) }
 
 // BenchmarkNodes admits reads with 64 writers, on one node and spread over three
 // nodes, by turns. The metrics of interest: three/one compares the rates, and

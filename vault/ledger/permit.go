@@ -243,7 +243,7 @@ func (p *Permit) End(ctx context.Context, sent int64, cause Cause) error {
 	}
 	in := closing(p.receipt.Index, p.place, p.object, sent, cause, p.actor, p.withheld)
 	_, err := p.ledger.Record(ctx, in)
-	if fault.Is(err, fault.Unavailable) && p.ledger.owe(in) {
+	if err != nil && !fault.Is(err, fault.Conflict) && p.ledger.owe(in) {
 		return ErrOwed
 	}
 	return err
