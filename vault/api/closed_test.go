@@ -55,7 +55,7 @@ func newNode(t *testing.T, url, served string, queue int) *node {
 	n.vault = must(vault.Open(ctx, vault.Config{Catalog: n.db, Objects: objects, Keys: ring, Policy: rbac.Default(),
 		Logger: logger, Now: time.Now, Random: rand.Reader, Exclusive: true, Queue: queue, Meter: n.metrics}))(t)
 	t.Cleanup(func() { n.vault.Close() })
-	n.metrics.Watch(metrics.Gauges{Waiting: n.vault.Waiting, Halted: n.vault.Halted, CheckpointLag: n.vault.CheckpointLag,
+	n.metrics.Watch(metrics.Gauges{ClockApart: func() time.Duration { return 0 }, Waiting: n.vault.Waiting, Halted: n.vault.Halted, CheckpointLag: n.vault.CheckpointLag,
 		Requests: n.vault.CountRequests})
 	h := api.New(n.vault, api.Options{Logger: logger, Now: time.Now, Random: rand.Reader, Meter: n.metrics, TrustProxy: true})
 	n.server = httptest.NewServer(h)
