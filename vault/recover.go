@@ -85,8 +85,10 @@ func ownCatalog(ctx context.Context, db *catalog.DB, ring *keys.Ring) error {
 	const op = "vault.Open"
 	var origin []byte
 	err := db.View(ctx, func(tx *catalog.Tx) (err error) {
-		origin, err = tx.Meta(ctx, metaOrigin)
-		return err
+		if origin, err = tx.Meta(ctx, metaOrigin); err != nil {
+			return err
+		}
+		return rootInForce(ctx, tx, ring)
 	})
 	switch {
 	case errors.Is(err, storage.ErrNoRow):

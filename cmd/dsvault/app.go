@@ -89,7 +89,7 @@ DSVAULT_TOKEN a token to use instead of the stored one.`,
 	flags.StringVar(&a.data, "data", "", "data folder of the server (default: dsvault in the user's data folder)")
 	flags.BoolVar(&a.allowPlain, "allow-plain-http", false, "allow http:// to another machine, which sends your token in clear")
 	root.AddCommand(
-		a.initCmd(), a.serveCmd(), a.recoverCmd(), a.logKeyCmd(), a.backupCmd(), a.restoreCmd(), a.migrateCmd(), a.storageCmd(), a.doctorCmd(), a.demoCmd(),
+		a.initCmd(), a.serveCmd(), a.recoverCmd(), a.logKeyCmd(), a.rootKeyCmd(), a.backupCmd(), a.restoreCmd(), a.migrateCmd(), a.storageCmd(), a.doctorCmd(), a.demoCmd(),
 		a.loginCmd(), a.whoamiCmd(), a.clientCmd(), a.projectCmd(), a.conditionsCmd(), a.personCmd(), a.tokenCmd(), a.agreementCmd(),
 		a.resetCmd(), a.noticesCmd(),
 		a.subjectCmd(), a.consentCmd(), a.requestCmd(),
@@ -138,7 +138,7 @@ func usage(message, hint string) error {
 
 // notFromEnv are flags that a variable of the same name does not stand for:
 // DSVAULT_PASSPHRASE is the passphrase itself.
-var notFromEnv = []string{"help", "passphrase"}
+var notFromEnv = []string{"help", "passphrase", "new-passphrase"}
 
 // bindEnv sets every flag that was not given from its DSVAULT_… variable.
 func (a *app) bindEnv(cmd *cobra.Command) error {

@@ -3,6 +3,7 @@ package main
 import (
 	"archive/tar"
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -20,6 +21,7 @@ import (
 	"dsvault/vault/audit"
 	"dsvault/vault/dataset"
 	"dsvault/vault/fault"
+	"dsvault/vault/keys"
 	"dsvault/vault/seal"
 )
 
@@ -139,6 +141,9 @@ func backUp(ctx context.Context, cfg nodeConfig, to seal.Recipient, out string, 
 	if err == nil {
 		err = syncFolder(filepath.Dir(out))
 	}
+	if fault.Is(err, fault.Conflict) {
+		return doc, err
+	}
 	if err != nil {
 		return doc, fault.Wrap(fault.Unavailable, op, "cannot write "+out, err).WithHint("see that there is room, and begin again")
 	}
@@ -183,6 +188,10 @@ func writeBackup(w io.Writer, to seal.Recipient, keyFolder string, doc backedUp,
 	if err := add(backupHead, head); err != nil {
 		return err
 	}
+	root, err := settledRoot(keyFolder)
+	if err != nil {
+		return err
+	}
 	entries, err := os.ReadDir(keyFolder)
 	if err != nil {
 		return err
@@ -199,6 +208,13 @@ func writeBackup(w io.Writer, to seal.Recipient, keyFolder string, doc backedUp,
 			return err
 		}
 	}
+	after, err := settledRoot(keyFolder)
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(root, after) {
+		return fault.New(fault.Conflict, "dsvault.backup", "the root key was rotated meanwhile").WithHint("begin again")
+	}
 	if signed != nil {
 		if err := add(backupKeys+signedState, signed); err != nil {
 			return err
@@ -214,6 +230,20 @@ func writeBackup(w io.Writer, to seal.Recipient, keyFolder string, doc backedUp,
 		return err
 	}
 	return buffered.Flush()
+}
+
+// settledRoot reads the root key's file; not in the middle of a rotation, when the
+// files of the folder do not belong together.
+func settledRoot(keyFolder string) ([]byte, error) {
+	half, err := keys.Rotating(keyFolder)
+	if err != nil {
+		return nil, err
+	}
+	if half {
+		return nil, fault.New(fault.Conflict, "dsvault.backup", "a rotation of the root key was interrupted").
+			WithHint("run `dsvault root-key rotate` again, then back up")
+	}
+	return os.ReadFile(filepath.Join(keyFolder, "root.key"))
 }
 
 func addFile(archive *tar.Writer, path string) error {

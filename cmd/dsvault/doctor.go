@@ -149,9 +149,11 @@ func (d *doctor) examine(ctx context.Context) {
 	d.disks()
 	d.within(ctx, checkLimit, d.objects)
 	db, err := catalog.Open(ctx, d.cfg.catalogURL(), catalog.Options{})
-	if !d.report("catalog", err, "answers, and its tables are up to date") {
+	if err != nil {
+		d.report("catalog", err, "")
 		return
 	}
+	d.say("catalog", healthy, fmt.Sprintf("answers, and has the tables of version %d", db.Schema()), "")
 	defer db.Close()
 	d.within(ctx, checkLimit, func(ctx context.Context) { d.stores(ctx, db) })
 	d.within(ctx, checkLimit, func(ctx context.Context) { d.clock(ctx, db) })
@@ -172,12 +174,16 @@ func (d *doctor) within(ctx context.Context, limit time.Duration, f func(context
 }
 
 func (d *doctor) keys() {
-	protected, err := keys.Protected(d.cfg.keyFolder())
+	folder := d.cfg.keyFolder()
+	protected, err := keys.Protected(folder)
+	if err == nil {
+		_, err = keys.Open(folder, d.cfg.Passphrase, nil, rand.Reader)
+	}
 	if err == nil && !protected {
-		d.say("keys", warning, "the root key is not protected by a passphrase", "whoever copies the keys folder can open everything; a new vault can have one: `dsvault init --passphrase`")
+		d.say("keys", warning, "the root key is not protected by a passphrase", "whoever copies the keys folder can open everything; `dsvault root-key rotate --new-passphrase` gives it one")
 		return
 	}
-	d.report("keys", err, "the root key is protected by a passphrase")
+	d.report("keys", err, "the root key is protected by a passphrase, and opens all others")
 }
 
 func (d *doctor) policy() {

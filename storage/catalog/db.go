@@ -45,6 +45,7 @@ type DB struct {
 	readers *pool
 	follow  *pool // one reader, see Follow
 	failed  func(cause string)
+	schema  int64
 }
 
 // noted passes err on, and tells of it if the database is to blame.

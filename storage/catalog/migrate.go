@@ -95,8 +95,12 @@ func (db *DB) migrate(ctx context.Context) error {
 		return fault.New(fault.Conflict, op, "the database was written by a newer version of dsvault").
 			WithHint("run that version, or a later one")
 	}
+	db.schema = current
 	return nil
 }
+
+// Schema is the version of the tables: the number of the last migration.
+func (db *DB) Schema() int64 { return db.schema }
 
 // up migrates. SQLite has no session lock: of several programs that start on
 // one new file, all but one fail on tables that are suddenly there, and look

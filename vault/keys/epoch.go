@@ -138,21 +138,7 @@ func (r *Ring) DestroyEpoch(n uint32) error {
 	if n >= r.Epoch() {
 		return fault.New(fault.Internal, op, "the newest epoch is in use")
 	}
-	name := filepath.Join(r.dir, epochFile(n))
-	// Over the bytes first: on many file systems that is where they were.
-	f, err := os.OpenFile(name, os.O_WRONLY, 0)
-	if err == nil {
-		var info fs.FileInfo
-		if info, err = f.Stat(); err == nil {
-			if _, err = f.Write(make([]byte, info.Size())); err == nil {
-				err = f.Sync()
-			}
-		}
-		err = errors.Join(err, f.Close())
-	}
-	if err == nil || errors.Is(err, fs.ErrNotExist) {
-		err = removeFile(r.dir, epochFile(n))
-	}
+	err := wipe(r.dir, epochFile(n))
 	if err == nil {
 		err = removeFile(r.dir, retireFile(n))
 	}

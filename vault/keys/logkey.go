@@ -76,6 +76,9 @@ func openLogKeys(dir string, root *seal.Identity) ([]LogKey, error) {
 // fault.Conflict.
 func RotateLogKey(dir string, pass Passphrase, now, retires time.Time, random io.Reader) (string, error) {
 	const op = "keys.RotateLogKey"
+	if err := notRotating(dir); err != nil {
+		return "", err
+	}
 	root, err := openRoot(dir, pass)
 	if err != nil {
 		return "", err

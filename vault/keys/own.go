@@ -5,8 +5,12 @@ import (
 	"crypto/hkdf"
 	"crypto/hmac"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
 
 	"golang.org/x/crypto/chacha20poly1305"
@@ -15,18 +19,46 @@ import (
 	"dsvault/vault/seal"
 )
 
+// ownFile holds the vault's own key, sealed to the root recipient, once the root
+// key was rotated; before that it follows from the root key.
+const ownFile = "own.age"
+
 // ownKey is the vault's own, for what belongs to no person and no dataset: the
-// hashes by which addresses are found, and settings. It follows from the root
-// key, so that it is in no database. The pointer is there as in personKey.
+// hashes by which addresses are found, and settings. It is in no database. The
+// pointer is there as in personKey.
 type ownKey struct{ *ownSecret }
 
 type ownSecret struct {
+	secret  []byte // of address and aead, one after the other
 	address *[32]byte
 	aead    cipher.AEAD
 }
 
 // Format prints a placeholder whatever the verb.
 func (ownKey) Format(s fmt.State, _ rune) { io.WriteString(s, "[redacted]") }
+
+const ownSize = 32 + chacha20poly1305.KeySize
+
+// openOwnKey reads the vault's own key, or derives it from the root key.
+func openOwnKey(dir string, root *seal.Identity) (ownKey, error) {
+	const op = "keys.Open"
+	if _, err := os.Lstat(filepath.Join(dir, ownFile)); errors.Is(err, fs.ErrNotExist) {
+		key, err := newOwnKey(root)
+		if err != nil {
+			return ownKey{}, fault.Wrap(fault.Internal, op, "cannot derive the vault's own key", err)
+		}
+		return key, nil
+	}
+	secret, err := openFile(dir, ownFile, root)
+	if err != nil {
+		return ownKey{}, err
+	}
+	key, err := ownKeyOf(secret)
+	if err != nil {
+		return ownKey{}, fault.Wrap(fault.Corrupt, op, ownFile+" is damaged", err).WithHint("restore the whole keys folder from its backup")
+	}
+	return key, nil
+}
 
 func newOwnKey(root *seal.Identity) (ownKey, error) {
 	secret := root.Expose()
@@ -38,8 +70,15 @@ func newOwnKey(root *seal.Identity) (ownKey, error) {
 	if err != nil {
 		return ownKey{}, err
 	}
-	aead, err := chacha20poly1305.NewX(sealing)
-	return ownKey{&ownSecret{address: (*[32]byte)(address), aead: aead}}, err
+	return ownKeyOf(append(address, sealing...))
+}
+
+func ownKeyOf(secret []byte) (ownKey, error) {
+	if len(secret) != ownSize {
+		return ownKey{}, errors.New("not of its size")
+	}
+	aead, err := chacha20poly1305.NewX(secret[32:])
+	return ownKey{&ownSecret{secret: secret, address: (*[32]byte)(secret), aead: aead}}, err
 }
 
 // AddressHash is the keyed hash by which an e-mail address is found. Letters

@@ -14,6 +14,9 @@
 //	log.age          the log's signing key (a C2SP note key), sealed to the root recipient
 //	log-0002.age     its next one, after a rotation, and
 //	log-0002.note    the note by which the one before it named it
+//	own.age          the vault's own key, sealed to the root recipient; before a
+//	                 rotation of the root key it follows from that
+//	next/            a rotation of the root key that is not over
 package keys
 
 import (
@@ -43,9 +46,10 @@ const (
 	rootFile   = "root.key"
 	logFile    = "log.age"
 	maxKeyFile = 64 << 10
-	// scryptWork is age's default work factor (2^18), about a second.
-	scryptWork = 18
 )
+
+// scryptWork is age's default work factor (2^18), about a second. Tests take less.
+var scryptWork = 18
 
 // Passphrase protects the root key file. It cannot be printed: not even, behind
 // its pointer, as a hidden field of what is printed.
@@ -181,6 +185,14 @@ func Protected(dir string) (bool, error) {
 // Open reads the key folder. A wrong passphrase is fault.Unauthenticated; a key
 // file that others may read is refused.
 func Open(dir string, pass Passphrase, db *catalog.DB, random io.Reader) (*Ring, error) {
+	if err := notRotating(dir); err != nil {
+		return nil, err
+	}
+	return open(dir, pass, db, random)
+}
+
+// open is Open, also in the middle of a rotation.
+func open(dir string, pass Passphrase, db *catalog.DB, random io.Reader) (*Ring, error) {
 	root, err := openRoot(dir, pass)
 	if err != nil {
 		return nil, err
@@ -194,8 +206,8 @@ func Open(dir string, pass Passphrase, db *catalog.DB, random io.Reader) (*Ring,
 	if r.erased, err = readErased(dir); err != nil {
 		return nil, err
 	}
-	if r.own, err = newOwnKey(root); err != nil {
-		return nil, fault.Wrap(fault.Internal, "keys.Open", "cannot derive the vault's own key", err)
+	if r.own, err = openOwnKey(dir, root); err != nil {
+		return nil, err
 	}
 	r.logKeys, err = openLogKeys(dir, root)
 	return r, err
