@@ -84,7 +84,7 @@ func recordRootKey(ctx context.Context, cfg RootKeyConfig, ring *keys.Ring, reti
 		return err
 	}
 	led, err := ledger.Open(ctx, ledger.Config{
-		Catalog: cfg.Catalog, World: rbac.NewWorld(rbac.Default()), Sealer: ring,
+		Catalog: cfg.Catalog, World: rbac.NewPartial(rbac.Default()), Sealer: ring,
 		Now: cfg.Now, Random: cfg.Random, Logger: cfg.Logger, LeaveOpen: true,
 	})
 	if err != nil {
