@@ -171,7 +171,7 @@ func TestNodeGone(t *testing.T) {
 	f.awaitReady(0)
 	// A node that is stopped says so first: nobody notices, even who never tries again.
 	f.nodes[1].stop()
-	f.nodes[1].start("--drain-delay", "2s")
+	f.nodes[1].start("--drain-delay", "4s")
 	f.awaitReady(0)
 	stopped := f.nodes[1]
 	steady := f.askAll()

@@ -67,10 +67,23 @@ func (s *server) newCall(ec echo.Context) *call {
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
 	h.Set("Referrer-Policy", "no-referrer")
+	if s.stopping() { // so that whoever keeps the connection makes the next one elsewhere
+		h.Set("Connection", "close")
+	}
 	if c.secure {
 		h.Set("Strict-Transport-Security", "max-age=31536000")
 	}
 	return c
+}
+
+// stopping reports whether the node is going to stop.
+func (s *server) stopping() bool {
+	select {
+	case <-s.opts.Stopping:
+		return true
+	default:
+		return false
+	}
 }
 
 // frame is around every request: it gives it an ID and limits, turns errors and

@@ -300,10 +300,8 @@ func (s *server) healthz(*call) (any, error) { return status{"ok"}, nil }
 // readyz says whether requests may be sent here. Without the object store they
 // may, since much goes on; the answer says so.
 func (s *server) readyz(c *call) (any, error) {
-	select {
-	case <-s.opts.Stopping:
+	if s.stopping() {
 		return nil, fault.New(fault.Unavailable, "api.readyz", "the node is stopping").WithHint("ask another node").WithRetry(time.Second)
-	default:
 	}
 	return s.ready.check(c.ctx(), s.opts.Now(), s.vault.Ready)
 }
