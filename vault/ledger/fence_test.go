@@ -305,3 +305,26 @@ func TestOpenReadWithoutRead(t *testing.T) {
 		wantCode(t, err, fault.Corrupt)
 	}
 }
+
+// TestRefusedBlindly: a node that cannot reach the catalog does not refuse what
+// another may have allowed meanwhile; one that has the catalog to itself does.
+func TestRefusedBlindly(t *testing.T) {
+	onEngines(t, func(t *testing.T, url string) {
+		v, one := newVault(t, url)
+		for shared, code := range map[bool]fault.Code{true: fault.Unavailable, false: fault.NotFound} {
+			two := v.node()
+			two.Close()
+			cfg := v.config(two)
+			cfg.Shared = shared
+			two.Ledger = must[*ledger.Ledger](t)(ledger.Open(t.Context(), cfg))
+			t.Cleanup(two.Close)
+			v.revoke(one, v.lee, dataset.Labeler, v.scope.Parent())
+			check(t, two.CatchUp(t.Context()))
+			v.grant(one, v.lee, dataset.Labeler, v.scope.Parent())
+			two.db.Close()
+			if p, err := two.Admit(t.Context(), v.read(v.lee, 1)); p != nil || !fault.Is(err, code) {
+				t.Errorf("shared %v: permit %v, error %v, want %s", shared, p != nil, err, code)
+			}
+		}
+	})
+}

@@ -366,7 +366,8 @@ func (l *Ledger) record(ctx context.Context, in Intent, refusals bool) (Receipt,
 		WithHint("try again in a moment").WithRetry(time.Second)
 }
 
-// outage keeps a refusal a refusal when it could not be recorded.
+// outage is the answer when a decision could not be recorded. A refusal stays
+// one, unless another node may have allowed meanwhile what this one refuses.
 func (l *Ledger) outage(d rbac.Decision, cause string, err error) error {
 	if cause != "" {
 		l.meter.Failed(cause)
@@ -375,6 +376,9 @@ func (l *Ledger) outage(d rbac.Decision, cause string, err error) error {
 		return err
 	}
 	l.log.Warn("a refusal could not be recorded", "cause", cause, "reasons", d.Reasons, "err", err)
+	if l.shared {
+		return err
+	}
 	return refusal(d)
 }
 
