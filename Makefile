@@ -15,6 +15,9 @@ S3       ?= minio
 DEMO     ?=
 FUZZTIME ?= 20s
 BENCH    ?= .
+OPS      ?= 1000000
+TIME     ?= 0s
+SEED     ?= 0
 
 # Test programs live outside the checkout, so that every clone shares them.
 DSVAULT_TEST_BIN := $(or $(DSVAULT_TEST_BIN),$(HOME)/.cache/dsvault-test/bin)
@@ -28,7 +31,7 @@ EXEC := $(if $(SUDO),-exec "sudo -E env PATH=$(PATH) HOME=$(HOME) GOCACHE=$(BIN)
 # A raced program waits a second before it ends, and the tests start many.
 TEST := GORACE=atexit_sleep_ms=0 DSVAULT_TEST_REQUIRE=1 $(GO) test -count=1 -v -p $(PARALLEL) $(EXEC)
 
-.PHONY: build help demo test soak bench bench-peers bench-nodes fuzz fmt vet staticcheck layers tidy unit interop packages tools clean
+.PHONY: build help demo test soak linearizability bench bench-peers bench-nodes fuzz fmt vet staticcheck layers tidy unit interop packages tools clean
 
 build: ## build bin/dsvault, a static binary
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/dsvault ./cmd/dsvault
@@ -44,6 +47,10 @@ test: packages fmt vet tools staticcheck layers tidy unit interop ## check every
 soak: packages tools ## the tests in their long form, three times, then long fuzzing
 	DSVAULT_TEST_FULL=1 CGO_ENABLED=1 $(TEST) -race -count=3 -timeout 6h ./... | awk "$$SUMMARY"
 	$(MAKE) fuzz FUZZTIME=10m
+
+linearizability: packages ## a million operations on three nodes while things break, each checked (OPS, TIME=30m, SEED)
+	DSVAULT_TEST_REQUIRE=1 $(GO) test -count=1 -run '^TestLinearizable$$' -v -timeout 24h ./cmd/dsvault -args \
+		-linearizable-ops $(OPS) -linearizable-time $(TIME) -linearizable-seed $(SEED) -linearizable-keep $(CURDIR)/bin/linearizability
 
 bench: ## run the benchmarks (BENCH=regexp chooses)
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -p 1 -timeout 1h ./... | grep -v 'no test files'
@@ -76,7 +83,7 @@ tidy: ## fail if go mod tidy would change go.mod or go.sum
 # Tests that run without the race detector, in a step of their own: those that
 # measure, and those that try thousands of cases one after the other, or start
 # hundreds of programs. Concurrency is what the others are about.
-UNRACED := ^(TestMemory|TestLongLog|TestScripts|TestEveryStatementFails|TestEveryStatementOfAReadFails|TestEraseGoesOn|TestListings|TestNoNamesInLeaves|TestCasbinAgreesEverywhere|TestMutants|TestGuardrails|TestWorldAgainstOracle|TestPartialDecidesLikeWhole|TestReadsNeedEverythingInOrder)$$
+UNRACED := ^(TestLinearizable|TestMemory|TestLongLog|TestScripts|TestEveryStatementFails|TestEveryStatementOfAReadFails|TestEraseGoesOn|TestListings|TestNoNamesInLeaves|TestCasbinAgreesEverywhere|TestMutants|TestGuardrails|TestWorldAgainstOracle|TestPartialDecidesLikeWhole|TestReadsNeedEverythingInOrder)$$
 
 unit: packages tools ## go test, with nothing skipped, and with -race but for UNRACED
 	CGO_ENABLED=1 $(TEST) -race -skip '$(UNRACED)' -timeout 40m ./... | awk "$$SUMMARY"

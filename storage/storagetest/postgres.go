@@ -229,6 +229,12 @@ func (c *Cluster) Demote() {
 	}
 }
 
+// Shut ends the server in order, which ends its sessions all the same, until Start.
+func (c *Cluster) Shut() { c.server.process.stop(syscall.SIGINT) }
+
+// Socket is the path of the Unix socket that the server listens on.
+func (c *Cluster) Socket() string { return filepath.Join(c.server.folder, ".s.PGSQL.5432") }
+
 // Promote makes a standby take writes again.
 func (c *Cluster) Promote() {
 	c.t.Helper()
