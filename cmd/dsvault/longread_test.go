@@ -121,10 +121,6 @@ func (w *workload) readUntilCut(a *asker, out *http.Response, h *hand, take func
 }
 
 func (w *workload) lateStream(format string, args ...any) {
-	if !permitLeases {
-		w.late.Add(1)
-		return
-	}
 	w.broken.Add(1)
 	w.t.Errorf("a running read "+format, args...)
 }

@@ -15,8 +15,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/anishathalye/porcupine"
-
 	"dsvault/vault/wire"
 )
 
@@ -44,7 +42,6 @@ type workload struct {
 	checks  sync.WaitGroup
 	judged  chan *register
 	broken  atomic.Int64              // violations
-	late    atomic.Int64              // reads that began or went on too late, as long as there are no leases
 	checked atomic.Int64              // registers
 	events  [3][3]atomic.Int64        // by deed and seen
 	cut     atomic.Int64              // reads that ran when access to them was taken
@@ -88,9 +85,9 @@ func (w *workload) String() string {
 	took := time.Since(w.begun).Seconds()
 	n := w.operations()
 	of := func(d deed, s seen) int64 { return w.events[d][s].Load() }
-	return fmt.Sprintf("%d operations, %.0f/s: %d reads delivered, %d refused, %d given, %d taken, %d not there, %d unknown; %d reads failed; %d running reads cut; %d histories checked, %d wrong, %d with a late start",
+	return fmt.Sprintf("%d operations, %.0f/s: %d reads delivered, %d refused, %d given, %d taken, %d not there, %d unknown; %d reads failed; %d running reads cut; %d histories checked, %d wrong",
 		n, float64(n)/took, of(deedRead, yes), of(deedRead, no), of(deedGive, yes), of(deedTake, yes), of(deedTake, no),
-		of(deedGive, unknown)+of(deedTake, unknown), w.failed.Load(), w.cut.Load(), w.checked.Load(), w.broken.Load(), w.late.Load())
+		of(deedGive, unknown)+of(deedTake, unknown), w.failed.Load(), w.cut.Load(), w.checked.Load(), w.broken.Load())
 }
 
 // start has groups of people work, and a checker check what they leave.
@@ -135,18 +132,10 @@ func (w *workload) recovered() {
 	})
 }
 
-// permitLeases: a permit runs out, and what takes access waits for those that
-// are young. Without, a read that was admitted in time may begin late.
-const permitLeases = false
-
 func (w *workload) judge(r *register) {
 	wrong := r.check()
 	w.checked.Add(1)
 	for _, v := range wrong {
-		if v.view == viewStarts && v.result == porcupine.Illegal && !permitLeases {
-			w.late.Add(1)
-			continue
-		}
 		w.broken.Add(1)
 		place := "-linearizable-keep keeps the history"
 		if *linearKeep != "" {
