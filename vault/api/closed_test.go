@@ -3,6 +3,7 @@ package api_test
 import (
 	"context"
 	"crypto/rand"
+	"database/sql"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -238,5 +239,45 @@ func TestClosedWhenTheDatabaseIsReadOnly(t *testing.T) {
 	n.serves()
 	if n.grants() != before {
 		t.Error("a grant that failed is in force")
+	}
+}
+
+// TestSentBeforeTheEndIsRecorded: data leaves as soon as it may, and does not wait
+// in the server for the record of the read's end. Until then access may be taken.
+func TestSentBeforeTheEndIsRecorded(t *testing.T) {
+	dsn := storagetest.Postgres(t)
+	n := newNode(t, dsn, dsn, 0)
+	db := must(sql.Open("pgx", dsn))(t)
+	defer db.Close()
+	held := must(db.Conn(t.Context()))(t)
+	defer held.Close()
+	exec := func(c *sql.Conn, statement string) { must(c.ExecContext(t.Context(), statement))(t) }
+	exec(held, `CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_advisory_xact_lock(1); RETURN OLD; END'`)
+	exec(held, `CREATE TRIGGER wait BEFORE DELETE ON open_reads FOR EACH ROW EXECUTE FUNCTION wait()`)
+	opened := strings.Replace(onePath, "/sealed", "/open", 1)
+	for _, r := range []struct{ path, header, value string }{
+		{onePath, wire.HeaderDevice, n.devices["lena"].String()},
+		{opened, "Range", ""},
+		{opened, "Range", "bytes=0-9"},
+	} {
+		exec(held, "SELECT pg_advisory_lock(1)") // no end is recorded
+		read := make(chan answer, 1)
+		go func() { read <- n.send("lena", "GET", r.path, nil, r.header, r.value) }()
+		select {
+		case a := <-read:
+			if a.status != 200 && a.status != 206 || len(a.body) == 0 {
+				t.Errorf("%v: %d %s", r, a.status, a.body)
+			}
+			exec(held, "SELECT pg_advisory_unlock(1)")
+		case <-time.After(20 * time.Second):
+			exec(held, "SELECT pg_advisory_unlock(1)")
+			t.Errorf("%v: the data waits in the server", r)
+			<-read
+		}
+		for open := 1; open > 0; {
+			if err := held.QueryRowContext(t.Context(), "SELECT count(*) FROM open_reads").Scan(&open); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 }

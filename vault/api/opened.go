@@ -131,7 +131,7 @@ func (s *server) sendOpened(c *call, a *opened, err error) error {
 	length := a.Size
 	part := func(int) (io.Writer, error) {
 		c.Response().WriteHeader(a.status)
-		return c.Response(), nil
+		return promptly{c}, nil
 	}
 	switch {
 	case a.status == http.StatusOK:
@@ -176,7 +176,7 @@ func (a *opened) sendParts(c *call, kind, boundary string) error {
 	h := c.Response().Header()
 	h.Set("Content-Type", "multipart/byteranges; boundary="+boundary)
 	h.Set("Content-Length", strconv.FormatInt(int64(length), 10))
-	frame = a.frame(c.Response(), kind, boundary)
+	frame = a.frame(promptly{c}, kind, boundary)
 	part := func(i int) (io.Writer, error) {
 		if i == 0 {
 			c.Response().WriteHeader(a.status)

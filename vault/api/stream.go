@@ -72,7 +72,19 @@ func (s *server) sendStream(c *call, open func() (*vault.ShardStream, string, er
 	}
 	admitted(h, stream.Index, stream.Hash, stream.Receipt)
 	// The first byte sends the head: what fails before it can still be told.
-	return nil, stream.Send(c.Response(), c.out.cut)
+	return nil, stream.Send(promptly{c}, c.out.cut)
+}
+
+// promptly writes data that may be sent at this moment: it leaves at once, rather
+// than when the end of the read has been recorded, which may be much later.
+type promptly struct{ c *call }
+
+func (p promptly) Write(b []byte) (int, error) {
+	n, err := p.c.Response().Write(b)
+	if err == nil {
+		err = p.c.out.control.Flush()
+	}
+	return n, err
 }
 
 // storeUpload takes an attempt's sealed bytes. The vault looks at who asks for
