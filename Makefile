@@ -31,7 +31,7 @@ EXEC := $(if $(SUDO),-exec "sudo -E env PATH=$(PATH) HOME=$(HOME) GOCACHE=$(BIN)
 # A raced program waits a second before it ends, and the tests start many.
 TEST := GORACE=atexit_sleep_ms=0 DSVAULT_TEST_REQUIRE=1 $(GO) test -count=1 -v -p $(PARALLEL) $(EXEC)
 
-.PHONY: build help demo test soak linearizability bench bench-peers bench-nodes fuzz fmt vet staticcheck layers tidy unit interop packages tools clean
+.PHONY: build help demo test soak linearizability bench bench-peers bench-nodes bench-scale fuzz fmt vet staticcheck layers tidy unit interop packages tools clean
 
 build: ## build bin/dsvault, a static binary
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/dsvault ./cmd/dsvault
@@ -162,3 +162,6 @@ bench-peers: tools $(call stamp,$(RESTIC)) ## compare with rclone, restic and ot
 
 bench-nodes: packages ## three nodes behind haproxy beside one, and write docs/benchmarks.md
 	$(GO) test -tags peers -count=1 -run '^TestNodes$$' -v -timeout 20m ./cmd/dsvault -args -nodes-report $(CURDIR)/docs/benchmarks.md
+
+bench-scale: packages ## fill a large catalog on each engine, measure, and write docs/benchmarks.md (TMPDIR: 10 GB)
+	$(GO) test -count=1 -run '^TestScale$$' -v -timeout 2h ./cmd/dsvault -args -scale-whole -scale-report $(CURDIR)/docs/benchmarks.md

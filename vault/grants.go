@@ -229,7 +229,17 @@ func (v *Vault) Grants(ctx context.Context, c identity.Caller, scope dataset.Sco
 	now := v.now()
 	err = v.db.View(ctx, func(tx *catalog.Tx) error {
 		rows, err := tx.Grants(ctx, q)
-		names := v.names(ctx, tx)
+		if err != nil {
+			return err
+		}
+		people := make([]dataset.PrincipalID, 0, 2*len(rows))
+		for _, g := range rows {
+			people = append(people, g.Principal, g.By)
+		}
+		names, err := v.namesOf(ctx, tx, people)
+		if err != nil {
+			return err
+		}
 		for _, g := range rows {
 			if g.InForce(now) {
 				page.Items = append(page.Items, wireGrant(g, names))
@@ -435,7 +445,17 @@ func (v *Vault) Assignments(ctx context.Context, c identity.Caller, scope datase
 	now := v.now()
 	err = v.db.View(ctx, func(tx *catalog.Tx) error {
 		rows, err := tx.Assignments(ctx, q)
-		names := v.names(ctx, tx)
+		if err != nil {
+			return err
+		}
+		people := make([]dataset.PrincipalID, 0, 2*len(rows))
+		for _, a := range rows {
+			people = append(people, a.Principal, a.By)
+		}
+		names, err := v.namesOf(ctx, tx, people)
+		if err != nil {
+			return err
+		}
 		for _, a := range rows {
 			shown := a.InForce(now)
 			if shown && !all {

@@ -1,8 +1,10 @@
 package vault
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"dsvault/rbac"
@@ -468,7 +470,21 @@ func (v *Vault) principal(ctx context.Context, c identity.Caller, handle string,
 
 // names gives handles for IDs, reading each once.
 func (v *Vault) names(ctx context.Context, tx *catalog.Tx) func(dataset.PrincipalID) string {
-	known := map[dataset.PrincipalID]string{{}: ""}
+	return namesFrom(ctx, tx, map[dataset.PrincipalID]string{{}: ""})
+}
+
+// namesOf is names that has looked these people up already, all at once.
+func (v *Vault) namesOf(ctx context.Context, tx *catalog.Tx, people []dataset.PrincipalID) (func(dataset.PrincipalID) string, error) {
+	slices.SortFunc(people, func(a, b dataset.PrincipalID) int { return bytes.Compare(a[:], b[:]) })
+	known, err := tx.Handles(ctx, slices.Compact(people))
+	if err != nil {
+		return nil, err
+	}
+	known[dataset.PrincipalID{}] = ""
+	return namesFrom(ctx, tx, known), nil
+}
+
+func namesFrom(ctx context.Context, tx *catalog.Tx, known map[dataset.PrincipalID]string) func(dataset.PrincipalID) string {
 	return func(id dataset.PrincipalID) string {
 		name, ok := known[id]
 		if !ok {

@@ -2,7 +2,6 @@ package catalog
 
 import (
 	"context"
-	"strings"
 
 	"dsvault/storage"
 	"dsvault/vault/dataset"
@@ -54,18 +53,18 @@ func (tx *Tx) DisclosuresOf(ctx context.Context, people []dataset.PrincipalID, f
 
 func of[T any](ctx context.Context, tx *Tx, t *table[T], op, column, and string, people []dataset.PrincipalID, f func(T) error) error {
 	return inChunks(people, func(some []dataset.PrincipalID) error {
-		var w filter
-		var list strings.Builder
-		for i := range some {
-			if i > 0 {
-				list.WriteString(", ")
-			}
-			list.WriteString(w.arg(some[i][:]))
-		}
-		return t.each(ctx, tx, op, "WHERE "+column+" IN ("+list.String()+") "+and+"ORDER BY revision", w.args, f)
+		return t.each(ctx, tx, op, "WHERE "+column+" IN ("+placeholders(1, len(some))+") "+and+"ORDER BY revision", idArgs(some), f)
 	})
 }
 
 func ofRevised[T any](ctx context.Context, tx *Tx, t *table[revised[T]], op, and string, people []dataset.PrincipalID, f func(T) error) error {
 	return of(ctx, tx, t, op, "principal", and, people, func(r revised[T]) error { return f(r.row) })
+}
+
+func idArgs(people []dataset.PrincipalID) []any {
+	args := make([]any, len(people))
+	for i := range people {
+		args[i] = people[i][:]
+	}
+	return args
 }

@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"context"
+	"database/sql"
 	"time"
 
 	"dsvault/storage"
@@ -42,6 +43,21 @@ func (tx *Tx) PrincipalByHandle(ctx context.Context, handle string) (storage.Pri
 // Principals lists principals with handles greater than after, in order.
 func (tx *Tx) Principals(ctx context.Context, after string, limit int) ([]storage.Principal, error) {
 	return principals.list(ctx, tx, "catalog.Principals", "WHERE handle > $1 ORDER BY handle LIMIT $2", after, page(limit))
+}
+
+// Handles gives the handles of principals. Those that are not there are left out.
+func (tx *Tx) Handles(ctx context.Context, people []dataset.PrincipalID) (map[dataset.PrincipalID]string, error) {
+	const op = "catalog.Handles"
+	names := make(map[dataset.PrincipalID]string, len(people))
+	return names, inChunks(people, func(some []dataset.PrincipalID) error {
+		return tx.each(ctx, op, false, "SELECT id, handle FROM principals WHERE id IN ("+placeholders(1, len(some))+")", idArgs(some), func(rows *sql.Rows) error {
+			var id dataset.PrincipalID
+			var name string
+			err := scan(rows, op, fixed(id[:]), &name)
+			names[id] = name
+			return err
+		})
+	})
 }
 
 // SetDisabled disables a principal at a time, or enables it (zero time).

@@ -38,16 +38,16 @@ func (tx *Tx) EndGrants(ctx context.Context, principal dataset.PrincipalID, role
 	return rowsOf(list), err
 }
 
-// Grants lists the grants that q selects, the oldest first.
+// Grants lists the grants that q selects: below a scope in the order of their
+// paths, otherwise the oldest first.
 func (tx *Tx) Grants(ctx context.Context, q storage.GrantQuery) ([]dataset.Grant, error) {
 	var w filter
-	w.under(q.Under)
 	if !q.At.IsZero() {
 		w.reach(q.At)
 	}
-	w.policyRows("grants", q.Principal, q.IncludeEnded, q.After)
-	list, err := grants.list(ctx, tx, "catalog.Grants", w.where()+"ORDER BY at, id LIMIT "+w.arg(page(q.Limit)), w.args...)
-	return rowsOf(list), err
+	w.policyRows(q.Principal, q.IncludeEnded)
+	byTime := !q.Principal.IsZero() || !q.At.IsZero()
+	return pageUnder(ctx, tx, &grants, "catalog.Grants", w, q.Under, byTime, q.After, q.Limit)
 }
 
 // GrantsSince streams the grants changed after revision rev, in the order of
@@ -142,16 +142,16 @@ func without(a, b dataset.ShardSet) dataset.ShardSet {
 	return rest
 }
 
-// Assignments lists the assignments that q selects, the oldest first.
+// Assignments lists the assignments that q selects: below a scope in the order of
+// their paths, otherwise the oldest first.
 func (tx *Tx) Assignments(ctx context.Context, q storage.AssignmentQuery) ([]dataset.Assignment, error) {
 	var w filter
-	w.under(q.Under)
 	if !q.Dataset.IsZero() {
 		w.and("dataset = " + w.arg(q.Dataset[:]))
 	}
-	w.policyRows("assignments", q.Principal, q.IncludeEnded, q.After)
-	list, err := assignments.list(ctx, tx, "catalog.Assignments", w.where()+"ORDER BY at, id LIMIT "+w.arg(page(q.Limit)), w.args...)
-	return rowsOf(list), err
+	w.policyRows(q.Principal, q.IncludeEnded)
+	byTime := !q.Principal.IsZero() || !q.Dataset.IsZero()
+	return pageUnder(ctx, tx, &assignments, "catalog.Assignments", w, q.Under, byTime, q.After, q.Limit)
 }
 
 // AssignmentsSince streams the assignments changed after revision rev, in the
@@ -161,15 +161,12 @@ func (tx *Tx) AssignmentsSince(ctx context.Context, rev uint64, f func(dataset.A
 }
 
 // policyRows adds the conditions that grants and assignments share.
-func (f *filter) policyRows(table string, principal dataset.PrincipalID, includeEnded bool, after [16]byte) {
+func (f *filter) policyRows(principal dataset.PrincipalID, includeEnded bool) {
 	if !principal.IsZero() {
 		f.and("principal = " + f.arg(principal[:]))
 	}
 	if !includeEnded {
 		f.and("ended = 0")
-	}
-	if after != [16]byte{} {
-		f.and("(at, id) > (SELECT at, id FROM " + table + " WHERE id = " + f.arg(after[:]) + ")")
 	}
 }
 

@@ -2,7 +2,9 @@ package catalog
 
 import (
 	"context"
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -118,7 +120,21 @@ func testGrants(s *fixture) {
 	same(s, "after the last", list(storage.GrantQuery{After: byTime[5].ID}), nil)
 	same(s, "person", list(storage.GrantQuery{Principal: ann}), only(func(g dataset.Grant) bool { return g.Principal == ann }))
 	for _, sc := range []dataset.Scope{dataset.Root, scope("acme"), scope("acme/signs"), scope("acme/signs/batch-1"), scope("beta")} {
-		same(s, "under "+sc.String(), list(storage.GrantQuery{Under: sc}), append([]dataset.Grant(nil), only(func(g dataset.Grant) bool { return sc.Contains(g.Scope) })...))
+		under := append([]dataset.Grant(nil), only(func(g dataset.Grant) bool { return sc.Contains(g.Scope) })...)
+		if sc != dataset.Root {
+			slices.SortStableFunc(under, func(a, b dataset.Grant) int { return strings.Compare(a.Scope.String(), b.Scope.String()) })
+		}
+		same(s, "under "+sc.String(), list(storage.GrantQuery{Under: sc}), under)
+		for limit := range 3 {
+			var paged []dataset.Grant
+			for q := (storage.GrantQuery{Under: sc, Limit: limit + 1}); ; q.After = paged[len(paged)-1].ID {
+				rows := list(q)
+				if paged = append(paged, rows...); len(rows) < q.Limit {
+					break
+				}
+			}
+			same(s, fmt.Sprintf("under %v, %d at once", sc, limit+1), paged, under)
+		}
 		same(s, "at "+sc.String(), list(storage.GrantQuery{At: sc}), only(func(g dataset.Grant) bool { return g.Scope.Contains(sc) }))
 	}
 	failsWith(s, "again", s.try(func(ctx context.Context, tx *Tx) error { return tx.AddGrant(ctx, all[0], 9) }), storage.ErrExists)
@@ -171,6 +187,10 @@ func testAssignments(s *fixture) {
 	same(s, "page", list(storage.AssignmentQuery{After: a1.ID, Limit: 2}), as{a2, a3})
 	same(s, "person", list(storage.AssignmentQuery{Principal: bob}), as{a3})
 	same(s, "under", list(storage.AssignmentQuery{Under: scope("acme/lamps")}), as{a4})
+	same(s, "by place", list(storage.AssignmentQuery{Under: scope("acme")}), as{a4, a1, a2, a3})
+	same(s, "by place, after", list(storage.AssignmentQuery{Under: scope("acme"), After: a4.ID, Limit: 2}), as{a1, a2})
+	same(s, "of a dataset, after", list(storage.AssignmentQuery{Under: d.Scope, After: a1.ID}), as{a2, a3})
+	same(s, "of a person there", list(storage.AssignmentQuery{Under: d.Scope, Principal: ann, After: a1.ID}), as{a2})
 	same(s, "dataset", list(storage.AssignmentQuery{Dataset: d.ID, Principal: ann}), as{a1, a2})
 
 	end := func(shards dataset.ShardSet, rev uint64) (ended, remaining as) {
