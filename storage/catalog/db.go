@@ -90,7 +90,7 @@ func Open(ctx context.Context, url string, opts Options) (*DB, error) {
 	}
 	db.failed = opts.Failed
 	if db.dialect.remote {
-		err = durable(ctx, op, db.writers.db)
+		err = durable(ctx, op, db)
 	}
 	if err == nil {
 		err = db.migrate(ctx)

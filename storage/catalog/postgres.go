@@ -3,6 +3,7 @@ package catalog
 import (
 	"context"
 	"database/sql"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -28,16 +29,27 @@ func openPostgres(op, url string, opts Options) (*DB, error) {
 	return pools(&postgresDialect, opts.open(stdlib.GetConnector(*writers)), opts.open(stdlib.GetConnector(*readers)), opts.Writers, opts.Readers), nil
 }
 
-// durable refuses a server that may lose what it has acknowledged.
-func durable(ctx context.Context, op string, db *sql.DB) error {
-	for _, setting := range []string{"fsync", "full_page_writes", "synchronous_commit"} {
+// durable refuses a server that may lose what it has acknowledged. Of what a
+// session may set for itself both are looked at: what the writers have, and what
+// the server gives by itself, as it does to the readers.
+func durable(ctx context.Context, op string, db *DB) error {
+	for _, look := range []struct {
+		from    *sql.DB
+		setting string
+		bad     []string
+	}{
+		{db.writers.db, "fsync", []string{"off"}},
+		{db.writers.db, "full_page_writes", []string{"off"}},
+		{db.writers.db, "synchronous_commit", []string{"off", "local"}},
+		{db.readers.db, "synchronous_commit", []string{"off"}},
+	} {
 		var value string
-		if err := db.QueryRowContext(ctx, "SELECT current_setting($1)", setting).Scan(&value); err != nil {
+		if err := look.from.QueryRowContext(ctx, "SELECT current_setting($1)", look.setting).Scan(&value); err != nil {
 			return err
 		}
-		if value == "off" || setting == "synchronous_commit" && value == "local" {
-			return fault.New(fault.Conflict, op, "the PostgreSQL server may lose what it has acknowledged: "+setting+" is "+value).
-				WithHint("set " + setting + " to on in the server's configuration, and reload it")
+		if slices.Contains(look.bad, value) {
+			return fault.New(fault.Conflict, op, "the PostgreSQL server may lose what it has acknowledged: "+look.setting+" is "+value).
+				WithHint("set " + look.setting + " to on in the server's configuration, and reload it")
 		}
 	}
 	return nil

@@ -75,7 +75,7 @@ func TestPostgresThatIsNotThere(t *testing.T) {
 // refused at the start.
 func TestPostgresThatForgets(t *testing.T) {
 	dsn := postgresDSN(t)
-	for _, setting := range []string{"fsync", "full_page_writes"} {
+	for _, setting := range []string{"fsync", "full_page_writes", "synchronous_commit"} {
 		set := func(value, refused string) {
 			t.Helper()
 			postgresExec(t, dsn, "ALTER SYSTEM SET "+setting+" = "+value)
@@ -94,6 +94,15 @@ func TestPostgresThatForgets(t *testing.T) {
 			}
 		}
 		set("off", setting)
+		if setting == "synchronous_commit" { // writers ask for more than the server's default
+			set("local", "")
+			db := open(t, dsn)
+			var value string
+			if err := db.writers.db.QueryRowContext(t.Context(), "SELECT current_setting('synchronous_commit')").Scan(&value); err != nil || value != "on" {
+				t.Errorf("writers have synchronous_commit %q, %v", value, err)
+			}
+			db.Close()
+		}
 		set("on", "")
 	}
 }
