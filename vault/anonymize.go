@@ -293,7 +293,7 @@ const forgetBatches = 32
 func (v *Vault) clearForgotten(ctx context.Context, wait bool) bool {
 	clean, err := v.forgetRows(ctx, wait)
 	if err != nil {
-		v.log.Warn("traces of somebody who was anonymised are left, and will be cleared away later", "err", err)
+		v.log.WarnContext(ctx, "traces of somebody who was anonymised are left, and will be cleared away later", "err", err)
 	}
 	return clean && err == nil
 }

@@ -79,7 +79,7 @@ func (v *Vault) BreakGlass(ctx context.Context, c identity.Caller, req wire.NewB
 		return wire.BreakGlass{}, err
 	}
 	v.wakeOutbox()
-	v.log.Warn("an admin has broken the glass", "id", b.ID, "until", b.Until)
+	v.log.WarnContext(ctx, "an admin has broken the glass", "id", b.ID, "until", b.Until)
 	return v.wireBreakGlass(ctx, b)
 }
 

@@ -77,10 +77,10 @@ func (v *Vault) keepChecks(ctx context.Context) {
 	defer tick.Stop()
 	for {
 		if err := v.scheduleChecks(ctx); err != nil && ctx.Err() == nil {
-			v.log.Warn("a scheduled check could not be started", "err", err)
+			v.log.WarnContext(ctx, "a scheduled check could not be started", "err", err)
 		}
 		if err := v.claimChecks(ctx, &run); err != nil && ctx.Err() == nil {
-			v.log.Warn("cannot look for checks to go on with", "err", err)
+			v.log.WarnContext(ctx, "cannot look for checks to go on with", "err", err)
 		}
 		select {
 		case <-ctx.Done():

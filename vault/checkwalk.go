@@ -194,7 +194,7 @@ func (r *checkRun) leave() {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	if err := r.save(ctx); err != nil && !errors.Is(err, errLostCheck) {
-		r.v.log.Warn("the place of a check was not kept; it goes on from an earlier one", "check", r.c.ID, "err", err)
+		r.v.log.WarnContext(ctx, "the place of a check was not kept; it goes on from an earlier one", "check", r.c.ID, "err", err)
 	}
 }
 
@@ -220,7 +220,7 @@ func (r *checkRun) report(ctx context.Context, f storage.Finding, id dataset.Dat
 	if f.Repaired {
 		r.c.Repaired++
 	} else if f.Kind == storage.FoundMissing || f.Kind == storage.FoundChanged {
-		r.v.log.Error("stored data is damaged", "kind", string(f.Kind), "dataset", id, "shard", f.Shard, "key", f.Key, "detail", f.Detail)
+		r.v.log.ErrorContext(ctx, "stored data is damaged", "kind", string(f.Kind), "dataset", id, "shard", f.Shard, "key", f.Key, "detail", f.Detail)
 	}
 	r.found = append(r.found, f)
 	return nil

@@ -80,7 +80,7 @@ func (v *Vault) Chores(ctx context.Context) {
 	defer v.chores.mu.Unlock()
 	for _, c := range v.allChores() {
 		if err := c.do(ctx); err != nil && ctx.Err() == nil {
-			v.log.Warn("a chore will be tried again", "chore", c.name, "err", err)
+			v.log.WarnContext(ctx, "a chore will be tried again", "chore", c.name, "err", err)
 		}
 	}
 }

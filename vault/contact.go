@@ -273,7 +273,7 @@ func (v *Vault) indexThese(ctx context.Context, rows []storage.Principal) error 
 	for _, p := range rows {
 		profile, err := v.profile(ctx, p)
 		if err != nil {
-			v.log.Warn("a profile cannot be read; its address is not found", "person", p.ID, "err", err)
+			v.log.WarnContext(ctx, "a profile cannot be read; its address is not found", "person", p.ID, "err", err)
 			continue
 		}
 		emails[p.ID] = profile.Email

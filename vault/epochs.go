@@ -174,7 +174,7 @@ func (v *Vault) destroyEpoch(ctx context.Context, n uint32) error {
 	if err != nil {
 		return err
 	}
-	v.log.Info("destroying the key of an old epoch", "epoch", n)
+	v.log.InfoContext(ctx, "destroying the key of an old epoch", "epoch", n)
 	return v.keys.DestroyEpoch(n)
 }
 
@@ -277,7 +277,7 @@ func (v *Vault) eraseRestored(ctx context.Context) error {
 		if err := v.startErasure(ctx, in); err != nil {
 			return err
 		}
-		v.log.Warn("a restored catalog had an erased dataset; it is erased again", "dataset", id)
+		v.log.WarnContext(ctx, "a restored catalog had an erased dataset; it is erased again", "dataset", id)
 	}
 	v.restored = true
 	return nil

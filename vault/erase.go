@@ -388,7 +388,7 @@ func (v *Vault) endErasure(ctx context.Context, e storage.Erasure) error {
 	if _, err := v.ledger.Record(ctx, in); err != nil {
 		return err
 	}
-	v.log.Info("erased", "erasure", e.ID, "scope", e.Scope.String(), "final", e.FinalAt.UTC().Format(time.RFC3339))
+	v.log.InfoContext(ctx, "erased", "erasure", e.ID, "final", e.FinalAt.UTC().Format(time.RFC3339))
 	return nil
 }
 

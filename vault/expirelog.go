@@ -61,7 +61,7 @@ func (v *Vault) expireDetails(ctx context.Context) error {
 	if dropped && v.now().Sub(v.lastScrub) >= scrubAfter {
 		v.lastScrub = v.now()
 		if _, err := v.db.Scrub(ctx, false); err != nil {
-			v.log.Warn("what was dropped is left in the database's free space until it is used again", "err", err)
+			v.log.WarnContext(ctx, "what was dropped is left in the database's free space until it is used again", "err", err)
 		}
 	}
 	return nil

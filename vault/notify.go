@@ -208,7 +208,7 @@ func (v *Vault) watchPurpose(in *ledger.Intent) (known func()) {
 			return err
 		})
 		if noted = err == nil; !noted {
-			v.log.Warn("a client could not be told of a new purpose", "err", err)
+			v.log.WarnContext(ctx, "a client could not be told of a new purpose", "err", err)
 		}
 		return nil
 	}

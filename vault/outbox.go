@@ -128,7 +128,7 @@ func (v *Vault) keepOutbox(ctx context.Context) {
 			}), v.remind(ctx))
 		}
 		if err != nil && ctx.Err() == nil {
-			v.log.Warn("the outbox waits", "err", err)
+			v.log.WarnContext(ctx, "the outbox waits", "err", err)
 		}
 		if err == nil && n > 0 {
 			continue // there may be more
@@ -176,7 +176,7 @@ func (v *Vault) sendMessage(ctx context.Context, m storage.Message) error {
 		m.Problem = problemOf(err)
 	default:
 		m.State, m.Content, m.Problem = storage.MessageDead, nil, problemOf(err)
-		v.log.Warn("a message is given up", "message", m.ID, "channel", m.Channel, "event", m.Event, "attempts", m.Attempts, "problem", m.Problem)
+		v.log.WarnContext(ctx, "a message is given up", "message", m.ID, "channel", m.Channel, "event", m.Event, "attempts", m.Attempts, "problem", m.Problem)
 	}
 	mark, cancel := context.WithTimeout(context.WithoutCancel(ctx), markTimeout)
 	defer cancel()

@@ -215,9 +215,9 @@ func (r *reading) end(sent int64, cause ledger.Cause) {
 	defer cancel()
 	err := r.permit.End(ctx, sent, cause)
 	if errors.Is(err, ledger.ErrOwed) {
-		r.v.log.Warn("the end of a read will be recorded once the database is back", "index", r.Index)
+		r.v.log.WarnContext(ctx, "the end of a read will be recorded once the database is back", "index", r.Index)
 	} else if err != nil && !fault.Is(err, fault.Conflict) {
-		r.v.log.Warn("a read stays open in the log until the next start", "index", r.Index, "err", err)
+		r.v.log.WarnContext(ctx, "a read stays open in the log until the next start", "index", r.Index, "err", err)
 	}
 }
 

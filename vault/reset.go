@@ -57,7 +57,7 @@ func (v *Vault) keepResets(ctx context.Context) {
 			return
 		case ask := <-v.resets:
 			if err := v.reset(ctx, ask); err != nil && ctx.Err() == nil {
-				v.log.Warn("a request for a reset mail was lost", "request", ask.actor.Request, "err", err)
+				v.log.WarnContext(ctx, "a request for a reset mail was lost", "request", ask.actor.Request, "err", err)
 			}
 		}
 	}

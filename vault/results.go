@@ -94,7 +94,7 @@ func (v *Vault) reasonOf(ctx context.Context, w storage.Work) string {
 	}
 	plain, err := v.keys.OpenProfile(ctx, w.Author, w.Note)
 	if err != nil && !errors.Is(err, ledger.ErrForgotten) {
-		v.log.Warn("the reason why work was sent back does not open", "work", w.ID, "err", err)
+		v.log.WarnContext(ctx, "the reason why work was sent back does not open", "work", w.ID, "err", err)
 	}
 	return string(plain)
 }

@@ -191,7 +191,7 @@ func (v *Vault) warnOf(ctx context.Context, k rbac.Keeping) error {
 		},
 	})
 	if err == nil {
-		v.log.Info("a dataset expires soon", "dataset", k.Scope.String(), "expires", due.Format(time.RFC3339))
+		v.log.InfoContext(ctx, "a dataset expires soon", "dataset", dataset.DatasetID(t.object().ID), "expires", due.Format(time.RFC3339))
 	}
 	return err
 }

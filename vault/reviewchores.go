@@ -85,7 +85,7 @@ func (v *Vault) startScheduled(ctx context.Context, row storage.ScopeRow, period
 	case err != nil:
 		return err
 	}
-	v.log.Info("an access review has begun", "review", r.ID, "period", period, "items", r.Items, "deadline", r.Deadline)
+	v.log.InfoContext(ctx, "an access review has begun", "review", r.ID, "period", period, "items", r.Items, "deadline", r.Deadline)
 	return nil
 }
 
@@ -137,7 +137,7 @@ func (v *Vault) expireReview(ctx context.Context, r storage.Review) error {
 		return nil // somebody has just ended it
 	}
 	if err == nil {
-		v.log.Info("an access review has ended at its deadline", "review", r.ID)
+		v.log.InfoContext(ctx, "an access review has ended at its deadline", "review", r.ID)
 	}
 	return err
 }

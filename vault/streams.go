@@ -163,7 +163,7 @@ func (v *Vault) lookAtReads(ctx context.Context) error {
 	}
 	v.streams.renewed()
 	if err := v.ledger.Follow(ctx, seen); err != nil && ctx.Err() == nil {
-		v.log.Warn("other nodes are not told how far this one has followed the policy", "err", err)
+		v.log.WarnContext(ctx, "other nodes are not told how far this one has followed the policy", "err", err)
 	}
 	return nil
 }
@@ -203,9 +203,9 @@ func (v *Vault) watchStreams(ctx context.Context) {
 		err := v.lookInTime(ctx)
 		switch {
 		case err == nil && lost:
-			v.log.Info("the policy is followed again")
+			v.log.InfoContext(ctx, "the policy is followed again")
 		case err != nil && !lost && ctx.Err() == nil:
-			v.log.Warn("cannot follow the policy", "err", err)
+			v.log.WarnContext(ctx, "cannot follow the policy", "err", err)
 		}
 		if lost = err != nil; lost {
 			v.cutLapsed()

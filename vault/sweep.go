@@ -32,13 +32,13 @@ func (v *Vault) sweepForever(ctx context.Context, exclusive bool) {
 		v.clearForgotten(ctx, false)
 		if !exclusive {
 			if err := v.dropEpochs(ctx); err != nil && ctx.Err() == nil {
-				v.log.Warn("the key of an old epoch is left in the key folder for now", "err", err)
+				v.log.WarnContext(ctx, "the key of an old epoch is left in the key folder for now", "err", err)
 			}
 		}
 		if n, err := v.Sweep(ctx, cutoff); err != nil && ctx.Err() == nil {
-			v.log.Warn("the sweep was cut short", "removed", n, "err", err)
+			v.log.WarnContext(ctx, "the sweep was cut short", "removed", n, "err", err)
 		} else if n > 0 {
-			v.log.Info("swept", "removed", n)
+			v.log.InfoContext(ctx, "swept", "removed", n)
 		}
 		first.Do(func() { close(v.chores.swept) })
 		select {
@@ -162,7 +162,7 @@ func (v *Vault) delete(ctx context.Context, doomed storage.Attempt) error {
 // clear deletes what nobody needs any more. If it fails the sweep does it.
 func (v *Vault) clear(ctx context.Context, doomed storage.Attempt) {
 	if err := v.delete(context.WithoutCancel(ctx), doomed); err != nil {
-		v.log.Warn("an object is left for the sweep", "key", doomed.Key, "err", err)
+		v.log.WarnContext(ctx, "an object is left for the sweep", "key", doomed.Key, "err", err)
 	}
 }
 
@@ -177,6 +177,6 @@ func (v *Vault) giveUp(ctx context.Context, a storage.Attempt) {
 // remove deletes an object whose row has gone already.
 func (v *Vault) remove(ctx context.Context, key string) {
 	if err := v.objects.Delete(context.WithoutCancel(ctx), key); err != nil {
-		v.log.Warn("an object without a row could not be deleted", "key", key, "err", err)
+		v.log.WarnContext(ctx, "an object without a row could not be deleted", "key", key, "err", err)
 	}
 }

@@ -199,7 +199,7 @@ func Open(ctx context.Context, cfg Config) (*Vault, error) {
 	v.workers.Go(func() { v.elected(running, electOutbox, v.keepOutbox) })
 	v.workers.Go(func() {
 		if err := v.indexAddresses(running); err != nil && running.Err() == nil {
-			v.log.Warn("addresses of people are not found until the next start", "err", err)
+			v.log.WarnContext(ctx, "addresses of people are not found until the next start", "err", err)
 		}
 	})
 	v.workers.Go(func() { v.holdChores(running) })

@@ -41,6 +41,7 @@ type serveConfig struct {
 	nodeConfig
 	Listen         string // HOST:PORT; port 0 picks a free one
 	Metrics        string // HOST:PORT for Prometheus; empty: none
+	Pprof          string // IP:PORT for profiles, of this machine; empty: none
 	Cert, Key      string // PEM files; both or none
 	BehindTLSProxy bool
 	TrustedProxies []netip.Prefix // none: with BehindTLSProxy those on this machine
@@ -85,6 +86,7 @@ breaks its truth table is refused, and the old one stays in force.`,
 	f := cmd.Flags()
 	f.StringVar(&cfg.Listen, "listen", "127.0.0.1:8200", "address to listen on; port 0 picks a free one")
 	f.StringVar(&cfg.Metrics, "metrics", "", "address to show metrics for Prometheus on, for example 127.0.0.1:9200 (default: nowhere)")
+	f.StringVar(&cfg.Pprof, "pprof", "", "loopback address to show Go profiles on, for example 127.0.0.1:6060 (default: nowhere)")
 	f.StringVar(&cfg.Cert, "tls-cert", "", "PEM file with the certificate chain")
 	f.StringVar(&cfg.Key, "tls-key", "", "PEM file with its key")
 	f.BoolVar(&cfg.BehindTLSProxy, "behind-tls-proxy", false, "a proxy in front ends TLS and sets X-Forwarded-For")
@@ -153,9 +155,9 @@ func parseProxies(list []string) (networks []netip.Prefix, err error) {
 // logger writes to stderr, as JSON with --json.
 func (a *app) logger() *slog.Logger {
 	if a.json {
-		return slog.New(slog.NewJSONHandler(a.err, nil))
+		return slog.New(api.LogRequests(slog.NewJSONHandler(a.err, nil)))
 	}
-	return slog.New(slog.NewTextHandler(a.err, nil))
+	return slog.New(api.LogRequests(slog.NewTextHandler(a.err, nil)))
 }
 
 // announce says that the server is ready.
@@ -169,6 +171,9 @@ func (a *app) announce(url string) error {
 func (c serveConfig) check() error {
 	const op = "dsvault.serve"
 	if err := c.checkMetrics(); err != nil {
+		return err
+	}
+	if err := c.checkPprof(); err != nil {
 		return err
 	}
 	host, _, err := net.SplitHostPort(c.Listen)
@@ -211,6 +216,11 @@ func serve(ctx context.Context, cfg serveConfig, ready func(url string) error) (
 		return err
 	}
 	defer stopMetrics()
+	stopPprof, err := servePprof(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	defer stopPprof()
 	n, err := openNode(ctx, cfg.nodeConfig)
 	if err != nil {
 		return err

@@ -111,6 +111,7 @@ type server struct {
 // settings: its idle limits need a server without overall timeouts.
 func New(v *vault.Vault, opts Options) http.Handler {
 	opts = opts.withDefaults()
+	opts.Logger = slog.New(LogRequests(opts.Logger.Handler()))
 	s := &server{
 		vault: v, opts: opts,
 		slots:    slots{what: "transfers", all: opts.Streams, each: opts.StreamsEach, retry: 2 * time.Second, used: opts.Meter.Streams},

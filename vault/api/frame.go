@@ -58,6 +58,7 @@ func (s *server) newCall(ec echo.Context) *call {
 		Request: dataset.NewID[dataset.RequestID](s.opts.Random),
 		Agent:   printable(r.UserAgent(), maxAgent),
 	}
+	ec.SetRequest(r.WithContext(withRequest(r.Context(), c.actor.Request)))
 	if addr := s.address(r); addr.IsValid() {
 		c.actor.Address = addr.String()
 	}
@@ -96,7 +97,7 @@ func (s *server) frame(next echo.HandlerFunc) echo.HandlerFunc {
 		defer func() {
 			crash := recover()
 			if crash != nil && crash != http.ErrAbortHandler {
-				s.opts.Logger.Error("panic", "request", c.actor.Request, "panic", fmt.Sprint(crash), "stack", string(debug.Stack()))
+				s.opts.Logger.ErrorContext(c.ctx(), "panic", "panic", fmt.Sprint(crash), "stack", string(debug.Stack()))
 				err := fault.New(fault.Internal, "api.frame", "panic")
 				if c.err = err; !c.Response().Committed {
 					aborted = !c.problem(err)
@@ -207,7 +208,7 @@ func (s *server) logCall(c *call, took time.Duration, aborted bool) {
 	}
 	attrs := []slog.Attr{
 		slog.String("method", method), slog.String("route", route), slog.Int("status", status),
-		slog.Duration("took", took), slog.Int64("bytes", c.Response().Size), slog.String("request", c.actor.Request.String()),
+		slog.Duration("took", took), slog.Int64("bytes", c.Response().Size),
 	}
 	if c.err != nil {
 		attrs = append(attrs, slog.String("code", string(code)))
