@@ -2,6 +2,7 @@ package vault
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -157,7 +158,9 @@ func (v *Vault) lookAtReads(ctx context.Context) error {
 	}
 	v.cutWrites()
 	for _, s := range running {
-		if s.permit.Renew(seen) != nil {
+		if err := s.permit.Renew(seen); errors.Is(err, ledger.ErrLapsed) {
+			s.cancel(errBlind)
+		} else if err != nil {
 			s.cancel(errRevoked)
 		}
 	}

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"dsvault/storage"
-	"dsvault/storage/catalog"
 	"dsvault/vault/audit"
 	"dsvault/vault/fault"
 )
@@ -25,23 +24,20 @@ const (
 // live shows this node to be alive from now on, and has it close the reads of
 // those that are not any more.
 func (l *Ledger) live(ctx context.Context) error {
-	lease := catalog.Lease{Name: catalog.NodeLease(l.node), Holder: l.node, TTL: nodeLease, Logger: l.log}
+	from := l.now()
 	err := l.db.Update(ctx, func(tx *txView) error { // before the first read
 		if err := tx.DropDeadNodes(ctx); err != nil {
 			return err
 		}
-		_, err := tx.TakeLease(ctx, lease.Name, lease.Holder, nodeLease)
-		return err
+		return l.takeLife(ctx, tx)
 	})
 	if err != nil {
 		return err
 	}
+	l.lives(from)
 	living, end := context.WithCancel(context.Background())
 	l.alive = end
-	l.workers.Go(func() {
-		l.db.Hold(living, lease, func(ctx context.Context) { <-ctx.Done() })
-		l.forgetFollowed()
-	})
+	l.workers.Go(func() { l.keepAlive(living) })
 	l.workers.Go(func() { l.lookAfterOthers(living) })
 	return nil
 }

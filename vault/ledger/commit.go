@@ -179,6 +179,8 @@ type batch struct {
 	entries  []*entry  // nil until the queue is drained; each gets one answer
 	admitted []*entry  // those of them that are part of the transaction
 	locked   time.Time // when this node had the head's lock, by both of its clocks
+	life     uint64    // of this node, likewise
+	revives  bool      // the node's lease is taken again with it
 
 	// The log as it will be once the transaction has committed.
 	head   storage.Head
@@ -240,6 +242,9 @@ func (l *Ledger) commit(ctx context.Context, b *batch) (err error) {
 			return err
 		}
 	}
+	if err := l.beAlive(ctx, tx, b); err != nil {
+		return err
+	}
 	b.entries = l.drain()
 	if err := l.build(ctx, tx, b); err != nil {
 		return err
@@ -254,6 +259,7 @@ func (l *Ledger) commit(ctx context.Context, b *batch) (err error) {
 		return err
 	}
 	l.last = b.head
+	l.revived(b)
 	l.observe(b.head.Time)
 	if b.head.Revision != revision {
 		// Before anyone hears of it, this node decides on the new state. If it
@@ -410,7 +416,7 @@ func (l *Ledger) stage(ctx context.Context, tx *catalog.Tx, b *batch, e *entry, 
 	}
 	e.receipt = Receipt{
 		Index: index, Hash: hash, Leaf: data, Time: time.UnixMicro(leaf.Time).UTC(), Revision: next.Revision, Decision: e.decision,
-		locked: b.locked,
+		locked: b.locked, life: b.life,
 	}
 	e.opens = e.decision.Allowed && e.in.Access != nil && e.in.Kind == audit.KindRead
 	return nil

@@ -1,5 +1,7 @@
 package ledger
 
+import "dsvault/storage/catalog"
+
 const (
 	MaxQueue  = maxQueue
 	MaxBatch  = maxBatch
@@ -7,6 +9,8 @@ const (
 
 	SlowQueue  = slowQueue
 	MaxWaiting = maxWaiting
+
+	SureAlive = sureAlive
 )
 
 // Owed is how many ends of reads are still to be recorded.
@@ -15,3 +19,7 @@ func (l *Ledger) Owed() int {
 	defer l.mu.Unlock()
 	return len(l.owed)
 }
+
+// Node is the node's name, and LeaseName that of the lease that shows it to be alive.
+func (l *Ledger) Node() string      { return l.node }
+func (l *Ledger) LeaseName() string { return catalog.NodeLease(l.node) }

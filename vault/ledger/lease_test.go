@@ -60,6 +60,12 @@ func TestLease(t *testing.T) {
 		lapsed("on a clock that was set back")
 		n.clock.Add(time.Hour)
 		lapsed("on a clock that was set forward")
+		// For all that the node can tell the others have taken it for dead.
+		seen = must[ledger.Look](t)(n.Look(ctx))
+		if err := p.Renew(seen); !errors.Is(err, ledger.ErrLapsed) {
+			t.Errorf("after an hour: %v", err)
+		}
+		p = must[*ledger.Permit](t)(n.Admit(ctx, v.read(v.lee, 7)))
 
 		// A look from before the revoke renews nothing once the node has followed.
 		seen = must[ledger.Look](t)(n.Look(ctx))

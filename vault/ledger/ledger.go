@@ -127,6 +127,7 @@ type Receipt struct {
 	Decision rbac.Decision
 
 	locked time.Time // from when the lease of a Permit counts
+	life   uint64    // of the node, in which it was recorded
 }
 
 // Sealer seals a person's details under that person's key, so that destroying
@@ -202,6 +203,7 @@ type Ledger struct {
 	node   string // this process, in open reads
 	shared bool
 
+	life    life
 	alive   context.CancelFunc
 	workers sync.WaitGroup // end with alive
 	paying  context.CancelFunc

@@ -169,7 +169,8 @@ func (l *Ledger) Look(ctx context.Context) (Look, error) {
 }
 
 // Renew decides again, as Recheck does, and gives the permit a new lease, which
-// counts from before the look. The caller has looked since whether the
+// counts from before the look. ErrLapsed says that the other nodes may have taken
+// this one for dead since the read began: it has to end. The caller has looked since whether the
 // credential still holds.
 func (p *Permit) Renew(k Look) error {
 	if err := p.Recheck(); err != nil {
@@ -177,6 +178,9 @@ func (p *Permit) Renew(k Look) error {
 	}
 	if k.ledger != p.ledger {
 		return fault.New(fault.Internal, "ledger.Renew", "another node has looked")
+	}
+	if life, ok := p.ledger.living(); p.leased() && (!ok || life != p.receipt.life) {
+		return lapsed("ledger.Renew") // the others may have closed the read
 	}
 	p.sure.Store(&k.from)
 	return nil

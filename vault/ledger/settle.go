@@ -3,6 +3,8 @@ package ledger
 import (
 	"context"
 	"time"
+
+	"dsvault/storage/catalog"
 )
 
 // Follow tells the other nodes that nothing is read here any more that the policy
@@ -23,12 +25,18 @@ func (l *Ledger) Follow(ctx context.Context, k Look) error {
 	}
 }
 
-// forgetFollowed forgets at the end how far this node was. One that cannot is
+// forgetFollowed ends this node's lease, and forgets how far it was. One that cannot is
 // forgotten at the next start of any.
 func (l *Ledger) forgetFollowed() {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	if err := l.db.Update(ctx, func(tx *txView) error { return tx.DropFollowed(ctx, l.node) }); err != nil {
+	err := l.db.Update(ctx, func(tx *txView) error {
+		if err := tx.DropLease(ctx, catalog.NodeLease(l.node), l.node); err != nil {
+			return err
+		}
+		return tx.DropFollowed(ctx, l.node)
+	})
+	if err != nil {
 		l.log.Warn("this node is forgotten at the next start", "err", err)
 	}
 }
