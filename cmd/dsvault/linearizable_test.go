@@ -19,12 +19,11 @@ import (
 )
 
 var (
-	linearOps    = flag.Int64("linearizable-ops", 3000, "check so many operations at least")
-	linearTime   = flag.Duration("linearizable-time", 0, "stop after this, even if there were fewer (0: never)")
-	linearSeed   = flag.Uint64("linearizable-seed", 0, "of everything random (0: another one each time)")
-	linearPause  = flag.Duration("linearizable-pause", 0, "between two faults, on average (0: 3s)")
-	linearGroups = flag.Int("linearizable-groups", 12, "of people, five each, at work at the same time")
-	linearKeep   = flag.String("linearizable-keep", "", "put the histories of violations into this folder")
+	linearOps   = flag.Int64("linearizable-ops", 3000, "check so many operations at least")
+	linearTime  = flag.Duration("linearizable-time", 0, "stop after this, even if there were fewer (0: never)")
+	linearSeed  = flag.Uint64("linearizable-seed", 0, "of everything random (0: another one each time)")
+	linearPause = flag.Duration("linearizable-pause", 0, "between two faults, on average (0: 3s)")
+	linearKeep  = flag.String("linearizable-keep", "", "put the histories of violations into this folder")
 )
 
 const linearNodes = 3
@@ -111,10 +110,13 @@ func newWorkload(t *testing.T, seed uint64, large bool) *workload {
 		w.admins = append(w.admins, a)
 	}
 	var pairs []pair
+	long := push("long", 1, streamBytes, client.PushOptions{})
+	w.streams = make(chan pair, people)
 	at := push("assigned", shards, shardBytes, oneByOne)
 	for n := range people {
 		who := w.account(admin, fmt.Sprint("lee-", n))
 		must(t, admin.Grant)(t.Context(), wire.Grant{Role: dataset.Labeler, Person: who.handle, Scope: at.Parent()})
+		w.streams <- assignedPair(who, long, 0)
 		for shard := range shards {
 			pairs = append(pairs, assignedPair(who, at, shard))
 		}
@@ -129,12 +131,6 @@ func newWorkload(t *testing.T, seed uint64, large bool) *workload {
 			must(t, admin.Assign)(t.Context(), wire.Assignment{Dataset: at, Person: who.handle, Shards: mustShards(t, "0")})
 			pairs = append(pairs, grantedPair(who, at))
 		}
-	}
-	long := push("long", 1, streamBytes, client.PushOptions{})
-	for n := range 2 {
-		who := w.account(admin, fmt.Sprint("sue-", n))
-		must(t, admin.Grant)(t.Context(), wire.Grant{Role: dataset.Labeler, Person: who.handle, Scope: at.Parent()})
-		w.streams = append(w.streams, assignedPair(who, long, 0))
 	}
 	random := rand.New(rand.NewPCG(seed, 2))
 	random.Shuffle(len(pairs), func(i, j int) { pairs[i], pairs[j] = pairs[j], pairs[i] })

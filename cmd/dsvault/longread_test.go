@@ -19,47 +19,59 @@ const (
 	kernels   = 5 << 20
 )
 
-// stream reads a large shard slowly while access to it is taken, again and again.
-func (w *workload) stream(n int, p pair) {
-	r := &register{name: p.who.handle + " " + p.read}
+// streamer reads a large shard slowly while access to it is taken, again and
+// again.
+func (w *workload) streamer(n int) {
 	reader, admin := w.hand(0, w.seed+uint64(n)), w.hand(1, w.seed-uint64(n))
 	defer reader.close()
 	defer admin.close()
 	for !w.stop.Load() && !w.t.Failed() {
-		if got, _ := admin.alter(p, r, w.admins[n], deedGive); got != yes {
-			continue
-		}
-		node := reader.random.IntN(linearNodes)
-		a := reader.askers[node]
-		ans, out, err := a.begin(http.MethodGet, p.read+"open", p.who.token, "", "")
-		switch {
-		case err == nil && ans.status == http.StatusOK:
-			w.note(r, 0, event{deed: deedRead, seen: yes, node: node, leaf: w.delivered(ans), empty: ans.empty, first: ans.first}, ans.asked, ans.done)
-		case err == nil && ans.status == http.StatusNotFound || ans.status == http.StatusForbidden:
-			w.note(r, 0, event{deed: deedRead, seen: no, node: node}, ans.asked, ans.done)
-		default:
-			reader.outage(ans, nil)
-		}
-		if ans.status == http.StatusOK {
-			w.readUntilCut(a, out, reader, func() (seen, time.Duration) { return admin.alter(p, r, w.admins[n], deedTake) })
-		}
-		a.close()
-		if events, unsure := r.size(); events >= maxEvents || unsure >= maxUnsure {
+		p, ok := take(w.streams)
+		if !ok {
 			return
 		}
+		r := &register{name: p.who.handle + " " + p.read}
+		for {
+			w.stream(p, r, reader, admin, w.admins[n%len(w.admins)])
+			if events, unsure := r.size(); w.stop.Load() || w.t.Failed() || events >= maxEvents || unsure >= maxUnsure {
+				break
+			}
+		}
+		w.judged <- r
 	}
-	w.judged <- r
+}
+
+// stream is one read of it.
+func (w *workload) stream(p pair, r *register, reader, admin *hand, by account) {
+	if got, _ := admin.alter(p, r, by, deedGive); got != yes {
+		return
+	}
+	node := reader.random.IntN(linearNodes)
+	a := reader.askers[node]
+	defer a.close()
+	ans, out, err := a.begin(http.MethodGet, p.read+"open", p.who.token, "", "")
+	switch {
+	case err == nil && ans.status == http.StatusOK:
+		w.note(r, 0, event{deed: deedRead, seen: yes, node: node, leaf: w.delivered(ans), empty: ans.empty, first: ans.first}, ans.asked, ans.done)
+	case err == nil && ans.status == http.StatusNotFound || ans.status == http.StatusForbidden:
+		w.note(r, 0, event{deed: deedRead, seen: no, node: node}, ans.asked, ans.done)
+		return
+	default:
+		reader.outage(ans, err)
+		return
+	}
+	w.readUntilCut(a, out, reader, func() (seen, time.Duration) { return admin.alter(p, r, by, deedTake) })
 }
 
 // readUntilCut reads slowly, has the access taken meanwhile, and goes on until
 // the stream ends. It complains of what was sent too late.
-func (w *workload) readUntilCut(a *asker, out *http.Response, h *hand, take func() (seen, time.Duration)) {
+func (w *workload) readUntilCut(a *asker, out *http.Response, h *hand, unassign func() (seen, time.Duration)) {
 	defer out.Body.Close()
 	taken := make(chan time.Duration, 1)
 	w.groups.Go(func() {
 		time.Sleep(time.Duration(h.random.IntN(1000)) * time.Millisecond)
 		for !w.t.Failed() {
-			switch got, at := take(); got {
+			switch got, at := unassign(); got {
 			case yes:
 				taken <- at
 				return

@@ -34,7 +34,7 @@ type workload struct {
 	seed    uint64
 	admins  []account
 	pairs   chan pair // no one has used them yet
-	streams []pair    // of somebody who reads for long
+	streams chan pair // likewise, of a large shard
 	begun   time.Time
 
 	stop    atomic.Bool
@@ -92,13 +92,13 @@ func (w *workload) String() string {
 
 // start has groups of people work, and a checker check what they leave.
 func (w *workload) start() {
-	groups := *linearGroups
+	const groups = 24
 	w.begun = time.Now()
 	for n := range groups {
 		w.groups.Go(func() { w.group(n) })
 	}
-	for n, p := range w.streams {
-		w.groups.Go(func() { w.stream(n, p) })
+	for n := range 2 {
+		w.groups.Go(func() { w.streamer(n) })
 	}
 	w.checks.Go(func() {
 		for r := range w.judged {
@@ -181,10 +181,8 @@ func (w *workload) group(n int) {
 		defer hands[i].close()
 	}
 	for !w.stop.Load() && !w.t.Failed() {
-		var p pair
-		select {
-		case p = <-w.pairs:
-		default:
+		p, ok := take(w.pairs)
+		if !ok {
 			return
 		}
 		r := &register{name: p.who.handle + " " + p.read}
@@ -215,6 +213,16 @@ func (w *workload) group(n int) {
 		turn(func() { taker.change(p, r, admin, deedTake, &over) })
 		round.Wait()
 		w.judged <- r
+	}
+}
+
+// take gives a pair that nobody has used yet, if there is one.
+func take(pairs chan pair) (p pair, ok bool) {
+	select {
+	case p = <-pairs:
+		return p, true
+	default:
+		return p, false
 	}
 }
 
