@@ -162,11 +162,10 @@ func (w *workload) keepLogs() {
 	}
 }
 
-// What one register is used for. Its history stays short, so that its check
-// stays fast, and few of its events have an unknown outcome: each of those goes
-// on with all that come later.
+// What one register is used for. Its history stays short, and few of its events
+// have an unknown outcome, so that its check stays fast.
 const (
-	maxEvents = 2000
+	maxEvents = 1000
 	maxUnsure = 4
 	readers   = 3
 )
