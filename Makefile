@@ -89,8 +89,9 @@ unit: packages tools ## go test, with nothing skipped, and with -race but for UN
 	CGO_ENABLED=1 $(TEST) -race -skip '$(UNRACED)' -timeout 40m ./... | awk "$$SUMMARY"
 	CGO_ENABLED=0 $(TEST) -run '$(UNRACED)' -timeout 20m ./rbac ./vault ./cmd/dsvault | awk "$$SUMMARY"
 
-interop: ## what other people's tools say of the log, in a module of its own
+interop: ## what other people's tools say of the log, and of the examples in docs/deploy, in modules of their own
 	cd vault/notary/interop && $(GO) vet ./... && $(GO) test -count=1 -timeout 5m ./...
+	cd docs/deploy/check && $(GO) vet ./... && $(GO) test -count=1 -timeout 5m ./...
 
 clean: ## remove what make built here
 	rm -rf bin
@@ -127,6 +128,7 @@ packages:
 	[ -e /usr/include/stdlib.h ] || need+=(libc6-dev); \
 	command -v strace >/dev/null || need+=(strace); \
 	[ -x /usr/sbin/haproxy ] || command -v haproxy >/dev/null || need+=(haproxy); \
+	command -v systemd-analyze >/dev/null || need+=(systemd); \
 	compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || command -v postgres >/dev/null || need+=(postgresql); \
 	if [ $${#need[@]} -gt 0 ]; then \
 		command -v apt-get >/dev/null || { echo "the tests need: $${need[*]}"; exit 1; }; \
