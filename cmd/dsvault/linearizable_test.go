@@ -61,13 +61,15 @@ func TestLinearizable(t *testing.T) {
 	w.recovered()
 	w.finish()
 	t.Logf("%s, in %s; %s; %d starts failed meanwhile and were repeated", w, took.Round(time.Second), m, w.again)
-	for kind, n := range m.counts {
-		if n == 0 && *linearTime == 0 {
-			t.Errorf("no %s", kind)
+	if *linearTime == 0 && !t.Failed() {
+		for _, kind := range often {
+			if m.counts[kind] == 0 {
+				t.Errorf("no %s", kind)
+			}
 		}
-	}
-	if w.cut.Load() == 0 {
-		t.Error("no running read was cut")
+		if w.cut.Load() == 0 {
+			t.Error("no running read was cut")
+		}
 	}
 	w.stopAll()
 	w.checkLog()
@@ -110,13 +112,15 @@ func newWorkload(t *testing.T, seed uint64, large bool) *workload {
 		w.admins = append(w.admins, a)
 	}
 	var pairs []pair
-	long := push("long", 1, streamBytes, client.PushOptions{})
-	w.streams = make(chan pair, people)
+	long := []dataset.Scope{push("long-0", 1, streamBytes, client.PushOptions{}), push("long-1", 1, streamBytes, client.PushOptions{})}
+	w.streams = make(chan pair, people*len(long))
 	at := push("assigned", shards, shardBytes, oneByOne)
 	for n := range people {
 		who := w.account(admin, fmt.Sprint("lee-", n))
 		must(t, admin.Grant)(t.Context(), wire.Grant{Role: dataset.Labeler, Person: who.handle, Scope: at.Parent()})
-		w.streams <- assignedPair(who, long, 0)
+		for _, at := range long {
+			w.streams <- assignedPair(who, at, 0)
+		}
 		for shard := range shards {
 			pairs = append(pairs, assignedPair(who, at, shard))
 		}

@@ -17,6 +17,10 @@ const (
 	// still arrives.
 	cutWithin = 2500 * time.Millisecond
 	kernels   = 5 << 20
+	// outage is how long somebody waits who has no answer.
+	outage = 500 * time.Millisecond
+	// maxDoubts is maxUnsure of these histories, which are short.
+	maxDoubts = 8
 )
 
 // streamer reads a large shard slowly while access to it is taken, again and
@@ -33,7 +37,7 @@ func (w *workload) streamer(n int) {
 		r := &register{name: p.who.handle + " " + p.read}
 		for {
 			w.stream(p, r, reader, admin, w.admins[n%len(w.admins)])
-			if events, unsure := r.size(); w.stop.Load() || w.t.Failed() || events >= maxEvents || unsure >= maxUnsure {
+			if events, unsure := r.size(); w.stop.Load() || w.t.Failed() || events >= maxEvents || unsure >= maxDoubts {
 				break
 			}
 		}
@@ -44,6 +48,7 @@ func (w *workload) streamer(n int) {
 // stream is one read of it.
 func (w *workload) stream(p pair, r *register, reader, admin *hand, by account) {
 	if got, _ := admin.alter(p, r, by, deedGive); got != yes {
+		time.Sleep(outage)
 		return
 	}
 	node := reader.random.IntN(linearNodes)
@@ -79,6 +84,7 @@ func (w *workload) readUntilCut(a *asker, out *http.Response, h *hand, unassign 
 				taken <- 0
 				return
 			}
+			time.Sleep(outage)
 		}
 		taken <- 0
 	})
