@@ -7,6 +7,7 @@ import (
 	"dsvault/rbac"
 	"dsvault/storage"
 	"dsvault/vault/fault"
+	"dsvault/vault/trace"
 )
 
 // ahead is a request to the object store that is made while the read is being
@@ -29,7 +30,7 @@ func (v *Vault) fetchAhead(ctx context.Context, q rbac.Query, o storage.Object, 
 	a := &ahead{cancel: cancel, done: make(chan struct{})}
 	go func() {
 		defer close(a.done)
-		a.body, a.err = v.objects.Open(ctx, o.Key, from, size, o.ETag)
+		a.body, a.err = v.openObject(ctx, o, from, size)
 	}()
 	return a
 }
@@ -63,7 +64,7 @@ func (a *ahead) drop() {
 func (r *reading) open(o storage.Object, from, size int64) (io.ReadCloser, error) {
 	a := r.ahead
 	if a == nil {
-		return r.v.objects.Open(r.ctx, o.Key, from, size, o.ETag)
+		return r.v.openObject(r.ctx, o, from, size)
 	}
 	r.ahead = nil
 	context.AfterFunc(r.ctx, a.cancel) // the read always ends
@@ -74,4 +75,38 @@ func (r *reading) open(o storage.Object, from, size int64) (io.ReadCloser, error
 		return nil, fault.Wrap(fault.Canceled, "vault.open", "the read has ended", r.ctx.Err())
 	}
 	return a.body, a.err
+}
+
+// openObject asks the object store for a piece of an object.
+func (v *Vault) openObject(ctx context.Context, o storage.Object, from, size int64) (io.ReadCloser, error) {
+	within, span := trace.Start(ctx, "storage open")
+	body, err := v.objects.Open(within, o.Key, from, size, o.ETag)
+	span.Set("dsvault.bytes", size)
+	span.End(err)
+	if err != nil || !trace.On(ctx) {
+		return body, err
+	}
+	return &firstByte{ReadCloser: body, ctx: ctx}, nil
+}
+
+// firstByte is a span for the first Read.
+type firstByte struct {
+	io.ReadCloser
+	ctx  context.Context
+	seen bool
+}
+
+func (f *firstByte) Read(b []byte) (int, error) {
+	if f.seen {
+		return f.ReadCloser.Read(b)
+	}
+	f.seen = true
+	_, span := trace.Start(f.ctx, "storage first byte")
+	n, err := f.ReadCloser.Read(b)
+	if err == io.EOF {
+		span.End(nil)
+	} else {
+		span.End(err)
+	}
+	return n, err
 }

@@ -16,6 +16,7 @@ import (
 	"dsvault/vault/identity"
 	"dsvault/vault/ledger"
 	"dsvault/vault/seal"
+	"dsvault/vault/trace"
 )
 
 // reading is one admitted read of a shard, whatever the way of delivery. It is
@@ -169,7 +170,11 @@ func (r *reading) deliver(w io.Writer, cut func(), send func(*meter) error) erro
 			cut()
 		}
 	})()
+	_, span := trace.Start(r.ctx, "send")
 	err := send(sent)
+	span.Set("dsvault.dataset", r.shard.Dataset.String())
+	span.Set("dsvault.bytes", sent.n)
+	span.End(err)
 	cause := ledger.Finished
 	switch {
 	case err == nil:
@@ -211,7 +216,7 @@ func (r *reading) end(sent int64, cause ledger.Cause) {
 	r.ahead.drop()
 	r.ahead = nil
 	defer r.v.streams.remove(r)
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.ctx), 30*time.Second)
 	defer cancel()
 	err := r.permit.End(ctx, sent, cause)
 	if errors.Is(err, ledger.ErrOwed) {

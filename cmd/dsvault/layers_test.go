@@ -37,11 +37,13 @@ var layers = map[string]struct {
 	"vault/audit":   {0, nil}, // an auditor builds it without anything else of ours
 	"vault/dataset": {0, []string{"vault/fault"}},
 	"vault/seal":    {0, []string{"vault/fault"}},
+	"vault/trace":   {0, nil},
 
 	"vault/wire":    {1, nil},
 	"vault/pack":    {1, nil},
 	"vault/courier": {1, nil},
 	"vault/metrics": {1, nil}, // does what the meters of others ask for, without them
+	"vault/tracing": {1, nil},
 	"rbac":          {1, nil},
 	"storage":       {1, nil},
 
@@ -83,6 +85,7 @@ var homes = map[string][]string{
 	"filippo.io/age":               {"vault/seal", "vault/keys"},
 	"github.com/transparency-dev/": {"vault/audit", "vault/ledger"},
 	"github.com/prometheus/":       {"vault/metrics"},
+	"go.opentelemetry.io/":         {"vault/tracing"},
 	"github.com/spf13/":            {"cmd/dsvault"},
 	"github.com/schollz/":          {"cmd/dsvault"},
 	"github.com/wneessen/":         {"vault/courier"},

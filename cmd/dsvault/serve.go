@@ -24,6 +24,7 @@ import (
 	"dsvault/vault/api"
 	"dsvault/vault/fault"
 	"dsvault/vault/metrics"
+	"dsvault/vault/tracing"
 )
 
 // drainTime is how long running requests may go on after the signal to stop.
@@ -41,6 +42,8 @@ type serveConfig struct {
 	nodeConfig
 	Listen         string // HOST:PORT; port 0 picks a free one
 	Metrics        string // HOST:PORT for Prometheus; empty: none
+	Traces         string // URL of a collector; empty: as OTEL_EXPORTER_OTLP_ENDPOINT says
+	TracesFromEnv  bool   // that names one
 	Pprof          string // IP:PORT for profiles, of this machine; empty: none
 	Cert, Key      string // PEM files; both or none
 	BehindTLSProxy bool
@@ -86,6 +89,7 @@ breaks its truth table is refused, and the old one stays in force.`,
 	f := cmd.Flags()
 	f.StringVar(&cfg.Listen, "listen", "127.0.0.1:8200", "address to listen on; port 0 picks a free one")
 	f.StringVar(&cfg.Metrics, "metrics", "", "address to show metrics for Prometheus on, for example 127.0.0.1:9200 (default: nowhere)")
+	f.StringVar(&cfg.Traces, "traces", "", "URL of an OpenTelemetry collector to send traces to, for example http://127.0.0.1:4318 (default: as OTEL_EXPORTER_OTLP_ENDPOINT says, or none)")
 	f.StringVar(&cfg.Pprof, "pprof", "", "loopback address to show Go profiles on, for example 127.0.0.1:6060 (default: nowhere)")
 	f.StringVar(&cfg.Cert, "tls-cert", "", "PEM file with the certificate chain")
 	f.StringVar(&cfg.Key, "tls-key", "", "PEM file with its key")
@@ -124,6 +128,7 @@ breaks its truth table is refused, and the old one stays in force.`,
 		if cfg.BackupWindow, err = parseWindow(backupWindow); err != nil {
 			return err
 		}
+		cfg.TracesFromEnv = a.env("OTEL_SDK_DISABLED") != "true" && (a.env("OTEL_EXPORTER_OTLP_ENDPOINT") != "" || a.env("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") != "")
 		cfg.Logger = a.logger()
 		if err := cfg.openCourier(a.env("DSVAULT_SMTP_PASSWORD")); err != nil {
 			return err
@@ -176,6 +181,11 @@ func (c serveConfig) check() error {
 	if err := c.checkPprof(); err != nil {
 		return err
 	}
+	if c.Traces != "" {
+		if err := tracing.CheckURL(c.Traces); err != nil {
+			return err
+		}
+	}
 	host, _, err := net.SplitHostPort(c.Listen)
 	if err != nil {
 		return fault.Wrap(fault.Invalid, op, "bad --listen address", err).WithHint("give HOST:PORT, for example 127.0.0.1:8200")
@@ -221,6 +231,11 @@ func serve(ctx context.Context, cfg serveConfig, ready func(url string) error) (
 		return err
 	}
 	defer stopPprof()
+	tracer, stopTraces, err := cfg.openTraces(ctx)
+	if err != nil {
+		return err
+	}
+	defer stopTraces()
 	n, err := openNode(ctx, cfg.nodeConfig)
 	if err != nil {
 		return err
@@ -241,8 +256,8 @@ func serve(ctx context.Context, cfg serveConfig, ready func(url string) error) (
 	}
 	stopping := make(chan struct{})
 	handler := api.New(n.Vault, api.Options{
-		Stopping: stopping,
-		Logger:   cfg.Logger, Now: now, Random: rand.Reader, TrustProxy: cfg.BehindTLSProxy, TrustedProxies: cfg.TrustedProxies, Meter: cfg.Counts,
+		Stopping: stopping, Tracer: tracer,
+		Logger: cfg.Logger, Now: now, Random: rand.Reader, TrustProxy: cfg.BehindTLSProxy, TrustedProxies: cfg.TrustedProxies, Meter: cfg.Counts,
 		Requests: rate.Limit(cfg.MaxRequests), Streams: cfg.MaxTransfers, StreamsEach: cfg.MaxTransfersEach,
 	})
 	requests, cut := context.WithCancel(context.WithoutCancel(ctx))

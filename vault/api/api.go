@@ -18,6 +18,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"dsvault/vault"
+	"dsvault/vault/trace"
 	"dsvault/vault/wire"
 )
 
@@ -25,6 +26,7 @@ import (
 // value of everything else is good.
 type Options struct {
 	Logger *slog.Logger
+	Tracer trace.Tracer // nil: nobody listens
 	Now    func() time.Time
 	Random io.Reader // cryptographically secure; request IDs are drawn from it
 

@@ -22,6 +22,7 @@ import (
 	"dsvault/vault/fault"
 	"dsvault/vault/identity"
 	"dsvault/vault/ledger"
+	"dsvault/vault/trace"
 	"dsvault/vault/wire"
 )
 
@@ -38,6 +39,8 @@ type call struct {
 	bodyTime time.Duration // for a JSON body
 
 	err error // why it failed
+
+	span trace.Span // nil: nobody listens
 }
 
 func (c *call) ctx() context.Context { return c.Request().Context() }
@@ -58,7 +61,11 @@ func (s *server) newCall(ec echo.Context) *call {
 		Request: dataset.NewID[dataset.RequestID](s.opts.Random),
 		Agent:   printable(r.UserAgent(), maxAgent),
 	}
-	ec.SetRequest(r.WithContext(withRequest(r.Context(), c.actor.Request)))
+	ctx := withRequest(r.Context(), c.actor.Request)
+	if s.opts.Tracer != nil {
+		ctx, c.span = trace.Start(trace.With(ctx, s.opts.Tracer), method(r)+" "+ec.Path())
+	}
+	ec.SetRequest(r.WithContext(ctx))
 	if addr := s.address(r); addr.IsValid() {
 		c.actor.Address = addr.String()
 	}
@@ -202,10 +209,8 @@ func (s *server) logCall(c *call, took time.Duration, aborted bool) {
 	status := c.Response().Status
 	s.opts.Meter.Answered(c.Path(), status, string(code), took, c.body.total, c.Response().Size)
 	level := slog.LevelInfo
-	route, method := c.Path(), c.Request().Method
-	if !slices.Contains(methods, method) {
-		method = "other"
-	}
+	route, method := c.Path(), method(c.Request())
+	c.traced(method, route, status)
 	attrs := []slog.Attr{
 		slog.String("method", method), slog.String("route", route), slog.Int("status", status),
 		slog.Duration("took", took), slog.Int64("bytes", c.Response().Size),
@@ -228,6 +233,28 @@ func (s *server) logCall(c *call, took time.Duration, aborted bool) {
 		attrs = append(attrs, slog.String("cause", c.err.Error()))
 	}
 	s.opts.Logger.LogAttrs(context.WithoutCancel(c.ctx()), level, "request", attrs...)
+}
+
+// traced ends the request's span. It says no more than the log does.
+func (c *call) traced(method, route string, status int) {
+	if c.span == nil {
+		return
+	}
+	c.span.Set("http.request.method", method)
+	c.span.Set("http.route", route)
+	c.span.Set("http.response.status_code", status)
+	c.span.Set("dsvault.request", c.actor.Request.String())
+	c.span.Set("dsvault.bytes_received", c.body.total)
+	c.span.Set("dsvault.bytes_sent", c.Response().Size)
+	c.span.End(c.err)
+}
+
+// method is a request's, if it is one that there is.
+func method(r *http.Request) string {
+	if slices.Contains(methods, r.Method) {
+		return r.Method
+	}
+	return "other"
 }
 
 var methods = []string{

@@ -40,6 +40,7 @@ import (
 	"dsvault/vault/fault"
 	"dsvault/vault/ledger"
 	"dsvault/vault/seal"
+	"dsvault/vault/trace"
 )
 
 const (
@@ -427,7 +428,9 @@ func (r *Ring) unwrap(key storage.WrappedKey) ([]byte, error) {
 // FileKey opens the file key in header, which has to be sealed to the dataset
 // of the permit; shard has to be the permit's shard. It refuses without a
 // permit that covers exactly that.
-func (r *Ring) FileKey(ctx context.Context, p *ledger.Permit, shard int, header []byte) (seal.FileKey, error) {
+func (r *Ring) FileKey(ctx context.Context, p *ledger.Permit, shard int, header []byte) (key seal.FileKey, err error) {
+	ctx, span := trace.Start(ctx, "open key")
+	defer func() { span.End(err) }()
 	if err := p.Covers(p.Dataset(), shard); err != nil {
 		return seal.FileKey{}, err
 	}

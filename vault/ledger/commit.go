@@ -26,6 +26,7 @@ type entry struct {
 	decision rbac.Decision
 	sealed   Sealed
 	at       time.Time   // when it was enqueued
+	taken    time.Time   // by the committer; zero: not yet
 	result   chan result // buffered, for the one answer
 
 	// The committer's, until it has answered.
@@ -246,6 +247,10 @@ func (l *Ledger) commit(ctx context.Context, b *batch) (err error) {
 		return err
 	}
 	b.entries = l.drain()
+	taken := l.now()
+	for _, e := range b.entries {
+		e.taken = taken
+	}
 	if err := l.build(ctx, tx, b); err != nil {
 		return err
 	}

@@ -24,6 +24,7 @@ import (
 	"dsvault/vault/audit"
 	"dsvault/vault/dataset"
 	"dsvault/vault/fault"
+	"dsvault/vault/trace"
 )
 
 const (
@@ -313,8 +314,17 @@ func (l *Ledger) Check(ctx context.Context, in Intent) (rbac.Decision, error) {
 
 // record is Record; if refusals is set, an allowed decision is not recorded.
 // Its Receipt always holds the decision.
-func (l *Ledger) record(ctx context.Context, in Intent, refusals bool) (Receipt, error) {
-	var r Receipt
+func (l *Ledger) record(ctx context.Context, in Intent, refusals bool) (r Receipt, err error) {
+	name := "admission"
+	if refusals {
+		name = "decision"
+	}
+	ctx, span := trace.Start(ctx, name)
+	defer func() { span.End(err) }()
+	span.Set("dsvault.kind", in.Kind.String())
+	if in.Access != nil {
+		span.Set("dsvault.dataset", in.Access.Dataset.String())
+	}
 	for range maxDecisions {
 		e := &entry{ctx: ctx, in: in, result: make(chan result, 1)}
 		decision, err := l.decide(ctx, &e.in, l.clock())
@@ -345,6 +355,7 @@ func (l *Ledger) record(ctx context.Context, in Intent, refusals bool) (Receipt,
 			}
 		}
 		r.Decision = e.decision
+		e.timed(span, l.now())
 		switch {
 		case answer.stale:
 			if err := l.CatchUp(ctx); err != nil {
@@ -366,6 +377,14 @@ func (l *Ledger) record(ctx context.Context, in Intent, refusals bool) (Receipt,
 	l.meter.Failed(CauseStale)
 	return r, fault.New(fault.Unavailable, "ledger.Record", "the policy changes faster than this node can follow").
 		WithHint("try again in a moment").WithRetry(time.Second)
+}
+
+// timed says how long an entry has waited, and how long its commit took.
+func (e *entry) timed(span trace.Span, now time.Time) {
+	if !e.taken.IsZero() {
+		span.Set("dsvault.queue_us", e.taken.Sub(e.at).Microseconds())
+		span.Set("dsvault.commit_us", now.Sub(e.taken).Microseconds())
+	}
 }
 
 // outage is the answer when a decision could not be recorded. A refusal stays
