@@ -307,7 +307,8 @@ func TestOpenReadWithoutRead(t *testing.T) {
 }
 
 // TestRefusedBlindly: a node that cannot reach the catalog does not refuse what
-// another may have allowed meanwhile; one that has the catalog to itself does.
+// another may have allowed meanwhile; one that has the catalog to itself does, and
+// so does one that can look, but not write.
 func TestRefusedBlindly(t *testing.T) {
 	onEngines(t, func(t *testing.T, url string) {
 		v, one := newVault(t, url)
@@ -320,7 +321,19 @@ func TestRefusedBlindly(t *testing.T) {
 			t.Cleanup(two.Close)
 			v.revoke(one, v.lee, dataset.Labeler, v.scope.Parent())
 			check(t, two.CatchUp(t.Context()))
+			for _, who := range []dataset.PrincipalID{v.lee, v.stranger} { // loads what they have
+				must[bool](t)(two.NeedsDual(t.Context(), v.read(who, 1).Query))
+			}
 			v.grant(one, v.lee, dataset.Labeler, v.scope.Parent())
+			two.Close()
+			if _, err := two.Admit(t.Context(), v.read(v.stranger, 1)); !fault.Is(err, fault.NotFound) {
+				t.Errorf("shared %v: whoever is refused is told %v", shared, err)
+			}
+			if shared {
+				if _, err := two.Admit(t.Context(), v.read(v.lee, 1)); !fault.Is(err, fault.Unavailable) {
+					t.Errorf("whoever is allowed elsewhere is told %v", err)
+				}
+			}
 			two.db.Close()
 			if p, err := two.Admit(t.Context(), v.read(v.lee, 1)); p != nil || !fault.Is(err, code) {
 				t.Errorf("shared %v: permit %v, error %v, want %s", shared, p != nil, err, code)

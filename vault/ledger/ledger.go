@@ -339,10 +339,10 @@ func (l *Ledger) record(ctx context.Context, in Intent, refusals bool) (r Receip
 			e.in.Place = *in.Refused
 		}
 		if err := l.describe(ctx, e); err != nil {
-			return r, l.outage(decision, CauseSealing, err)
+			return r, l.outage(ctx, e, CauseSealing, err)
 		}
 		if err := l.enqueue(e); err != nil {
-			return r, l.outage(decision, causeOf(err), err)
+			return r, l.outage(ctx, e, causeOf(err), err)
 		}
 		var answer result
 		select {
@@ -359,11 +359,11 @@ func (l *Ledger) record(ctx context.Context, in Intent, refusals bool) (r Receip
 		switch {
 		case answer.stale:
 			if err := l.CatchUp(ctx); err != nil {
-				return r, l.outage(e.decision, causeOf(err), err)
+				return r, l.outage(ctx, e, causeOf(err), err)
 			}
 			continue
 		case answer.err != nil:
-			return r, l.outage(e.decision, causeOf(answer.err), answer.err)
+			return r, l.outage(ctx, e, causeOf(answer.err), answer.err)
 		}
 		l.recorded(in.Kind, e.decision)
 		switch {
@@ -388,17 +388,25 @@ func (e *entry) timed(span trace.Span, now time.Time) {
 }
 
 // outage is the answer when a decision could not be recorded. A refusal stays
-// one, unless another node may have allowed meanwhile what this one refuses.
-func (l *Ledger) outage(d rbac.Decision, cause string, err error) error {
+// one; beside other nodes, which may have allowed meanwhile what this one
+// refuses, only after a look at the policy in force.
+func (l *Ledger) outage(ctx context.Context, e *entry, cause string, err error) error {
 	if cause != "" {
 		l.meter.Failed(cause)
 	}
+	d := e.decision
 	if d.Allowed {
 		return err
 	}
 	l.log.Warn("a refusal could not be recorded", "cause", cause, "reasons", d.Reasons, "err", err)
 	if l.shared {
-		return err
+		if l.CatchUp(ctx) != nil {
+			return err
+		}
+		var blind error
+		if d, blind = l.decide(ctx, &e.in, l.clock()); blind != nil || d.Allowed {
+			return err
+		}
 	}
 	return refusal(d)
 }
