@@ -206,16 +206,22 @@ func (r *reading) cause() ledger.Cause {
 // Close ends a read of which nothing was sent.
 func (r *reading) Close() { r.end(0, cmp.Or(r.cause(), ledger.Failed)) }
 
-// end closes the read in the log; the permit does it once. The record outlives
-// the request, whose context may be gone.
+// end closes the read in the log, once. The record outlives the request, whose
+// context may be gone. Whoever reads does not wait for a catalog that is away.
 func (r *reading) end(sent int64, cause ledger.Cause) {
-	if first := r.closed.CompareAndSwap(false, true); first && (cause == ledger.CutOff || cause == ledger.Blind) {
+	if !r.closed.CompareAndSwap(false, true) {
+		return
+	}
+	if cause == ledger.CutOff || cause == ledger.Blind {
 		r.v.meter.Cut(string(cause), r.permit.Unsure())
 	}
 	r.cancel(errSent)
 	r.ahead.drop()
 	r.ahead = nil
 	defer r.v.streams.remove(r)
+	if cause == ledger.Blind && r.permit.EndLater(sent, cause) {
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.ctx), 30*time.Second)
 	defer cancel()
 	err := r.permit.End(ctx, sent, cause)

@@ -212,6 +212,9 @@ func TestSettled(t *testing.T) {
 func (p *pair) lastEnd() map[string]string {
 	p.t.Helper()
 	records, _ := p.at(p.a).pages(vault.LogQuery{Kinds: []audit.Kind{audit.KindReadEnd}})
+	if len(records) == 0 {
+		return nil
+	}
 	return records[len(records)-1].Detail
 }
 
@@ -238,5 +241,11 @@ func TestBlindNode(t *testing.T) {
 	wantCode(t, ended(t, running), fault.Unavailable)
 	if cuts := p.atB.cuts(); cuts["blind"] != 2 {
 		t.Errorf("the node has cut %v", cuts)
+	}
+	p.wire.Set(storagetest.Works)
+	for until := time.Now().Add(time.Minute); p.lastEnd()["cause"] != "blind"; time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(until) {
+			t.Fatalf("the log says of the read: %v", p.lastEnd())
+		}
 	}
 }

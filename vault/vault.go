@@ -38,6 +38,10 @@ type Config struct {
 	Now     func() time.Time
 	Random  io.Reader
 
+	// Clock is the machine's own, if Now is put right by another's: leases are
+	// measured by it. nil: Now.
+	Clock func() time.Time
+
 	Queue int   // entries that may wait for the audit log; 0 leaves it to the ledger
 	Meter Meter // nil: nobody counts
 
@@ -169,7 +173,7 @@ func Open(ctx context.Context, cfg Config) (*Vault, error) {
 	var err error
 	v.ledger, err = ledger.Open(ctx, ledger.Config{
 		Catalog: v.db, World: v.world, Sealer: v.keys, Now: v.now, Random: v.random, Logger: v.log,
-		Queue: cfg.Queue, Meter: v.meter, Shared: !cfg.Exclusive, Lost: v.notary.Halt, Settle: v.settle,
+		Clock: cfg.Clock, Queue: cfg.Queue, Meter: v.meter, Shared: !cfg.Exclusive, Lost: v.notary.Halt, Settle: v.settle,
 	})
 	if err != nil {
 		return nil, err

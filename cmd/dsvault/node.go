@@ -310,7 +310,7 @@ func (n *node) open(ctx context.Context, cfg nodeConfig, policy *rbac.Policy) er
 	}
 	n.Vault, err = vault.Open(ctx, vault.Config{
 		Catalog: n.db, Objects: objects, Keys: ring, Policy: policy, Logger: cfg.Logger,
-		Now: clock, Random: rand.Reader, Exclusive: cfg.embedded(), Log: log, Meter: cfg.meter(),
+		Now: clock, Clock: now, Random: rand.Reader, Exclusive: cfg.embedded(), Log: log, Meter: cfg.meter(),
 		CheckEvery: cfg.CheckEvery, CheckDataEvery: cfg.CheckDataEvery, BackupWindow: cfg.BackupWindow, Reviews: cfg.Reviews,
 		Mailer: cfg.Mailer, PublicURL: cfg.PublicURL, Hooks: cfg.Hooks,
 	})

@@ -27,7 +27,7 @@ type life struct {
 func (l *Ledger) living() (count uint64, ok bool) {
 	l.life.mu.Lock()
 	defer l.life.mu.Unlock()
-	return l.life.count, within(sureAlive, l.life.from, l.now())
+	return l.life.count, within(sureAlive, l.life.from, l.own())
 }
 
 // lives notes that the lease was renewed, from a time before that on. It gives
@@ -35,10 +35,10 @@ func (l *Ledger) living() (count uint64, ok bool) {
 func (l *Ledger) lives(from time.Time) (count uint64) {
 	l.life.mu.Lock()
 	defer l.life.mu.Unlock()
-	if !within(sureAlive, l.life.from, l.now()) {
+	if !within(sureAlive, l.life.from, l.own()) {
 		l.life.count++
 	}
-	if from.After(l.life.from) || !within(sureAlive, l.life.from, l.now()) {
+	if from.After(l.life.from) || !within(sureAlive, l.life.from, l.own()) {
 		l.life.from = from
 	}
 	return l.life.count
@@ -61,7 +61,7 @@ func (l *Ledger) keepAlive(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		from := l.now()
+		from := l.own()
 		asking, cancel := context.WithTimeout(ctx, nodeLease/3)
 		err := l.db.Update(asking, func(tx *txView) error { return l.takeLife(asking, tx) })
 		cancel()

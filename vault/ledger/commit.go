@@ -232,7 +232,7 @@ func (l *Ledger) commit(ctx context.Context, b *batch) (err error) {
 	if b.head, err = tx.LockHead(ctx); err != nil {
 		return err
 	}
-	b.locked = l.now() // what another node commits from here on comes after this
+	b.locked = l.own() // what another node commits from here on comes after this
 	if err := l.goesOn(b.head); err != nil {
 		return err
 	}

@@ -162,7 +162,7 @@ type Sealed struct {
 	Details    []byte
 }
 
-// Config is what a Ledger is made of. Every field is required, but for Queue
+// Config is what a Ledger is made of. Every field is required, but for Clock
 // and what follows it.
 type Config struct {
 	Catalog *catalog.DB
@@ -172,6 +172,9 @@ type Config struct {
 	Random  io.Reader // for the node's name
 	Logger  *slog.Logger
 
+	// Clock is the machine's own, which leases are measured by: nobody puts it right
+	// by another's; nil: Now.
+	Clock func() time.Time
 	Queue int   // entries that may wait; 0 means 8192
 	Meter Meter // nil: nobody counts
 
@@ -198,6 +201,7 @@ type Ledger struct {
 	world  *rbac.Partial
 	sealer Sealer
 	now    func() time.Time
+	own    func() time.Time // Config.Clock
 	log    *slog.Logger
 	meter  Meter
 	most   int    // entries that may wait
@@ -234,10 +238,13 @@ type Ledger struct {
 // left open ("unknown, up to N bytes"), and starts the committer.
 func Open(ctx context.Context, cfg Config) (*Ledger, error) {
 	l := &Ledger{
-		db: cfg.Catalog, world: cfg.World, sealer: cfg.Sealer, now: cfg.Now, log: cfg.Logger,
+		db: cfg.Catalog, world: cfg.World, sealer: cfg.Sealer, now: cfg.Now, own: cfg.Clock, log: cfg.Logger,
 		node: dataset.NewID[dataset.RequestID](cfg.Random).String(),
 		wake: make(chan struct{}, 1), done: make(chan struct{}),
 		most: cmp.Or(cfg.Queue, maxQueue), meter: noMeter{}, shared: cfg.Shared, alive: func() {}, lost: cfg.Lost, settle: cfg.Settle,
+	}
+	if l.own == nil {
+		l.own = l.now
 	}
 	if l.lost == nil {
 		l.lost = func(error) {}
@@ -427,11 +434,9 @@ func (l *Ledger) decide(ctx context.Context, in *Intent, now time.Time) (rbac.De
 
 // clock is the time to decide at: now, but never before the log's. What has
 // expired for the log does not revive because a clock was set back.
-func (l *Ledger) clock() time.Time { return l.notBefore(l.now()) }
-
-// notBefore is now, but never before the log's time.
-func (l *Ledger) notBefore(now time.Time) time.Time {
-	if logged := time.UnixMicro(l.logged.Load()); now.Before(logged) {
+func (l *Ledger) clock() time.Time {
+	now, logged := l.now(), time.UnixMicro(l.logged.Load())
+	if now.Before(logged) {
 		return logged
 	}
 	return now

@@ -95,7 +95,7 @@ func (p *Permit) Covers(id dataset.DatasetID, shard int) error {
 	if p == nil || p.ledger == nil {
 		return noPermit("ledger.Covers")
 	}
-	now := p.ledger.now()
+	now := p.ledger.own()
 	switch {
 	case p.access.Dataset != id || p.access.Shard != shard:
 		return fault.New(fault.Forbidden, "ledger.Covers", "the permit is for another shard")
@@ -113,14 +113,14 @@ func (p *Permit) Holds() error {
 	if p == nil || p.ledger == nil {
 		return noPermit("ledger.Holds")
 	}
-	return p.holds("ledger.Holds", p.ledger.now())
+	return p.holds("ledger.Holds", p.ledger.own())
 }
 
 func (p *Permit) holds(op string, now time.Time) error {
 	if p.leased() && !within(Lease, *p.sure.Load(), now) {
 		return lapsed(op)
 	}
-	return p.recheck(now)
+	return p.Recheck()
 }
 
 // leased reports whether another node may have the access taken away.
@@ -142,7 +142,7 @@ func lapsed(op string) error {
 // Left is for how long the lease goes on, as far as the node's clocks tell; 0: it
 // is over.
 func (p *Permit) Left() time.Duration {
-	from, now := *p.sure.Load(), p.ledger.now()
+	from, now := *p.sure.Load(), p.ledger.own()
 	if !within(Lease, from, now) {
 		return 0
 	}
@@ -150,7 +150,7 @@ func (p *Permit) Left() time.Duration {
 }
 
 // Unsure is how long ago the node last made sure that the access was allowed.
-func (p *Permit) Unsure() time.Duration { return max(0, p.ledger.now().Sub(*p.sure.Load())) }
+func (p *Permit) Unsure() time.Duration { return max(0, p.ledger.own().Sub(*p.sure.Load())) }
 
 // Look is what a node knows after it has looked at the catalog.
 type Look struct {
@@ -161,7 +161,7 @@ type Look struct {
 
 // Look follows the policy, and gives what permits are renewed with.
 func (l *Ledger) Look(ctx context.Context) (Look, error) {
-	from := l.now()
+	from := l.own()
 	if err := l.CatchUp(ctx); err != nil {
 		return Look{}, err
 	}
@@ -194,12 +194,7 @@ func (p *Permit) Recheck() error {
 	if p == nil || p.ledger == nil {
 		return noPermit("ledger.Recheck")
 	}
-	return p.recheck(p.ledger.now())
-}
-
-func (p *Permit) recheck(now time.Time) error {
-	now = p.ledger.notBefore(now)
-	revision := p.ledger.world.Revision()
+	now, revision := p.ledger.clock(), p.ledger.world.Revision()
 	until := p.receipt.Decision.Until
 	if p.seen.Load() == revision && (until.IsZero() || now.Before(until)) {
 		return nil
@@ -251,6 +246,17 @@ func (p *Permit) End(ctx context.Context, sent int64, cause Cause) error {
 		return ErrOwed
 	}
 	return err
+}
+
+// EndLater is End on a node that does not see the catalog: nobody waits for the
+// record. It reports false if there are too many already.
+func (p *Permit) EndLater(sent int64, cause Cause) bool {
+	if p == nil || p.ledger == nil || p.kind != audit.KindRead || p.ended.Load() ||
+		!p.ledger.owe(closing(p.receipt.Index, p.place, p.object, sent, cause, p.actor, p.withheld)) {
+		return false
+	}
+	p.ended.Store(true)
+	return true
 }
 
 func closing(index uint64, place Place, object audit.Object, bytes int64, cause Cause, actor Actor, withheld *audit.Field) Intent {
