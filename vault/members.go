@@ -56,7 +56,7 @@ func (v *Vault) member(ctx context.Context, c identity.Caller, in ledger.Intent,
 // find looks for a member in the shard's index.
 func (r *reading) find(name string) (dataset.Member, error) {
 	x := r.shard.Index
-	key, err := r.fileKey(r.ctx, x.Header)
+	key, err := r.fileKey(x.Header)
 	if err != nil {
 		return dataset.Member{}, err
 	}

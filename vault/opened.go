@@ -114,7 +114,7 @@ func (v *Vault) Open(ctx context.Context, c identity.Caller, item Item, purpose 
 	if err != nil {
 		return nil, err
 	}
-	if err := s.prepare(ctx); err != nil {
+	if err := s.prepare(); err != nil {
 		s.Close()
 		return nil, err
 	}
@@ -203,16 +203,16 @@ func (s *OpenedStream) describe(in *ledger.Intent) {
 
 // prepare opens the manifest, for what a shard is called, and the shard's file
 // key if anything is to be sent.
-func (s *OpenedStream) prepare(ctx context.Context) (err error) {
+func (s *OpenedStream) prepare() (err error) {
 	if s.item.Member == "" {
-		m, err := s.manifest(ctx)
+		m, err := s.manifest()
 		if err != nil {
 			return err
 		}
 		s.Name, s.MediaType = contentName(m), m.MediaType
 	}
 	if len(s.spans) > 0 {
-		s.key, err = s.fileKey(ctx, s.shard.Header)
+		s.key, err = s.fileKey(s.shard.Header)
 	}
 	return err
 }
@@ -228,7 +228,7 @@ func contentName(m dataset.Manifest) string {
 
 // manifest opens the shard's manifest. It was looked at when the shard was
 // committed.
-func (r *reading) manifest(ctx context.Context) (dataset.Manifest, error) {
+func (r *reading) manifest() (dataset.Manifest, error) {
 	damaged := func(err error) (dataset.Manifest, error) {
 		return dataset.Manifest{}, fault.Wrap(fault.Corrupt, "vault.manifest", "the shard's manifest is damaged", err)
 	}
@@ -236,7 +236,7 @@ func (r *reading) manifest(ctx context.Context) (dataset.Manifest, error) {
 	if err != nil {
 		return damaged(err)
 	}
-	key, err := r.fileKey(ctx, header)
+	key, err := r.fileKey(header)
 	if err != nil {
 		return dataset.Manifest{}, err
 	}

@@ -94,7 +94,7 @@ func (v *Vault) readWhole(ctx context.Context, c identity.Caller, ref dataset.Sh
 	if err != nil {
 		return nil, err
 	}
-	if err := s.prepareManifest(ctx, to); err != nil {
+	if err := s.prepareManifest(to); err != nil {
 		s.Close()
 		return nil, err
 	}
@@ -176,7 +176,7 @@ func (v *Vault) readSealed(ctx context.Context, c identity.Caller, ref dataset.S
 		return nil, none, err
 	}
 	s := &ShardStream{reading: r, Size: size, part: part}
-	if s.header, err = s.rewrap(ctx, part.header, to); err == nil && len(s.header) != seal.HeaderSize() {
+	if s.header, err = s.rewrap(part.header, to); err == nil && len(s.header) != seal.HeaderSize() {
 		err = fault.New(fault.Internal, "vault.readSealed", "a header of unexpected size")
 	}
 	if err != nil {
@@ -229,12 +229,12 @@ func none(err error) error {
 }
 
 // prepareManifest wraps the file key of the shard's manifest anew.
-func (s *ShardStream) prepareManifest(ctx context.Context, to seal.Recipient) error {
+func (s *ShardStream) prepareManifest(to seal.Recipient) error {
 	old, rest, err := seal.ReadHeader(bytes.NewReader(s.shard.Manifest))
 	if err != nil {
 		return fault.Wrap(fault.Corrupt, "vault.prepareManifest", "the shard's manifest is damaged", err)
 	}
-	header, err := s.rewrap(ctx, old, to)
+	header, err := s.rewrap(old, to)
 	if err != nil {
 		return err
 	}
@@ -244,8 +244,8 @@ func (s *ShardStream) prepareManifest(ctx context.Context, to seal.Recipient) er
 }
 
 // rewrap wraps the file key in header anew for the reader's device key.
-func (s *ShardStream) rewrap(ctx context.Context, header []byte, to seal.Recipient) ([]byte, error) {
-	key, err := s.fileKey(ctx, header)
+func (s *ShardStream) rewrap(header []byte, to seal.Recipient) ([]byte, error) {
+	key, err := s.fileKey(header)
 	if err != nil {
 		return nil, err
 	}

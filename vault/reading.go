@@ -50,7 +50,7 @@ func (v *Vault) admit(ctx context.Context, c identity.Caller, in ledger.Intent, 
 	v.streams.add(r)
 	// From here on the node's looks find the read. Before, the token may have ended.
 	if v.world.Revision() != c.Seen {
-		err = r.loggedIn(ctx)
+		err = r.loggedIn(r.ctx)
 	}
 	if err == nil {
 		err = r.ready()
@@ -101,6 +101,8 @@ func (r *reading) stillAllowed(ctx context.Context) error {
 	if !errors.Is(err, ledger.ErrLapsed) {
 		return err
 	}
+	ctx, cancel := context.WithTimeout(ctx, lookAtLeast)
+	defer cancel()
 	seen, err := r.v.ledger.Look(ctx)
 	if err == nil {
 		err = r.loggedIn(ctx)
@@ -114,32 +116,44 @@ func (r *reading) stillAllowed(ctx context.Context) error {
 // loggedIn refuses a read whose credential has ended.
 func (r *reading) loggedIn(ctx context.Context) error {
 	out, err := r.v.loggedOut(ctx, r)
-	if len(out) > 0 {
+	switch {
+	case err != nil:
+		return cmp.Or(r.whyCut(), err)
+	case len(out) > 0:
 		r.cancel(errRevoked)
-		err = errRevoked
+		return errRevoked
 	}
-	return err
+	return nil
+}
+
+// whyCut is why the vault has cut the read, nil if it has not.
+func (r *reading) whyCut() error {
+	var cut *fault.Error
+	if errors.As(context.Cause(r.ctx), &cut) {
+		return cut
+	}
+	return nil
 }
 
 // ended is why the read was cut or broken off, nil if it was not.
 func (r *reading) ended() error {
-	var cut *fault.Error
-	switch cause := context.Cause(r.ctx); {
-	case cause == nil:
-		return nil
-	case errors.As(cause, &cut):
+	cause := context.Cause(r.ctx)
+	if cut := r.whyCut(); cut != nil || cause == nil {
 		return cut
-	default:
-		return fault.Wrap(fault.Canceled, "vault.Send", "the read has ended", cause)
 	}
+	return fault.Wrap(fault.Canceled, "vault.Send", "the read has ended", cause)
 }
 
 // fileKey opens the key in one of the shard's headers.
-func (r *reading) fileKey(ctx context.Context, header []byte) (seal.FileKey, error) {
+func (r *reading) fileKey(header []byte) (seal.FileKey, error) {
 	if err := r.ready(); err != nil {
 		return seal.FileKey{}, err
 	}
-	return r.v.keys.FileKey(ctx, r.permit, r.shard.Number, header)
+	key, err := r.v.keys.FileKey(r.ctx, r.permit, r.shard.Number, header)
+	if err != nil {
+		err = cmp.Or(r.whyCut(), err)
+	}
+	return key, err
 }
 
 // stateTerms completes in with what the project asks of a read: its purpose and its
@@ -191,16 +205,16 @@ func (r *reading) deliver(w io.Writer, cut func(), send func(*meter) error) erro
 
 // cause is why the vault has cut the read; "": it has not.
 func (r *reading) cause() ledger.Cause {
-	var cut *fault.Error
-	switch cause := context.Cause(r.ctx); {
-	case errors.Is(cause, errRevoked):
+	switch cut := r.whyCut(); {
+	case cut == nil:
+		return ""
+	case errors.Is(cut, errRevoked):
 		return ledger.CutOff
-	case errors.Is(cause, errBlind):
+	case errors.Is(cut, errBlind):
 		return ledger.Blind
-	case errors.As(cause, &cut): // the server ends, or is halted
+	default: // the server ends, or is halted
 		return ledger.Failed
 	}
-	return ""
 }
 
 // Close ends a read of which nothing was sent.

@@ -172,8 +172,8 @@ func (v *Vault) ReadResult(ctx context.Context, c identity.Caller, scope dataset
 		return nil, err
 	}
 	s := &ShardStream{reading: r, Size: size, part: part}
-	if s.header, err = s.rewrap(ctx, part.header, to); err == nil {
-		err = s.prepareManifest(ctx, to)
+	if s.header, err = s.rewrap(part.header, to); err == nil {
+		err = s.prepareManifest(to)
 	}
 	if err != nil {
 		s.Close()

@@ -63,7 +63,7 @@ func newBrothers(t *testing.T) *brothers {
 	return f
 }
 
-// stop stops a node as a machine that hangs.
+// stall stops a node as a machine that hangs.
 func (f *brothers) stall(node *site) {
 	f.t.Helper()
 	pid := node.server.cmd.Process.Pid
@@ -76,6 +76,20 @@ func (f *brothers) stall(node *site) {
 		_, state, _ := strings.Cut(string(stat), ") ")
 		return strings.HasPrefix(state, "T")
 	})
+}
+
+// answered waits for what the second node answers.
+func (f *brothers) answered(got <-chan answer) answer {
+	f.t.Helper()
+	select {
+	case a := <-got:
+		return a
+	case <-time.After(patience):
+		f.b.server.signal(syscall.SIGQUIT)
+		<-f.b.server.done
+		f.t.Fatalf("the node does not answer:\n%s", f.b.server.err.String())
+		return answer{}
+	}
 }
 
 // ends gives how the reads have ended of which the log knows the end, by cause, and
@@ -121,10 +135,9 @@ func TestStalledBeforeFirstByte(t *testing.T) {
 			for who, got := range answers {
 				go func() { got <- f.ask(who, f.b.url, "GET", sealedShard, nil) }()
 			}
-			for range answers {
-				<-arrived
-			}
-			await(t, "the reads are recorded", func() bool { return f.number("SELECT count(*) FROM open_reads") == 2 })
+			await(t, "the reads are recorded, and ask the store", func() bool {
+				return len(arrived) == 2 && f.number("SELECT count(*) FROM open_reads") == 2
+			})
 			f.stall(f.b)
 			if !sees {
 				f.wire.Set(storagetest.Stalls)
@@ -132,7 +145,7 @@ func TestStalledBeforeFirstByte(t *testing.T) {
 			f.ok("admin", "revoke", "reviewer", "rita", "acme")
 			release()
 			f.b.server.signal(syscall.SIGCONT)
-			rita, cleo := <-answers["rita"], <-answers["cleo"]
+			rita, cleo := f.answered(answers["rita"]), f.answered(answers["cleo"])
 			f.wire.Set(storagetest.Works)
 			causes, cut := f.ends()
 			switch {
