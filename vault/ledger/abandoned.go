@@ -24,7 +24,7 @@ const (
 // live shows this node to be alive from now on, and has it close the reads of
 // those that are not any more.
 func (l *Ledger) live(ctx context.Context) error {
-	from := l.now()
+	from := l.own()
 	err := l.db.Update(ctx, func(tx *txView) error { // before the first read
 		if err := tx.DropDeadNodes(ctx); err != nil {
 			return err
