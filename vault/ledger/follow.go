@@ -32,8 +32,10 @@ func (l *Ledger) CatchUp(ctx context.Context) error {
 
 // follow brings the node's policy state to the revision in the catalog, and has it
 // hold some people more from then on; all of that is of one snapshot. The caller
-// holds catchUp.
+// holds catchUp, for which others wait.
 func (l *Ledger) follow(ctx context.Context, people []dataset.PrincipalID) error {
+	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
+	defer cancel()
 	return l.db.Follow(ctx, func(tx *txView) error {
 		head, err := tx.Head(ctx)
 		if err != nil {
