@@ -23,8 +23,8 @@ func openPostgres(op, url string, opts Options) (*DB, error) {
 	readers := writers.Copy()
 	// What is acknowledged has to be on disk, whatever the server's default is.
 	writers.RuntimeParams["synchronous_commit"] = "on"
-	// A node that hangs must not hold the head's lock for ever. Milliseconds.
-	writers.RuntimeParams["idle_in_transaction_session_timeout"] = "60000"
+	// A node that hangs must not hold the head's lock for long. Milliseconds.
+	writers.RuntimeParams["idle_in_transaction_session_timeout"] = "10000"
 	writers.OnNotice = keepWarning
 	return pools(&postgresDialect, opts.open(stdlib.GetConnector(*writers)), opts.open(stdlib.GetConnector(*readers)), opts.Writers, opts.Readers), nil
 }
