@@ -18,6 +18,7 @@ BENCH    ?= .
 OPS      ?= 1000000
 TIME     ?= 0s
 SEED     ?= 0
+PAUSE    ?= 3s
 
 # Test programs live outside the checkout, so that every clone shares them.
 DSVAULT_TEST_BIN := $(or $(DSVAULT_TEST_BIN),$(HOME)/.cache/dsvault-test/bin)
@@ -48,9 +49,9 @@ soak: packages tools ## the tests in their long form, three times, then long fuz
 	DSVAULT_TEST_FULL=1 CGO_ENABLED=1 $(TEST) -race -count=3 -timeout 6h ./... | awk "$$SUMMARY"
 	$(MAKE) fuzz FUZZTIME=10m
 
-linearizability: packages ## a million operations on three nodes while things break, each checked (OPS, TIME=30m, SEED)
+linearizability: packages ## a million operations on three nodes while things break, each checked (OPS, TIME=30m, SEED, PAUSE between faults)
 	DSVAULT_TEST_REQUIRE=1 $(GO) test -count=1 -run '^TestLinearizable$$' -v -timeout 24h ./cmd/dsvault -args \
-		-linearizable-ops $(OPS) -linearizable-time $(TIME) -linearizable-seed $(SEED) -linearizable-keep $(CURDIR)/bin/linearizability
+		-linearizable-ops $(OPS) -linearizable-time $(TIME) -linearizable-seed $(SEED) -linearizable-pause $(PAUSE) -linearizable-keep $(CURDIR)/bin/linearizability
 
 bench: ## run the benchmarks (BENCH=regexp chooses)
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -p 1 -timeout 1h ./... | grep -v 'no test files'
@@ -83,7 +84,7 @@ tidy: ## fail if go mod tidy would change go.mod or go.sum
 # Tests that run without the race detector, in a step of their own: those that
 # measure, and those that try thousands of cases one after the other, or start
 # hundreds of programs. Concurrency is what the others are about.
-UNRACED := ^(TestLinearizable|TestMemory|TestLongLog|TestScripts|TestEveryStatementFails|TestEveryStatementOfAReadFails|TestEraseGoesOn|TestListings|TestNoNamesInLeaves|TestCasbinAgreesEverywhere|TestMutants|TestGuardrails|TestWorldAgainstOracle|TestPartialDecidesLikeWhole|TestReadsNeedEverythingInOrder)$$
+UNRACED := ^(TestLinearizable|TestDatabaseGone|TestStoreGone|TestNodeGone|TestFullDatabaseDisk|TestOverload|TestScale|TestStalledBeforeFirstByte|TestStalledInMidstream|TestStorageMigrate|TestNodesShareKeys|TestMemory|TestLongLog|TestScripts|TestEveryStatementFails|TestEveryStatementOfAReadFails|TestEraseGoesOn|TestListings|TestNoNamesInLeaves|TestCasbinAgreesEverywhere|TestMutants|TestGuardrails|TestWorldAgainstOracle|TestPartialDecidesLikeWhole|TestReadsNeedEverythingInOrder)$$
 
 unit: packages tools ## go test, with nothing skipped, and with -race but for UNRACED
 	CGO_ENABLED=1 $(TEST) -race -skip '$(UNRACED)' -timeout 40m ./... | awk "$$SUMMARY"
