@@ -94,6 +94,6 @@ func (l *Ledger) revived(b *batch) {
 	}
 	b.life = l.lives(b.locked)
 	for _, e := range b.admitted {
-		e.receipt.life = b.life
+		e.life = b.life
 	}
 }

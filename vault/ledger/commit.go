@@ -33,8 +33,19 @@ type entry struct {
 	answered bool
 	leaf     storage.Leaf
 	chain    storage.Chain // of its slot, with leaf
-	receipt  Receipt
+	hash     audit.Hash    // of leaf
+	revision uint64        // see Receipt, likewise the others
+	locked   time.Time
+	life     uint64
 	opens    bool // the record leaves a read open
+}
+
+// receipt says where the record is, once it has been admitted.
+func (e *entry) receipt() Receipt {
+	return Receipt{
+		Index: e.leaf.Index, Hash: e.hash, Leaf: e.leaf.Data, Time: time.UnixMicro(e.leaf.Time).UTC(),
+		Revision: e.revision, Decision: e.decision,
+	}
 }
 
 // answer gives the caller its answer; only the first counts.
@@ -385,7 +396,7 @@ func (l *Ledger) admit(ctx context.Context, tx *catalog.Tx, b *batch, e *entry, 
 	}
 	// Only what the transaction has kept moves the log on.
 	b.head = next
-	b.tree.Append(e.receipt.Hash)
+	b.tree.Append(e.hash)
 	b.chains[e.leaf.Slot] = e.chain
 	return nil
 }
@@ -419,10 +430,7 @@ func (l *Ledger) stage(ctx context.Context, tx *catalog.Tx, b *batch, e *entry, 
 		Index: index, Slot: slot, Kind: uint16(leaf.Kind), Decision: uint8(leaf.Decision), Time: leaf.Time,
 		Data: data, Principal: e.in.Actor.Principal, Details: e.sealed.Details,
 	}
-	e.receipt = Receipt{
-		Index: index, Hash: hash, Leaf: data, Time: time.UnixMicro(leaf.Time).UTC(), Revision: next.Revision, Decision: e.decision,
-		locked: b.locked, life: b.life,
-	}
+	e.hash, e.revision, e.locked, e.life = hash, next.Revision, b.locked, b.life
 	e.opens = e.decision.Allowed && e.in.Access != nil && e.in.Kind == audit.KindRead
 	return nil
 }

@@ -126,9 +126,6 @@ type Receipt struct {
 	Time     time.Time
 	Revision uint64
 	Decision rbac.Decision
-
-	locked time.Time // from when the lease of a Permit counts
-	life   uint64    // of the node, in which it was recorded
 }
 
 // Sealer seals a person's details under that person's key, so that destroying
@@ -304,7 +301,11 @@ func (l *Ledger) World() *rbac.Partial { return l.world }
 // database broke in the middle of COMMIT, the record and its rows may be in the
 // log all the same: a caller that repeats an operation meets its own rows.
 func (l *Ledger) Record(ctx context.Context, in Intent) (Receipt, error) {
-	return l.record(ctx, in, false)
+	e, err := l.record(ctx, &in, false)
+	if e == nil || e.leaf.Data == nil {
+		return Receipt{}, err
+	}
+	return e.receipt(), err
 }
 
 // Check decides in without recording an allowed decision; a refusal is recorded
@@ -315,41 +316,44 @@ func (l *Ledger) Check(ctx context.Context, in Intent) (rbac.Decision, error) {
 		l.meter.Failed(causeOf(err))
 		return rbac.Decision{}, err
 	}
-	r, err := l.record(ctx, in, true)
-	return r.Decision, err
+	e, err := l.record(ctx, &in, true)
+	if e == nil {
+		return rbac.Decision{}, err
+	}
+	return e.decision, err
 }
 
 // record is Record; if refusals is set, an allowed decision is not recorded.
-// Its Receipt always holds the decision.
-func (l *Ledger) record(ctx context.Context, in Intent, refusals bool) (r Receipt, err error) {
+// The entry, if there is one, holds the decision.
+func (l *Ledger) record(ctx context.Context, in *Intent, refusals bool) (e *entry, err error) {
 	name := "admission"
 	if refusals {
 		name = "decision"
 	}
 	ctx, span := trace.Start(ctx, name)
-	defer func() { span.End(err) }()
-	span.Set("dsvault.kind", in.Kind.String())
-	if in.Access != nil {
-		span.Set("dsvault.dataset", in.Access.Dataset.String())
+	if trace.Heard(span) {
+		defer func() { span.End(err) }()
+		span.Set("dsvault.kind", in.Kind.String())
+		if in.Access != nil {
+			span.Set("dsvault.dataset", in.Access.Dataset.String())
+		}
 	}
 	for range maxDecisions {
-		e := &entry{ctx: ctx, in: in, result: make(chan result, 1)}
-		decision, err := l.decide(ctx, &e.in, l.clock())
-		if err != nil {
-			return r, err
+		e = &entry{ctx: ctx, in: *in, result: make(chan result, 1)}
+		if e.decision, err = l.decide(ctx, &e.in, l.clock()); err != nil {
+			return nil, err
 		}
-		r.Decision, e.decision = decision, decision
-		if refusals && decision.Allowed {
-			return r, nil
+		if refusals && e.decision.Allowed {
+			return e, nil
 		}
-		if !decision.Allowed && in.Refused != nil {
+		if !e.decision.Allowed && in.Refused != nil {
 			e.in.Place = *in.Refused
 		}
 		if err := l.describe(ctx, e); err != nil {
-			return r, l.outage(ctx, e, CauseSealing, err)
+			return e, l.outage(ctx, e, CauseSealing, err)
 		}
 		if err := l.enqueue(e); err != nil {
-			return r, l.outage(ctx, e, causeOf(err), err)
+			return e, l.outage(ctx, e, causeOf(err), err)
 		}
 		var answer result
 		select {
@@ -361,28 +365,29 @@ func (l *Ledger) record(ctx context.Context, in Intent, refusals bool) (r Receip
 				answer = <-e.result
 			}
 		}
-		r.Decision = e.decision
-		e.timed(span, l.now())
+		if trace.Heard(span) {
+			e.timed(span, l.now())
+		}
 		switch {
 		case answer.stale:
 			if err := l.CatchUp(ctx); err != nil {
-				return r, l.outage(ctx, e, causeOf(err), err)
+				return e, l.outage(ctx, e, causeOf(err), err)
 			}
 			continue
 		case answer.err != nil:
-			return r, l.outage(ctx, e, causeOf(answer.err), answer.err)
+			return e, l.outage(ctx, e, causeOf(answer.err), answer.err)
 		}
 		l.recorded(in.Kind, e.decision)
 		switch {
 		case !e.decision.Allowed:
-			return r, refusal(e.decision)
+			return e, refusal(e.decision)
 		case l.settle != nil && e.in.PolicyChange && !e.in.Gives:
-			return e.receipt, l.settle(ctx, e.receipt)
+			return e, l.settle(ctx, e.receipt())
 		}
-		return e.receipt, nil
+		return e, nil
 	}
 	l.meter.Failed(CauseStale)
-	return r, fault.New(fault.Unavailable, "ledger.Record", "the policy changes faster than this node can follow").
+	return e, fault.New(fault.Unavailable, "ledger.Record", "the policy changes faster than this node can follow").
 		WithHint("try again in a moment").WithRetry(time.Second)
 }
 

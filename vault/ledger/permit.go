@@ -31,14 +31,9 @@ var ErrLapsed = errors.New("the permit's lease is over")
 // Permit is the proof that one access to one shard was authorised and durably
 // recorded. Only Admit makes one; the zero Permit is good for nothing.
 type Permit struct {
-	ledger  *Ledger
-	receipt Receipt
-	kind    audit.Kind
-	query   rbac.Query
-	actor   Actor
-	place   Place
-	object  audit.Object
-	access  Access
+	ledger *Ledger
+	entry  *entry // that was admitted; it does not change any more
+	access Access
 
 	withheld *audit.Field              // FieldWithheldUntil; nil: nothing is
 	seen     atomic.Uint64             // the policy revision that Recheck last looked at
@@ -58,16 +53,13 @@ func (l *Ledger) Admit(ctx context.Context, in Intent) (*Permit, error) {
 		recorded.Kind != audit.ObjectShard || recorded.ID != access.Dataset || int(recorded.Number) != access.Shard {
 		return nil, fault.New(fault.Internal, "ledger.Admit", "what is decided, recorded and opened is not one shard")
 	}
-	receipt, err := l.Record(ctx, in)
+	e, err := l.record(ctx, &in, false)
 	if err != nil {
 		return nil, err
 	}
-	p := &Permit{
-		ledger: l, receipt: receipt, kind: in.Kind, query: in.Query,
-		actor: in.Actor, place: in.Place, object: in.Object, access: access,
-	}
-	p.seen.Store(receipt.Decision.Revision)
-	p.sure.Store(&receipt.locked)
+	p := &Permit{ledger: l, entry: e, access: access}
+	p.seen.Store(e.decision.Revision)
+	p.sure.Store(&e.locked)
 	if in.Withheld {
 		i := slices.IndexFunc(in.Fields, func(f audit.Field) bool { return f.ID == audit.FieldWithheldUntil })
 		if i < 0 {
@@ -87,7 +79,7 @@ func (p *Permit) Dataset() dataset.DatasetID {
 }
 
 // Receipt says where the access is recorded.
-func (p *Permit) Receipt() Receipt { return p.receipt }
+func (p *Permit) Receipt() Receipt { return p.entry.receipt() }
 
 // Covers refuses, with fault.Forbidden, anything that this permit is not for,
 // and any start that comes too late.
@@ -124,7 +116,7 @@ func (p *Permit) holds(op string, now time.Time) error {
 }
 
 // leased reports whether another node may have the access taken away.
-func (p *Permit) leased() bool { return p.ledger.shared && p.kind == audit.KindRead }
+func (p *Permit) leased() bool { return p.ledger.shared && p.entry.in.Kind == audit.KindRead }
 
 // within reports whether now is no later than so long after from. Of the two
 // clocks the stricter one counts: one stands still while a machine is suspended,
@@ -179,7 +171,7 @@ func (p *Permit) Renew(k Look) error {
 	if k.ledger != p.ledger {
 		return fault.New(fault.Internal, "ledger.Renew", "another node has looked")
 	}
-	if life, ok := p.ledger.living(); p.leased() && (!ok || life != p.receipt.life) {
+	if life, ok := p.ledger.living(); p.leased() && (!ok || life != p.entry.life) {
 		return lapsed("ledger.Renew") // the others may have closed the read
 	}
 	p.sure.Store(&k.from)
@@ -195,11 +187,11 @@ func (p *Permit) Recheck() error {
 		return noPermit("ledger.Recheck")
 	}
 	now, revision := p.ledger.clock(), p.ledger.world.Revision()
-	until := p.receipt.Decision.Until
+	until := p.entry.decision.Until
 	if p.seen.Load() == revision && (until.IsZero() || now.Before(until)) {
 		return nil
 	}
-	q := p.query
+	q := p.entry.in.Query
 	q.Now = now
 	d, unheld := p.ledger.world.Decide(q)
 	if len(unheld) > 0 { // who was decided on is held
@@ -237,10 +229,10 @@ func (p *Permit) End(ctx context.Context, sent int64, cause Cause) error {
 	if p == nil || p.ledger == nil {
 		return noPermit("ledger.End")
 	}
-	if p.ended.Swap(true) || p.kind != audit.KindRead {
+	if p.ended.Swap(true) || p.entry.in.Kind != audit.KindRead {
 		return nil
 	}
-	in := closing(p.receipt.Index, p.place, p.object, sent, cause, p.actor, p.withheld)
+	in := p.closing(sent, cause)
 	_, err := p.ledger.Record(ctx, in)
 	if err != nil && !fault.Is(err, fault.Conflict) && p.ledger.owe(in) {
 		return ErrOwed
@@ -251,12 +243,17 @@ func (p *Permit) End(ctx context.Context, sent int64, cause Cause) error {
 // EndLater is End on a node that does not see the catalog: nobody waits for the
 // record. It reports false if there are too many already.
 func (p *Permit) EndLater(sent int64, cause Cause) bool {
-	if p == nil || p.ledger == nil || p.kind != audit.KindRead || p.ended.Load() ||
-		!p.ledger.owe(closing(p.receipt.Index, p.place, p.object, sent, cause, p.actor, p.withheld)) {
+	if p == nil || p.ledger == nil || p.entry.in.Kind != audit.KindRead || p.ended.Load() ||
+		!p.ledger.owe(p.closing(sent, cause)) {
 		return false
 	}
 	p.ended.Store(true)
 	return true
+}
+
+func (p *Permit) closing(sent int64, cause Cause) Intent {
+	in := &p.entry.in
+	return closing(p.entry.leaf.Index, in.Place, in.Object, sent, cause, in.Actor, p.withheld)
 }
 
 func closing(index uint64, place Place, object audit.Object, bytes int64, cause Cause, actor Actor, withheld *audit.Field) Intent {

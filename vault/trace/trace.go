@@ -41,6 +41,10 @@ func Start(ctx context.Context, name string) (context.Context, Span) {
 	return ctx, nothing{}
 }
 
+// Heard reports whether somebody listens to a span: only then is it worth finding
+// out what to say.
+func Heard(s Span) bool { return s != Span(nothing{}) }
+
 type nothing struct{}
 
 func (nothing) Set(string, any) {}
