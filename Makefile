@@ -43,7 +43,7 @@ help: ## list the targets
 demo: ## show the main job on a vault of its own
 	$(GO) run ./cmd/dsvault demo $(DEMO)
 
-test: packages fmt vet tools staticcheck layers tidy unit interop ## check everything, in about a quarter of an hour on 2 cores
+test: packages fmt vet tools staticcheck layers tidy unit interop ## check everything, in about 20 minutes on 2 cores
 
 soak: packages tools ## the tests in their long form, three times, then long fuzzing
 	DSVAULT_TEST_FULL=1 CGO_ENABLED=1 $(TEST) -race -count=3 -timeout 6h ./... | awk "$$SUMMARY"
