@@ -43,16 +43,23 @@ func (l *Ledger) live(ctx context.Context) error {
 }
 
 func (l *Ledger) lookAfterOthers(ctx context.Context) {
-	tick := time.NewTicker(lookEvery)
+	every(ctx, lookEvery, func() {
+		if err := l.closeAbandoned(ctx); err != nil && ctx.Err() == nil {
+			l.log.Warn("reads of a node that is gone could not be closed", "err", err)
+		}
+	})
+}
+
+// every calls f again and again, until ctx ends.
+func every(ctx context.Context, period time.Duration, f func()) {
+	tick := time.NewTicker(period)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-		}
-		if err := l.closeAbandoned(ctx); err != nil && ctx.Err() == nil {
-			l.log.Warn("reads of a node that is gone could not be closed", "err", err)
+			f()
 		}
 	}
 }

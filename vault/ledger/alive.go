@@ -52,15 +52,7 @@ func (l *Ledger) takeLife(ctx context.Context, tx *txView) error {
 
 // keepAlive renews the lease until ctx ends, and gives it back.
 func (l *Ledger) keepAlive(ctx context.Context) {
-	tick := time.NewTicker(nodeLease / 3)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			l.forgetFollowed()
-			return
-		case <-tick.C:
-		}
+	every(ctx, nodeLease/3, func() {
 		from := l.own()
 		asking, cancel := context.WithTimeout(ctx, nodeLease/3)
 		err := l.db.Update(asking, func(tx *txView) error { return l.takeLife(asking, tx) })
@@ -70,7 +62,8 @@ func (l *Ledger) keepAlive(ctx context.Context) {
 		} else if ctx.Err() == nil {
 			l.log.Warn("the other nodes cannot be told that this one is alive", "err", err)
 		}
-	}
+	})
+	l.forgetFollowed()
 }
 
 // beAlive makes sure that a batch's reads are those of a node that is alive: if

@@ -28,18 +28,7 @@ func (l *Ledger) owe(in Intent) bool {
 }
 
 // payForever records what is owed once the database is back.
-func (l *Ledger) payForever(ctx context.Context) {
-	tick := time.NewTicker(payEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			l.pay(ctx)
-		}
-	}
-}
+func (l *Ledger) payForever(ctx context.Context) { every(ctx, payEvery, func() { l.pay(ctx) }) }
 
 // pay records what is owed, one after the other, until something fails.
 func (l *Ledger) pay(ctx context.Context) {

@@ -29,18 +29,7 @@ func (l *Ledger) withdraw(e *entry) bool {
 }
 
 // shedForever answers those who have waited too long.
-func (l *Ledger) shedForever(ctx context.Context) {
-	tick := time.NewTicker(shedEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			l.shed()
-		}
-	}
-}
+func (l *Ledger) shedForever(ctx context.Context) { every(ctx, shedEvery, l.shed) }
 
 func (l *Ledger) shed() {
 	now := l.now()
