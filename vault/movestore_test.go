@@ -235,17 +235,8 @@ func TestMoveRegion(t *testing.T) {
 	}
 	ctx := context.Background()
 	must[wire.Entry](t)(w.v.CreateProject(ctx, w.as("root"), wire.NewProject{Scope: w.scope("acme/faces"), Purposes: []string{"labeling"}, Region: "eu"}))
-	w.require("root", "acme/faces", wire.ConditionsUpdate{Transfers: &[]dataset.Transfer{}})
-	elsa := must[wire.NewToken](t)(w.v.Invite(ctx, w.as("root"), wire.NewPerson{Handle: "elsa", Region: "eu"}))
-	w.tokens["elsa"] = elsa.Token
-	w.login("elsa")
-	w.grant(dataset.ClientUser, "elsa", "acme", nil)
 	const ds = "acme/faces/batch-1"
-	for n := range 3 {
-		if err := w.upload("elsa", ds, n, []byte("a face")); err != nil {
-			t.Fatal(err)
-		}
-	}
+	w.faces(ds, 3)
 	w.v.Close()
 	to := must[*dir.Store](t)(dir.Open(filepath.Join(t.TempDir(), "eu")))
 	for name, from := range map[string]storage.Objects{"another region's": stores[""], "an empty store": must[*dir.Store](t)(dir.Open(filepath.Join(t.TempDir(), "none")))} {

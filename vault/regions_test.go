@@ -91,17 +91,8 @@ func TestStoredInRegion(t *testing.T) {
 	if !strings.Contains(fault.HintOf(err), "eu, us") {
 		t.Errorf("hint %q", fault.HintOf(err))
 	}
-	w.require("root", "acme/faces", wire.ConditionsUpdate{Transfers: &[]dataset.Transfer{}})
-	carol := must[wire.NewToken](t)(w.v.Invite(ctx, w.as("root"), wire.NewPerson{Handle: "elsa", Region: "eu"}))
-	w.tokens["elsa"] = carol.Token
-	w.login("elsa")
-	w.grant(dataset.ClientUser, "elsa", "acme", nil)
 	const ds = "acme/faces/batch-1"
-	for n := range 2 {
-		if err := w.upload("elsa", ds, n, []byte("a face")); err != nil {
-			t.Fatal(err)
-		}
-	}
+	w.faces(ds, 2)
 	must[wire.Dataset](t)(w.v.Complete(ctx, w.as("elsa"), w.scope(ds), wire.Complete{Shards: dataset.FirstShards(2)}))
 	if a, b, c := count(t, stores[""]), count(t, stores["eu"]), count(t, stores["us"]); a != 2 || b != 2 || c != 0 {
 		t.Errorf("%d objects in the store without a name, %d in eu, %d in us", a, b, c)
@@ -320,4 +311,20 @@ func TestDirectInRegion(t *testing.T) {
 	_, err := w.v.ReadDirect(ctx, w.as("elsa"), dataset.ShardRef{Dataset: w.scope("acme/lamps/plain")}, w.ids["elsa"], "")
 	wantCode(t, err, fault.Conflict)
 	must[[]byte](t)(w.read("elsa", "acme/lamps/plain", 0))
+}
+
+// faces has elsa, who works for the client in the EU, upload shards of a dataset
+// that may not leave it.
+func (w *world) faces(ds string, shards int) {
+	w.t.Helper()
+	w.require("root", "acme/faces", wire.ConditionsUpdate{Transfers: &[]dataset.Transfer{}})
+	elsa := must[wire.NewToken](w.t)(w.v.Invite(context.Background(), w.as("root"), wire.NewPerson{Handle: "elsa", Region: "eu"}))
+	w.tokens["elsa"] = elsa.Token
+	w.login("elsa")
+	w.grant(dataset.ClientUser, "elsa", "acme", nil)
+	for n := range shards {
+		if err := w.upload("elsa", ds, n, []byte("a face")); err != nil {
+			w.t.Fatal(err)
+		}
+	}
 }
