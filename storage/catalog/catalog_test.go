@@ -146,6 +146,7 @@ var suite = []struct {
 	{"Times", testTimes},
 	{"Savepoints", testSavepoints},
 	{"BrokenTransaction", testBrokenTransaction},
+	{"Together", testTogether},
 	{"Snapshot", testSnapshot},
 	{"HeadLock", testHeadLock},
 	{"CancelledContexts", testCancelled},

@@ -47,11 +47,15 @@ func (tx *Tx) AppendLeaves(ctx context.Context, list []storage.Leaf) error {
 	for len(list) > 0 {
 		var b *leafBatch
 		b, list = tx.c.packer.pack(list)
-		n, err := tx.exec(ctx, op, appendSQL, int64(b.first), int64(b.count), b.time, b.leaves, b.details)
-		if err == nil && n == 0 {
-			err = fmt.Errorf("%s: the log has leaf %d already: %w", op, b.first, storage.ErrExists)
-			tx.failed, tx.mendable = err, true
+		first, packed, details := b.first, b.leaves, b.details
+		if tx.gathering && len(list) > 0 { // the next batch is packed before this one is written
+			packed, details = bytes.Clone(packed), bytes.Clone(details)
 		}
+		err := tx.write(ctx, write{op: op, query: appendSQL, args: []any{int64(first), int64(b.count), b.time, packed, details},
+			untouched: func() error {
+				tx.failed, tx.mendable = fmt.Errorf("%s: the log has leaf %d already: %w", op, first, storage.ErrExists), true
+				return tx.failed
+			}})
 		if err != nil {
 			return err
 		}

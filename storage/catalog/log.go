@@ -94,9 +94,8 @@ func (tx *Tx) AddOpenReads(ctx context.Context, node string, indexes []uint64) e
 	if len(indexes) == 0 {
 		return nil
 	}
-	_, err := tx.exec(ctx, "catalog.AddOpenReads", "INSERT INTO open_reads (idx, node) SELECT CAST(value AS bigint), CAST($2 AS text) FROM "+
-		tx.db.dialect.numbers, jsonNumbers(indexes), node)
-	return err
+	query := "INSERT INTO open_reads (idx, node) SELECT CAST(value AS bigint), CAST($2 AS text) FROM " + tx.db.dialect.numbers
+	return tx.write(ctx, write{op: "catalog.AddOpenReads", query: query, args: []any{jsonNumbers(indexes), node}})
 }
 
 // CloseOpenReads removes reads and returns the indexes, ascending, of those

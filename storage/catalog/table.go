@@ -48,8 +48,7 @@ func (t *table[T]) insert(ctx context.Context, tx *Tx, op, suffix string, rows .
 		for i := range rows {
 			args = append(args, t.values(&rows[i])...)
 		}
-		_, err := tx.exec(ctx, op, t.insertSQL(tx.db.dialect, len(rows))+suffix, args...)
-		return err
+		return tx.write(ctx, write{op: op, query: t.insertSQL(tx.db.dialect, len(rows)) + suffix, args: args})
 	})
 }
 

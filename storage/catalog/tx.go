@@ -26,6 +26,8 @@ type Tx struct {
 	depth     int   // of savepoints
 	failed    error // the error that broke the transaction
 	mendable  bool  // failed by a constraint: a savepoint can mend it
+	gathering bool  // writes wait for the end of Together
+	gathered  []write
 }
 
 const (
@@ -39,6 +41,9 @@ func (tx *Tx) Commit() error {
 	const op = "catalog.Commit"
 	if tx.done {
 		return fault.New(fault.Internal, op, "the transaction has ended already")
+	}
+	if tx.gathering {
+		return fault.New(fault.Internal, op, "the transaction is still gathering writes")
 	}
 	if tx.failed != nil {
 		tx.Rollback()
@@ -138,6 +143,8 @@ func (tx *Tx) usable(op string, writing bool) error {
 		return tx.failed
 	case tx.streaming:
 		return fault.New(fault.Internal, op, "the transaction is still reading rows")
+	case tx.gathering:
+		return fault.New(fault.Internal, op, "the transaction is gathering writes")
 	case writing && tx.readOnly:
 		return fault.New(fault.Internal, op, "the transaction is read-only")
 	}
@@ -176,14 +183,10 @@ func (tx *Tx) exec(ctx context.Context, op, query string, args ...any) (int64, e
 	return n, tx.fail(ctx, op, err)
 }
 
-// change is exec for a statement that has to touch a row: storage.ErrNoRow if
+// change runs a writing statement that has to touch a row: storage.ErrNoRow if
 // there was none.
 func (tx *Tx) change(ctx context.Context, op, query string, args ...any) error {
-	n, err := tx.exec(ctx, op, query, args...)
-	if err == nil && n == 0 {
-		err = classify(ctx, op, sql.ErrNoRows)
-	}
-	return err
+	return tx.write(ctx, write{op: op, query: query, args: args, untouched: func() error { return classify(ctx, op, sql.ErrNoRows) }})
 }
 
 // each runs a query and calls f for each row. The transaction cannot be used

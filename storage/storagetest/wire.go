@@ -17,6 +17,7 @@ type Wire struct {
 	listener net.Listener
 	target   string
 	mode     atomic.Int32
+	trips    atomic.Int64
 
 	mu    sync.Mutex
 	conns map[net.Conn]struct{}
@@ -78,16 +79,25 @@ func (w *Wire) serve() {
 		w.mu.Lock()
 		w.conns[near], w.conns[far] = struct{}{}, struct{}{}
 		w.mu.Unlock()
-		swallow := new(atomic.Bool)
+		swallow, answered := new(atomic.Bool), new(atomic.Bool)
+		answered.Store(true)
 		w.wg.Go(func() {
 			w.pump(near, far, func(data []byte) bool {
+				if answered.Swap(false) {
+					w.trips.Add(1)
+				}
 				mode := w.Mode()
 				commit := bytes.Contains(data, []byte("COMMIT\x00"))
 				swallow.Store(commit && mode == LosesReply)
 				return mode == Cut || commit && mode == LosesCommit
 			})
 		})
-		w.wg.Go(func() { w.pump(far, near, func([]byte) bool { return swallow.Load() || w.Mode() == Cut }) })
+		w.wg.Go(func() {
+			w.pump(far, near, func([]byte) bool {
+				answered.Store(true)
+				return swallow.Load() || w.Mode() == Cut
+			})
+		})
 	}
 }
 
@@ -115,6 +125,9 @@ func (w *Wire) Set(mode WireMode) { w.mode.Store(int32(mode)) }
 
 // Mode is the mode that was set last.
 func (w *Wire) Mode() WireMode { return WireMode(w.mode.Load()) }
+
+// Trips counts the round trips: how often something was sent behind an answer.
+func (w *Wire) Trips() int64 { return w.trips.Load() }
 
 // Break sets the mode and ends the connections there are.
 func (w *Wire) Break(mode WireMode) {

@@ -485,7 +485,8 @@ func reasonText(reasons []string) string {
 	return s
 }
 
-// write stores the batch: leaves, chains, open reads, head.
+// write stores the batch: leaves, chains, open reads, head. On PostgreSQL in one
+// round trip: the other nodes wait for the head.
 func (b *batch) write(ctx context.Context, tx *catalog.Tx, node string) error {
 	leaves := make([]storage.Leaf, 0, len(b.admitted))
 	touched := make(map[uint64]struct{}, len(b.admitted))
@@ -497,19 +498,21 @@ func (b *batch) write(ctx context.Context, tx *catalog.Tx, node string) error {
 			opened = append(opened, e.leaf.Index)
 		}
 	}
-	if err := tx.AppendLeaves(ctx, leaves); err != nil {
-		return err
-	}
 	chains := make([]storage.Chain, 0, len(touched))
 	for slot := range touched {
 		chains = append(chains, b.chains[slot])
 	}
-	if err := tx.SetChains(ctx, chains); err != nil {
-		return err
-	}
-	if err := tx.AddOpenReads(ctx, node, opened); err != nil {
-		return err
-	}
 	b.head.Frontier = b.tree.Frontier()
-	return tx.SetHead(ctx, b.head)
+	return tx.Together(ctx, func() error {
+		if err := tx.AppendLeaves(ctx, leaves); err != nil {
+			return err
+		}
+		if err := tx.SetChains(ctx, chains); err != nil {
+			return err
+		}
+		if err := tx.AddOpenReads(ctx, node, opened); err != nil {
+			return err
+		}
+		return tx.SetHead(ctx, b.head)
+	})
 }
