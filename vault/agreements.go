@@ -166,6 +166,60 @@ func (v *Vault) Sign(ctx context.Context, c identity.Caller, name string, req wi
 	return wireSignature(s, c.Handle), nil
 }
 
+// WithdrawSignature ends somebody's signatures under an agreement, under whichever
+// version: the caller's own ("me"), or for admins anybody's, who has withdrawn it in
+// another way. Reads that rest on it are cut. fault.NotFound if none is in force.
+func (v *Vault) WithdrawSignature(ctx context.Context, c identity.Caller, name, handle string) (wire.Revoked, error) {
+	const op = "vault.WithdrawSignature"
+	var out wire.Revoked
+	root, err := v.root(ctx)
+	if err != nil {
+		return out, err
+	}
+	in, who := v.own(c, audit.KindAgreementWithdraw, root), c.Principal
+	in.Object = audit.Object{Kind: audit.ObjectAgreement}
+	in.Note = map[string]string{"agreement": name}
+	if handle != "me" && handle != c.Handle {
+		in = v.intent(c, audit.KindAgreementWithdraw, root, rbac.Revoke, rbac.AgreementObj)
+		p, err := v.principal(ctx, c, handle, in)
+		if err != nil {
+			return out, err
+		}
+		who = p.ID
+		in.Query.Target = who
+		in.Object = audit.Object{Kind: audit.ObjectPerson, ID: who}
+		in.Note = map[string]string{"agreement": name, "person": p.Handle}
+	}
+	in.PolicyChange = true
+	in.Apply = func(ctx context.Context, tx *ledger.Tx, in *ledger.Intent) error {
+		out = wire.Revoked{Revision: tx.Revision}
+		signed, err := tx.Signatures(ctx, who)
+		if err != nil {
+			return err
+		}
+		for _, s := range signed { // by version
+			if s.Agreement != name || !s.InForce(tx.Now) {
+				continue
+			}
+			out.Ended++
+			s.Withdrawn = tx.Now
+			if err := tx.PutSignature(ctx, s, tx.Revision); err != nil {
+				return err
+			}
+			in.Fields = []audit.Field{audit.BytesField(audit.FieldAgreementHash, s.Hash[:])}
+			if in.Object.Kind == audit.ObjectAgreement {
+				in.Object.Number = uint32(s.Version)
+			}
+		}
+		if out.Ended == 0 {
+			return fault.New(fault.NotFound, op, "no signature under "+name+" is in force").WithHint("`dsvault agreement status` shows what was signed")
+		}
+		return nil
+	}
+	_, err = v.ledger.Record(ctx, in)
+	return out, err
+}
+
 func wireAgreement(a dataset.Agreement, text bool) wire.Agreement {
 	w := wire.Agreement{Name: a.Name, Version: a.Version, SHA256: a.Hash[:], At: a.At, Grace: timePtr(a.Grace)}
 	if text {

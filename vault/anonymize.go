@@ -130,7 +130,7 @@ var aboutKinds = []uint16{
 	uint16(audit.KindGrant), uint16(audit.KindRevoke), uint16(audit.KindAssign), uint16(audit.KindUnassign), uint16(audit.KindRefused),
 	uint16(audit.KindPersonInvite), uint16(audit.KindPersonDisable), uint16(audit.KindPersonEnable), uint16(audit.KindTokenRotate),
 	uint16(audit.KindApprovalRequest), uint16(audit.KindApprove), uint16(audit.KindApprovalRefuse),
-	uint16(audit.KindPersonUpdate),
+	uint16(audit.KindPersonUpdate), uint16(audit.KindAgreementWithdraw),
 	uint16(audit.KindSubjectExport), uint16(audit.KindSubjectCorrect), uint16(audit.KindRestrict), uint16(audit.KindLift),
 	uint16(audit.KindObject), uint16(audit.KindObjectEnd), uint16(audit.KindConsentWithdraw),
 	uint16(audit.KindRequestOpen), uint16(audit.KindRequestExtend), uint16(audit.KindRequestClose),

@@ -176,6 +176,46 @@ func TestAgreementLapses(t *testing.T) {
 	wantCode(t, err, fault.Invalid)
 }
 
+// TestSignatureIsWithdrawn: by whoever gave it, or by an admin; under all versions;
+// running reads are cut.
+func TestSignatureIsWithdrawn(t *testing.T) {
+	w := newWorld(t)
+	w.setUp()
+	w.assign("conny", "0")
+	withdraw := func(by, whose string) (wire.Revoked, error) {
+		return w.v.WithdrawSignature(t.Context(), w.as(by), "nda", whose)
+	}
+	_, err := withdraw("conny", "me")
+	wantCode(t, err, fault.NotFound)
+	w.publish("nda", "Tell nobody.", 0)
+	w.sign("conny", "nda", nil)
+	w.publish("nda", "Tell nobody at all.", 14*24*time.Hour)
+	w.sign("conny", "nda", nil)
+	_, err = withdraw("lee", "conny")
+	wantCode(t, err, fault.Forbidden)
+	sent := w.running("conny")
+	if out := must[wire.Revoked](t)(withdraw("conny", "me")); out.Ended != 2 {
+		t.Errorf("%d signatures were withdrawn, want both", out.Ended)
+	}
+	wantCode(t, <-sent, fault.Forbidden)
+	w.refused("conny", "DNY-19", "agreement sign nda")
+	if got := w.standing("conny", "nda"); got != wire.SignatureWithdrawn {
+		t.Errorf("withdrawn: %s", got)
+	}
+	_, err = withdraw("conny", "me")
+	wantCode(t, err, fault.NotFound)
+
+	w.sign("conny", "nda", nil)
+	sent = w.running("conny")
+	if out := must[wire.Revoked](t)(withdraw("root", "conny")); out.Ended != 1 {
+		t.Errorf("%d signatures were withdrawn, want one", out.Ended)
+	}
+	wantCode(t, <-sent, fault.Forbidden)
+	w.refused("conny", "DNY-19", "agreement sign nda")
+	w.sign("conny", "nda", nil)
+	must[[]byte](t)(w.read("conny", batch, 0))
+}
+
 func TestSignatures(t *testing.T) {
 	w := newWorld(t)
 	w.setUp()

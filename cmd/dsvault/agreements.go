@@ -18,7 +18,7 @@ import (
 
 func (a *app) agreementCmd() *cobra.Command {
 	return group("agreement", "Publish and sign confidentiality agreements",
-		a.agreementPublishCmd(), a.agreementSignCmd(), a.agreementStatusCmd(), a.agreementShowCmd(), a.agreementListCmd())
+		a.agreementPublishCmd(), a.agreementSignCmd(), a.agreementWithdrawCmd(), a.agreementStatusCmd(), a.agreementShowCmd(), a.agreementListCmd())
 }
 
 func (a *app) agreementPublishCmd() *cobra.Command {
@@ -137,6 +137,32 @@ you accept it.`,
 	}
 	cmd.Flags().StringVar(&until, "until", "", "end of the signature: 1y, 90d, a date")
 	cmd.Flags().BoolVar(&yes, "yes", false, "accept without being asked")
+	return cmd
+}
+
+func (a *app) agreementWithdrawCmd() *cobra.Command {
+	var person string
+	cmd := &cobra.Command{
+		Use:   "withdraw NAME",
+		Short: "Withdraw a signature; reads that rest on it stop at once",
+		Long: `Ends your signatures under an agreement, whichever version they are under. Where
+it is required you read nothing from then on, and what you read at this moment is
+cut. That you had signed stays in the log. You can sign again.`,
+		Example: "  dsvault agreement withdraw nda\n  dsvault agreement withdraw nda --person kim",
+		Args:    args(1, 1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			s, err := a.connect()
+			if err != nil {
+				return err
+			}
+			out, err := s.WithdrawSignature(cmd.Context(), args[0], whom(strings.Fields(person)))
+			if err != nil {
+				return err
+			}
+			return a.result(out, "%s under %s withdrawn", plural(out.Ended, "signature", "signatures"), args[0])
+		},
+	}
+	cmd.Flags().StringVar(&person, "person", "", "for admins: who has withdrawn it in another way")
 	return cmd
 }
 

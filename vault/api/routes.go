@@ -67,6 +67,7 @@ func (s *server) routes() []route {
 		{method: get, path: "/v1/agreements", do: ask(v.Agreements), query: page()}, // one page holds them all
 		{method: get, path: "/v1/agreements/:name", do: named("name", v.Agreement)},
 		{method: post, path: "/v1/agreements/:name/signatures", do: s.sign, body: jsonBody},
+		{method: del, path: "/v1/agreements/:name/signatures", do: s.withdrawSignature, query: []string{"person"}},
 
 		{method: post, path: "/v1/grants", do: take(v.Grant), body: jsonBody},
 		{method: get, path: "/v1/grants", do: s.grants, query: page("scope")},
@@ -216,6 +217,16 @@ func (s *server) sign(c *call) (any, error) {
 		return nil, p.err
 	}
 	return s.vault.Sign(c.ctx(), c.caller, name, in)
+}
+
+func (s *server) withdrawSignature(c *call) (any, error) {
+	p := params{call: c}
+	p.require("person")
+	name, person := p.name("name"), p.handle("person")
+	if p.err != nil {
+		return nil, p.err
+	}
+	return s.vault.WithdrawSignature(c.ctx(), c.caller, name, person)
 }
 
 func (s *server) grants(c *call) (any, error) {

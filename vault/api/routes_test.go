@@ -120,6 +120,13 @@ func (w *world) testAgreements(t *testing.T) {
 	if s.Person != "lena" || s.Version != 1 {
 		t.Errorf("%+v", s)
 	}
+	if out := call[wire.Revoked](w, "lena", "DELETE", "/v1/agreements/nda/signatures?person=me", nil); out.Ended != 1 {
+		t.Errorf("%+v", out)
+	}
+	if a := w.send("lena", "DELETE", "/v1/agreements/nda/signatures?person=lena", nil); a.status != http.StatusNotFound {
+		t.Errorf("withdrawn twice: %d", a.status)
+	}
+	call[wire.Signature](w, "lena", "POST", "/v1/agreements/nda/signatures", wire.Sign{Version: 1, SHA256: a.SHA256})
 }
 
 func (w *world) testProject(t *testing.T) {

@@ -100,6 +100,18 @@ func (c *Client) Sign(ctx context.Context, name string, req wire.Sign) (out wire
 	return out, err
 }
 
+// WithdrawSignature ends the signatures of somebody under an agreement, the
+// caller's own if person is "me". When it has returned, no read that rested on them
+// starts any more.
+func (c *Client) WithdrawSignature(ctx context.Context, name, person string) (out wire.Revoked, err error) {
+	if name, err = dataset.ParseName(name); err != nil {
+		return out, err
+	}
+	q := url.Values{"person": {person}}
+	err = c.call(ctx, request{op: "client.WithdrawSignature", method: http.MethodDelete, path: "/v1/agreements/" + name + "/signatures", query: q}, &out)
+	return out, err
+}
+
 // Grant gives a role.
 func (c *Client) Grant(ctx context.Context, req wire.Grant) (out wire.Grant, err error) {
 	err = c.post(ctx, "client.Grant", "/v1/grants", req, &out)

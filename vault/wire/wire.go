@@ -192,7 +192,8 @@ type Agreement struct {
 }
 
 // Sign accepts one version of an agreement, for the caller. The hash is that
-// of the text that was shown. POST /v1/agreements/{name}/signatures
+// of the text that was shown. POST /v1/agreements/{name}/signatures; DELETE
+// …?person=me, or for admins a handle, withdraws them and gives Revoked.
 type Sign struct {
 	Version int              `json:"version"`
 	SHA256  dataset.HexBytes `json:"sha256"`
