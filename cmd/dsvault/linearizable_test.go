@@ -100,7 +100,7 @@ func newWorkload(t *testing.T, seed uint64, large bool) *workload {
 				t.Fatal(err)
 			}
 		}
-		at := scope(t, "acme/signs/"+name)
+		at := scope(t, "acme/"+name)
 		if _, err := owner.Push(t.Context(), dir, at, opts); err != nil {
 			t.Fatal(err)
 		}
@@ -112,9 +112,9 @@ func newWorkload(t *testing.T, seed uint64, large bool) *workload {
 		w.admins = append(w.admins, a)
 	}
 	var pairs []pair
-	long := []dataset.Scope{push("long-0", 1, streamBytes, client.PushOptions{}), push("long-1", 1, streamBytes, client.PushOptions{})}
+	long := []dataset.Scope{push("signs/long-0", 1, streamBytes, client.PushOptions{}), push("signs/long-1", 1, streamBytes, client.PushOptions{})}
 	w.streams = make(chan pair, people*len(long))
-	at := push("assigned", shards, shardBytes, oneByOne)
+	at := push("signs/assigned", shards, shardBytes, oneByOne)
 	for n := range people {
 		who := w.account(admin, fmt.Sprint("lee-", n))
 		must(t, admin.Grant)(t.Context(), wire.Grant{Role: dataset.Labeler, Person: who.handle, Scope: at.Parent()})
@@ -130,12 +130,13 @@ func newWorkload(t *testing.T, seed uint64, large bool) *workload {
 		helpers = append(helpers, w.account(admin, fmt.Sprint("hal-", n)))
 	}
 	for n := range granted {
-		at := push(fmt.Sprint("granted-", n), 1, shardBytes, oneByOne)
+		at := push(fmt.Sprint("signs/granted-", n), 1, shardBytes, oneByOne)
 		for _, who := range helpers { // the role is what they lack
 			must(t, admin.Assign)(t.Context(), wire.Assignment{Dataset: at, Person: who.handle, Shards: mustShards(t, "0")})
 			pairs = append(pairs, grantedPair(who, at))
 		}
 	}
+	pairs = append(pairs, w.otherPairs(admin, push, helpers, people/4)...)
 	random := rand.New(rand.NewPCG(seed, 2))
 	random.Shuffle(len(pairs), func(i, j int) { pairs[i], pairs[j] = pairs[j], pairs[i] })
 	w.pairs = make(chan pair, len(pairs))
@@ -145,6 +146,35 @@ func newWorkload(t *testing.T, seed uint64, large bool) *workload {
 	return w
 }
 
+// otherPairs makes data that helpers read once they have signed something, and
+// people whose access ends for good.
+func (w *workload) otherPairs(admin *client.Client, push func(string, int, int, client.PushOptions) dataset.Scope, helpers []account, people int) (pairs []pair) {
+	w.t.Helper()
+	ctx := w.t.Context()
+	for n := range len(helpers) / 2 {
+		name := fmt.Sprint("terms-", n)
+		text := must(w.t, admin.Publish)(ctx, wire.Publish{Name: name, Text: name})
+		body := fmt.Sprintf(`{"version":%d,"sha256":%q}`, text.Version, text.SHA256)
+		w.ok("admin", "project", "create", "acme/"+name, "--purpose", "labeling", "--delivery", "sealed,opened", "--requires", name)
+		at := push(name+"/signed", 1, shardBytes, oneByOne)
+		for _, who := range helpers {
+			must(w.t, admin.Grant)(ctx, wire.Grant{Role: dataset.Labeler, Person: who.handle, Scope: at.Parent()})
+			must(w.t, admin.Assign)(ctx, wire.Assignment{Dataset: at, Person: who.handle, Shards: mustShards(w.t, "0")})
+			pairs = append(pairs, signedPair(who, at, name, body))
+		}
+	}
+	at := push("signs/once", 1, shardBytes, oneByOne)
+	for n := range people {
+		dan, lou := w.account(admin, fmt.Sprint("dan-", n)), w.account(admin, fmt.Sprint("lou-", n))
+		for _, who := range []account{dan, lou} {
+			must(w.t, admin.Grant)(ctx, wire.Grant{Role: dataset.Labeler, Person: who.handle, Scope: at.Parent()})
+		}
+		must(w.t, admin.Assign)(ctx, wire.Assignment{Dataset: at, Person: dan.handle, Shards: mustShards(w.t, "0")})
+		pairs = append(pairs, disabledPair(dan, at), lapsingPair(lou, at))
+	}
+	return pairs
+}
+
 func readPath(at dataset.Scope, shard int) string {
 	return fmt.Sprintf("/v1/datasets/%s/shards/%d/", at, shard)
 }
@@ -152,15 +182,15 @@ func readPath(at dataset.Scope, shard int) string {
 func assignedPair(who account, at dataset.Scope, shard int) pair {
 	query := url.Values{"dataset": {at.String()}, "person": {who.handle}, "shards": {strconv.Itoa(shard)}}
 	return pair{
-		who: who, read: readPath(at, shard), change: "/v1/assignments", kinds: [2]string{"assign", "unassign"},
-		give: fmt.Sprintf(`{"dataset":%q,"person":%q,"shards":"%d"}`, at, who.handle, shard), take: query.Encode(),
+		who: who, read: readPath(at, shard), change: "/v1/assignments", take: "/v1/assignments?" + query.Encode(), kinds: [2]string{"assign", "unassign"},
+		give: fmt.Sprintf(`{"dataset":%q,"person":%q,"shards":"%d"}`, at, who.handle, shard),
 	}
 }
 
 func grantedPair(who account, at dataset.Scope) pair {
 	query := url.Values{"role": {string(dataset.Labeler)}, "person": {who.handle}, "scope": {at.String()}}
 	return pair{
-		who: who, read: readPath(at, 0), change: "/v1/grants", kinds: [2]string{"grant", "revoke"},
-		give: fmt.Sprintf(`{"role":%q,"person":%q,"scope":%q}`, dataset.Labeler, who.handle, at), take: query.Encode(),
+		who: who, read: readPath(at, 0), change: "/v1/grants", take: "/v1/grants?" + query.Encode(), kinds: [2]string{"grant", "revoke"},
+		give: fmt.Sprintf(`{"role":%q,"person":%q,"scope":%q}`, dataset.Labeler, who.handle, at),
 	}
 }

@@ -4,6 +4,7 @@ package main
 
 import (
 	"fmt"
+	"path"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -74,6 +75,10 @@ func (s *story) each(r wire.Record) error {
 		s.w.mu.Unlock()
 	case audit.KindRefused:
 		if kind, _ := leaf.Uint64(audit.FieldRefusedKind); kind != uint64(audit.KindRead) || leaf.Object.Kind != audit.ObjectShard {
+			break
+		}
+		// Signatures and ends are not told apart here.
+		if strings.HasSuffix(path.Dir(r.Object), "/signed") || strings.HasSuffix(path.Dir(r.Object), "/once") {
 			break
 		}
 		if s.refused++; s.allowed[about(fmt.Sprint(leaf.Object.Number))] {

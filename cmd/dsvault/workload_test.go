@@ -22,9 +22,11 @@ import (
 type pair struct {
 	who    account
 	read   string // path
-	change string // path of what gives, and takes
+	change string // path of what gives
 	give   string // body
-	take   string // query
+	take   string // path of what takes
+	theirs bool   // they give and take it themselves, rather than an admin
+	ends   ends
 	kinds  [2]string
 }
 
@@ -46,6 +48,7 @@ type workload struct {
 	events  [3][3]atomic.Int64        // by deed and seen
 	cut     atomic.Int64              // reads that ran when access to them was taken
 	failed  atomic.Int64              // reads that say nothing
+	ended   [3]atomic.Int64           // by ends
 	byNode  [linearNodes]atomic.Int64 // reads delivered
 
 	mu    sync.Mutex
@@ -85,9 +88,10 @@ func (w *workload) String() string {
 	took := time.Since(w.begun).Seconds()
 	n := w.operations()
 	of := func(d deed, s seen) int64 { return w.events[d][s].Load() }
-	return fmt.Sprintf("%d operations, %.0f/s: %d reads delivered, %d refused, %d given, %d taken, %d not there, %d unknown; %d reads failed; %d running reads cut; %d histories checked, %d wrong",
+	return fmt.Sprintf("%d operations, %.0f/s: %d reads delivered, %d refused, %d given, %d taken, %d not there, %d unknown; %d reads failed; %d running reads cut; %d people disabled, %d assignments lapsed; %d histories checked, %d wrong",
 		n, float64(n)/took, of(deedRead, yes), of(deedRead, no), of(deedGive, yes), of(deedTake, yes), of(deedTake, no),
-		of(deedGive, unknown)+of(deedTake, unknown), w.failed.Load(), w.cut.Load(), w.checked.Load(), w.broken.Load())
+		of(deedGive, unknown)+of(deedTake, unknown), w.failed.Load(), w.cut.Load(),
+		w.ended[byDisabling].Load(), w.ended[byTime].Load(), w.checked.Load(), w.broken.Load())
 }
 
 // start has groups of people work, and a checker check what they leave.
@@ -186,6 +190,9 @@ func (w *workload) group(n int) {
 		}
 		r := &register{name: p.who.handle + " " + p.read}
 		admin := w.admins[n%len(w.admins)]
+		if p.theirs {
+			admin = p.who
+		}
 		var over atomic.Bool
 		var round sync.WaitGroup
 		turn := func(f func()) {
@@ -208,8 +215,15 @@ func (w *workload) group(n int) {
 				}
 			})
 		}
-		turn(func() { giver.change(p, r, admin, deedGive, &over) })
-		turn(func() { taker.change(p, r, admin, deedTake, &over) })
+		if p.ends != never {
+			round.Go(func() {
+				taker.once(p, r, admin, &over)
+				over.Store(true)
+			})
+		} else {
+			turn(func() { giver.change(p, r, admin, deedGive, &over) })
+			turn(func() { taker.change(p, r, admin, deedTake, &over) })
+		}
 		round.Wait()
 		w.judged <- r
 	}
@@ -281,7 +295,10 @@ func (h *hand) read(p pair, r *register, node int) bool {
 		e.seen = yes
 		e.leaf = h.w.delivered(ans)
 		h.w.byNode[node].Add(1)
-	case http.StatusForbidden, http.StatusNotFound:
+	case http.StatusForbidden, http.StatusNotFound, http.StatusUnauthorized:
+		if ans.status == http.StatusUnauthorized && p.ends != byDisabling {
+			h.w.t.Errorf("%s is not known: %s", p.who.handle, ans.body)
+		}
 		if e.seen, e.said = no, strings.TrimSpace(string(ans.body)); err != nil { // it is not known who says so
 			h.w.failed.Add(1)
 			return false
@@ -323,7 +340,14 @@ func (h *hand) change(p pair, r *register, admin account, d deed, over *atomic.B
 	if d == deedGive {
 		each = 60 // so that most reads are allowed
 	}
-	for range 1 + h.random.IntN(each) {
+	if h.lets(1+h.random.IntN(each), over) {
+		h.alter(p, r, admin, d)
+	}
+}
+
+// lets waits for so many reads; it reports false if everything is over before.
+func (h *hand) lets(reads int, over *atomic.Bool) bool {
+	for range reads {
 		for waiting := true; waiting; {
 			select {
 			case <-h.ticks:
@@ -331,11 +355,11 @@ func (h *hand) change(p pair, r *register, admin account, d deed, over *atomic.B
 			case <-time.After(20 * time.Millisecond):
 			}
 			if over.Load() {
-				return
+				return false
 			}
 		}
 	}
-	h.alter(p, r, admin, d)
+	return true
 }
 
 // alter gives or takes at any node, and says what came of it and when the answer
@@ -343,7 +367,7 @@ func (h *hand) change(p pair, r *register, admin account, d deed, over *atomic.B
 func (h *hand) alter(p pair, r *register, admin account, d deed) (seen, time.Duration) {
 	method, path, body := http.MethodPost, p.change, p.give
 	if d == deedTake {
-		method, path, body = http.MethodDelete, p.change+"?"+p.take, ""
+		method, path, body = http.MethodDelete, p.take, ""
 	}
 	node := h.random.IntN(linearNodes)
 	ans, err := h.askers[node].ask(method, path, admin.token, "", body)
