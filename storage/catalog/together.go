@@ -40,7 +40,7 @@ func (tx *Tx) Together(ctx context.Context, f func() error) error {
 		err = f()
 		list := tx.gathered
 		tx.gathering, tx.gathered = false, nil
-		if err == nil {
+		if err == nil && len(list) > 0 {
 			err = tx.send(ctx, list)
 		}
 	} else {
