@@ -183,6 +183,36 @@ type session struct {
 	stored bool // the token is the stored one, not DSVAULT_TOKEN
 }
 
+// within connects, and has do act on the scope that args names, or else on the
+// whole vault.
+func (a *app) within(args []string, do func(s *session, scope dataset.Scope) error) error {
+	scope, err := scopeArg(args)
+	if err != nil {
+		return err
+	}
+	s, err := a.connect()
+	if err != nil {
+		return err
+	}
+	return do(s, scope)
+}
+
+// about connects, and has do act on what an ID names.
+func about[ID interface {
+	~[16]byte
+	Prefix() string
+}](a *app, text string, do func(s *session, id ID) error) error {
+	id, err := dataset.ParseID[ID](text)
+	if err != nil {
+		return err
+	}
+	s, err := a.connect()
+	if err != nil {
+		return err
+	}
+	return do(s, id)
+}
+
 // place finds the folder of the login that is meant, and the server's URL.
 func (a *app) place() (*client.Place, string, error) {
 	home, err := client.OpenHome(a.env("DSVAULT_CONFIG"))

@@ -70,22 +70,16 @@ once is done, in the name of whoever asked; otherwise they repeat their command.
 		Example: "  dsvault approvals\n  dsvault approve apr_aebagbafaydqqcikbmga2dqpca",
 		Args:    args(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			id, err := dataset.ParseID[dataset.ApprovalID](args[0])
-			if err != nil {
-				return err
-			}
-			s, err := a.connect()
-			if err != nil {
-				return err
-			}
-			g, err := s.Approve(cmd.Context(), id)
-			if err != nil {
-				return err
-			}
-			if g.State == "used" {
-				return a.result(g, "approved and done: %s", approvalText(g))
-			}
-			return a.result(g, "approved: %s; %s can do it now%s", approvalText(g), g.By, forUntil(g.Expires))
+			return about(a, args[0], func(s *session, id dataset.ApprovalID) error {
+				g, err := s.Approve(cmd.Context(), id)
+				if err != nil {
+					return err
+				}
+				if g.State == "used" {
+					return a.result(g, "approved and done: %s", approvalText(g))
+				}
+				return a.result(g, "approved: %s; %s can do it now%s", approvalText(g), g.By, forUntil(g.Expires))
+			})
 		},
 	}
 }
@@ -110,19 +104,13 @@ func (a *app) refuseCmd() *cobra.Command {
 		Example: "  dsvault refuse apr_aebagbafaydqqcikbmga2dqpca --reason \"not in the contract\"",
 		Args:    args(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			id, err := dataset.ParseID[dataset.ApprovalID](args[0])
-			if err != nil {
-				return err
-			}
-			s, err := a.connect()
-			if err != nil {
-				return err
-			}
-			g, err := s.Refuse(cmd.Context(), id, reason)
-			if err != nil {
-				return err
-			}
-			return a.result(g, "%s: %s", g.State, approvalText(g))
+			return about(a, args[0], func(s *session, id dataset.ApprovalID) error {
+				g, err := s.Refuse(cmd.Context(), id, reason)
+				if err != nil {
+					return err
+				}
+				return a.result(g, "%s: %s", g.State, approvalText(g))
+			})
 		},
 	}
 	cmd.Flags().StringVar(&reason, "reason", "", "why, for the log")

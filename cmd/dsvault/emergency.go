@@ -66,17 +66,11 @@ func (a *app) breakGlassListCmd() *cobra.Command {
 		Example: "  dsvault break-glass list\n  dsvault break-glass list acme --all",
 		Args:    args(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			scope, err := scopeArg(args)
-			if err != nil {
-				return err
-			}
-			s, err := a.connect()
-			if err != nil {
-				return err
-			}
-			header := []string{"ID", "PERSON", "SCOPE", "FROM", "UNTIL", "REASON", "REVIEW", "BY"}
-			return list(a, s.BreakGlasses(cmd.Context(), scope, !all), header, func(b wire.BreakGlass) []string {
-				return []string{b.ID.String(), b.Person, b.Scope.String(), timeText(b.At), glassEnd(b), b.Reason, reviewText(b), b.Reviewer}
+			return a.within(args, func(s *session, scope dataset.Scope) error {
+				header := []string{"ID", "PERSON", "SCOPE", "FROM", "UNTIL", "REASON", "REVIEW", "BY"}
+				return list(a, s.BreakGlasses(cmd.Context(), scope, !all), header, func(b wire.BreakGlass) []string {
+					return []string{b.ID.String(), b.Person, b.Scope.String(), timeText(b.At), glassEnd(b), b.Reason, reviewText(b), b.Reviewer}
+				})
 			})
 		},
 	}
@@ -105,35 +99,29 @@ func (a *app) breakGlassShowCmd() *cobra.Command {
 		Example: "  dsvault break-glass show bgl_aebagbafaydqqcikbmga2dqpca",
 		Args:    args(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			id, err := dataset.ParseID[dataset.BreakGlassID](args[0])
-			if err != nil {
-				return err
-			}
-			s, err := a.connect()
-			if err != nil {
-				return err
-			}
-			b, err := s.OneBreakGlass(cmd.Context(), id)
-			if err != nil {
-				return err
-			}
-			if a.json {
-				return writeJSON(a.out, b)
-			}
-			t := newTable(a.out, "EMERGENCY", b.ID.String())
-			t.row("person", b.Person)
-			t.row("scope", b.Scope.String())
-			t.row("reason", b.Reason)
-			t.row("from", timeText(b.At))
-			t.row("until", glassEnd(b))
-			if b.Reads != nil {
-				t.row("reads", strconv.Itoa(*b.Reads)+"; see: dsvault log "+b.Scope.String()+" --kind read --actor "+b.Person+" --since "+b.At.UTC().Format(time.RFC3339))
-			}
-			t.row("review", reviewText(b)+bracketed(b.Reviewer))
-			if b.Comment != "" {
-				t.row("comment", b.Comment)
-			}
-			return t.flush()
+			return about(a, args[0], func(s *session, id dataset.BreakGlassID) error {
+				b, err := s.OneBreakGlass(cmd.Context(), id)
+				if err != nil {
+					return err
+				}
+				if a.json {
+					return writeJSON(a.out, b)
+				}
+				t := newTable(a.out, "EMERGENCY", b.ID.String())
+				t.row("person", b.Person)
+				t.row("scope", b.Scope.String())
+				t.row("reason", b.Reason)
+				t.row("from", timeText(b.At))
+				t.row("until", glassEnd(b))
+				if b.Reads != nil {
+					t.row("reads", strconv.Itoa(*b.Reads)+"; see: dsvault log "+b.Scope.String()+" --kind read --actor "+b.Person+" --since "+b.At.UTC().Format(time.RFC3339))
+				}
+				t.row("review", reviewText(b)+bracketed(b.Reviewer))
+				if b.Comment != "" {
+					t.row("comment", b.Comment)
+				}
+				return t.flush()
+			})
 		},
 	}
 }
@@ -152,19 +140,13 @@ func (a *app) breakGlassEndCmd() *cobra.Command {
 		Example: "  dsvault break-glass end bgl_aebagbafaydqqcikbmga2dqpca",
 		Args:    args(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			id, err := dataset.ParseID[dataset.BreakGlassID](args[0])
-			if err != nil {
-				return err
-			}
-			s, err := a.connect()
-			if err != nil {
-				return err
-			}
-			b, err := s.EndBreakGlass(cmd.Context(), id)
-			if err != nil {
-				return err
-			}
-			return a.result(b, "ended; it is still to be reviewed: dsvault break-glass review %s", b.ID)
+			return about(a, args[0], func(s *session, id dataset.BreakGlassID) error {
+				b, err := s.EndBreakGlass(cmd.Context(), id)
+				if err != nil {
+					return err
+				}
+				return a.result(b, "ended; it is still to be reviewed: dsvault break-glass review %s", b.ID)
+			})
 		},
 	}
 }
@@ -179,19 +161,13 @@ has not ended; what follows for the person is up to you (` + "`dsvault revoke`" 
 		Example: `  dsvault break-glass review bgl_aebagbafaydqqcikbmga2dqpca --verdict justified --comment "incident 12"`,
 		Args:    args(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			id, err := dataset.ParseID[dataset.BreakGlassID](args[0])
-			if err != nil {
-				return err
-			}
-			s, err := a.connect()
-			if err != nil {
-				return err
-			}
-			b, err := s.ReviewBreakGlass(cmd.Context(), id, req)
-			if err != nil {
-				return err
-			}
-			return a.result(b, "reviewed: %s's emergency at %s was %s", b.Person, b.Scope, b.Verdict)
+			return about(a, args[0], func(s *session, id dataset.BreakGlassID) error {
+				b, err := s.ReviewBreakGlass(cmd.Context(), id, req)
+				if err != nil {
+					return err
+				}
+				return a.result(b, "reviewed: %s's emergency at %s was %s", b.Person, b.Scope, b.Verdict)
+			})
 		},
 	}
 	cmd.Flags().StringVar(&req.Verdict, "verdict", "", "justified or unjustified")

@@ -136,24 +136,16 @@ func (a *app) erasureListCmd() *cobra.Command {
 		Example: "  dsvault erasure list acme",
 		Args:    args(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			scope, err := scopeArg(args)
-			if err != nil {
-				return err
-			}
-			s, err := a.connect()
-			if err != nil {
-				return err
-			}
-			header := []string{"ERASURE", "SCOPE", "CAUSE", "STATE", "STARTED", "COMPLETE", "FINAL", "DATASETS", "BY", "PROBLEM"}
-			return list(a, s.Erasures(cmd.Context(), scope), header, func(e wire.Erasure) []string {
-				return []string{e.ID.String(), e.Scope.String(), e.Cause, e.State, timeText(e.Started), untilText(e.Ended), untilText(e.Final),
-					fmt.Sprintf("%d/%d", e.Gone, e.Datasets), e.By, e.Problem}
+			return a.within(args, func(s *session, scope dataset.Scope) error {
+				header := []string{"ERASURE", "SCOPE", "CAUSE", "STATE", "STARTED", "COMPLETE", "FINAL", "DATASETS", "BY", "PROBLEM"}
+				return list(a, s.Erasures(cmd.Context(), scope), header, func(e wire.Erasure) []string {
+					return []string{e.ID.String(), e.Scope.String(), e.Cause, e.State, timeText(e.Started), untilText(e.Ended), untilText(e.Final),
+						fmt.Sprintf("%d/%d", e.Gone, e.Datasets), e.By, e.Problem}
+				})
 			})
 		},
 	}
 }
-
-func erasureArg(s string) (dataset.ErasureID, error) { return dataset.ParseID[dataset.ErasureID](s) }
 
 func (a *app) erasureShowCmd() *cobra.Command {
 	var wait bool
@@ -163,22 +155,16 @@ func (a *app) erasureShowCmd() *cobra.Command {
 		Example: "  dsvault erasure show ers_abcdefghijklmnopqrstuvwxyz --wait",
 		Args:    args(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			id, err := erasureArg(args[0])
-			if err != nil {
-				return err
-			}
-			s, err := a.connect()
-			if err != nil {
-				return err
-			}
-			if wait {
-				return a.followErasure(cmd.Context(), s, id, papers{})
-			}
-			e, err := s.Erasure(cmd.Context(), id)
-			if err != nil {
-				return err
-			}
-			return a.showErasure(e)
+			return about(a, args[0], func(s *session, id dataset.ErasureID) error {
+				if wait {
+					return a.followErasure(cmd.Context(), s, id, papers{})
+				}
+				e, err := s.Erasure(cmd.Context(), id)
+				if err != nil {
+					return err
+				}
+				return a.showErasure(e)
+			})
 		},
 	}
 	cmd.Flags().BoolVar(&wait, "wait", false, "wait until it is complete")
@@ -195,25 +181,19 @@ JSON, and as a page to print. There is none while anything of the data is left.`
 		Example: "  dsvault erasure certificate ers_abcdefghijklmnopqrstuvwxyz --certificate acme.json --page acme.html",
 		Args:    args(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			id, err := erasureArg(args[0])
-			if err != nil {
-				return err
-			}
 			if out == (papers{}) {
 				return usage("no file to write to", "name --certificate or --page, or both")
 			}
-			s, err := a.connect()
-			if err != nil {
-				return err
-			}
-			if err := a.keepPapers(cmd.Context(), s, id, out); err != nil {
-				return err
-			}
-			e, err := s.Erasure(cmd.Context(), id)
-			if err != nil {
-				return err
-			}
-			return a.showErasure(e)
+			return about(a, args[0], func(s *session, id dataset.ErasureID) error {
+				if err := a.keepPapers(cmd.Context(), s, id, out); err != nil {
+					return err
+				}
+				e, err := s.Erasure(cmd.Context(), id)
+				if err != nil {
+					return err
+				}
+				return a.showErasure(e)
+			})
 		},
 	}
 	out.flags(cmd)

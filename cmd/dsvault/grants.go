@@ -96,17 +96,11 @@ func (a *app) rolesCmd() *cobra.Command {
 		Example: "  dsvault roles\n  dsvault roles acme",
 		Args:    args(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			scope, err := scopeArg(args)
-			if err != nil {
-				return err
-			}
-			s, err := a.connect()
-			if err != nil {
-				return err
-			}
-			header := []string{"SCOPE", "ROLE", "PERSON", "UNTIL", "BY", "REASON"}
-			return list(a, s.Grants(cmd.Context(), scope), header, func(g wire.Grant) []string {
-				return []string{g.Scope.String(), string(g.Role), g.Person, untilText(g.Until), g.By, g.Reason}
+			return a.within(args, func(s *session, scope dataset.Scope) error {
+				header := []string{"SCOPE", "ROLE", "PERSON", "UNTIL", "BY", "REASON"}
+				return list(a, s.Grants(cmd.Context(), scope), header, func(g wire.Grant) []string {
+					return []string{g.Scope.String(), string(g.Role), g.Person, untilText(g.Until), g.By, g.Reason}
+				})
 			})
 		},
 	}
@@ -211,21 +205,15 @@ func (a *app) assignmentsCmd() *cobra.Command {
 		Example: "  dsvault assignments\n  dsvault assignments acme/signs --person alice",
 		Args:    args(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			scope, err := scopeArg(args)
-			if err != nil {
-				return err
-			}
-			s, err := a.connect()
-			if err != nil {
-				return err
-			}
-			header := []string{"DATASET", "PERSON", "SHARDS", "UNTIL", "BY"}
-			return list(a, s.Assignments(cmd.Context(), scope, person), header, func(g wire.Assignment) []string {
-				by := g.By
-				if g.Claim {
-					by = "a claim"
-				}
-				return []string{g.Dataset.String(), g.Person, g.Shards.String(), untilText(g.Until), by}
+			return a.within(args, func(s *session, scope dataset.Scope) error {
+				header := []string{"DATASET", "PERSON", "SHARDS", "UNTIL", "BY"}
+				return list(a, s.Assignments(cmd.Context(), scope, person), header, func(g wire.Assignment) []string {
+					by := g.By
+					if g.Claim {
+						by = "a claim"
+					}
+					return []string{g.Dataset.String(), g.Person, g.Shards.String(), untilText(g.Until), by}
+				})
 			})
 		},
 	}

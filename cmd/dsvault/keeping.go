@@ -62,22 +62,16 @@ the hold has kept beyond its retention is erased within seconds.`,
   dsvault hold release hld_abcdefghijklmnopqrstuvwxyz --reason "case closed"`,
 		Args: args(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			id, err := dataset.ParseID[dataset.HoldID](args[0])
-			if err != nil {
-				return err
-			}
-			s, err := a.connect()
-			if err != nil {
-				return err
-			}
-			h, err := s.ReleaseHold(cmd.Context(), id, reason)
-			if err != nil {
-				return err
-			}
-			if h.Pending != nil {
-				return a.pending(h, h.Pending)
-			}
-			return a.result(h, "released the hold %s on %s", h.ID, h.Scope)
+			return about(a, args[0], func(s *session, id dataset.HoldID) error {
+				h, err := s.ReleaseHold(cmd.Context(), id, reason)
+				if err != nil {
+					return err
+				}
+				if h.Pending != nil {
+					return a.pending(h, h.Pending)
+				}
+				return a.result(h, "released the hold %s on %s", h.ID, h.Scope)
+			})
 		},
 	}
 	cmd.Flags().StringVar(&reason, "reason", "", "why")
@@ -94,17 +88,11 @@ who may not read the holds there see that it is, and not why.`,
 		Example: "  dsvault hold list acme\n  dsvault hold list --ended",
 		Args:    args(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			scope, err := scopeArg(args)
-			if err != nil {
-				return err
-			}
-			s, err := a.connect()
-			if err != nil {
-				return err
-			}
-			header := []string{"HOLD", "SCOPE", "PLACED", "BY", "RELEASED", "REASON"}
-			return list(a, s.Holds(cmd.Context(), scope, ended), header, func(h wire.Hold) []string {
-				return []string{h.ID.String(), h.Scope.String(), timeText(h.Placed), h.By, untilText(h.Released), h.Reason}
+			return a.within(args, func(s *session, scope dataset.Scope) error {
+				header := []string{"HOLD", "SCOPE", "PLACED", "BY", "RELEASED", "REASON"}
+				return list(a, s.Holds(cmd.Context(), scope, ended), header, func(h wire.Hold) []string {
+					return []string{h.ID.String(), h.Scope.String(), timeText(h.Placed), h.By, untilText(h.Released), h.Reason}
+				})
 			})
 		},
 	}
@@ -197,16 +185,10 @@ dataset holds for it. ` + "`dsvault ls`" + ` shows when each dataset expires.`,
 		Example: "  dsvault retention list acme/signs",
 		Args:    args(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			scope, err := scopeArg(args)
-			if err != nil {
-				return err
-			}
-			s, err := a.connect()
-			if err != nil {
-				return err
-			}
-			return list(a, s.Retentions(cmd.Context(), scope), []string{"SCOPE", "WHAT", "PERIOD", "SET", "BY", "BASIS"}, func(r wire.Retention) []string {
-				return []string{r.Scope.String(), r.What, r.Period, timeText(r.Set), r.By, r.Basis}
+			return a.within(args, func(s *session, scope dataset.Scope) error {
+				return list(a, s.Retentions(cmd.Context(), scope), []string{"SCOPE", "WHAT", "PERIOD", "SET", "BY", "BASIS"}, func(r wire.Retention) []string {
+					return []string{r.Scope.String(), r.What, r.Period, timeText(r.Set), r.By, r.Basis}
+				})
 			})
 		},
 	}

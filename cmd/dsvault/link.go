@@ -106,19 +106,13 @@ func (a *app) linkEndCmd() *cobra.Command {
 		Example: "  dsvault link end lnk_…",
 		Args:    args(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			id, err := dataset.ParseID[dataset.LinkID](args[0])
-			if err != nil {
-				return err
-			}
-			s, err := a.connect()
-			if err != nil {
-				return err
-			}
-			out, err := s.EndLink(cmd.Context(), id)
-			if err != nil {
-				return err
-			}
-			return a.result(out, "ended the link %s", id)
+			return about(a, args[0], func(s *session, id dataset.LinkID) error {
+				out, err := s.EndLink(cmd.Context(), id)
+				if err != nil {
+					return err
+				}
+				return a.result(out, "ended the link %s", id)
+			})
 		},
 	}
 }

@@ -29,18 +29,12 @@ that is a read in the log.`,
 			if len(args) == 1 && strings.Count(args[0], "/") == 3 {
 				return a.lsShard(cmd.Context(), args[0], purpose)
 			}
-			scope, err := scopeArg(args)
-			if err != nil {
-				return err
-			}
-			s, err := a.connect()
-			if err != nil {
-				return err
-			}
-			if scope.Depth() == 3 {
-				return a.lsDataset(cmd.Context(), s.Client, scope)
-			}
-			return a.lsScopes(s.List(cmd.Context(), scope))
+			return a.within(args, func(s *session, scope dataset.Scope) error {
+				if scope.Depth() == 3 {
+					return a.lsDataset(cmd.Context(), s.Client, scope)
+				}
+				return a.lsScopes(s.List(cmd.Context(), scope))
+			})
 		},
 	}
 	cmd.Flags().StringVar(&purpose, "purpose", "", "what the files of a shard are for, where a project has several purposes")

@@ -104,7 +104,7 @@ func (a *app) requestShowCmd() *cobra.Command {
 		Example: "  dsvault request show rrq_…",
 		Args:    args(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.aboutRequest(args[0], func(s *session, id dataset.RightsID) error {
+			return about(a, args[0], func(s *session, id dataset.RightsID) error {
 				r, err := s.Request(cmd.Context(), id)
 				if err != nil {
 					return err
@@ -113,18 +113,6 @@ func (a *app) requestShowCmd() *cobra.Command {
 			})
 		},
 	}
-}
-
-func (a *app) aboutRequest(text string, do func(*session, dataset.RightsID) error) error {
-	id, err := dataset.ParseID[dataset.RightsID](text)
-	if err != nil {
-		return err
-	}
-	s, err := a.connect()
-	if err != nil {
-		return err
-	}
-	return do(s, id)
 }
 
 func (a *app) showRequest(r wire.RightsRequest) error {
@@ -162,7 +150,7 @@ before the first deadline has passed, and the person sees the reason.`,
 		Example: "  dsvault request extend rrq_… --reason \"many records to go through\"",
 		Args:    args(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.aboutRequest(args[0], func(s *session, id dataset.RightsID) error {
+			return about(a, args[0], func(s *session, id dataset.RightsID) error {
 				r, err := s.ExtendRequest(cmd.Context(), id, req)
 				if err != nil {
 					return err
@@ -196,7 +184,7 @@ of who asks: give --identity if none is entered yet.`,
 					return err
 				}
 			}
-			return a.aboutRequest(args[0], func(s *session, id dataset.RightsID) error {
+			return about(a, args[0], func(s *session, id dataset.RightsID) error {
 				r, err := s.CloseRequest(cmd.Context(), id, req)
 				if err != nil {
 					return err

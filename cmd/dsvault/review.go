@@ -85,22 +85,16 @@ func (a *app) reviewListCmd() *cobra.Command {
 		Example: "  dsvault review list acme",
 		Args:    args(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			scope, err := scopeArg(args)
-			if err != nil {
-				return err
-			}
-			s, err := a.connect()
-			if err != nil {
-				return err
-			}
-			header := []string{"ID", "SCOPE", "STATE", "STARTED", "BY", "DEADLINE", "ITEMS", "UNDECIDED", "KEPT", "REVOKED", "EXPIRED"}
-			return list(a, s.Reviews(cmd.Context(), scope), header, func(r wire.AccessReview) []string {
-				by := r.By
-				if r.Period != "" {
-					by = "the schedule, " + r.Period
-				}
-				return []string{r.ID.String(), r.Scope.String(), r.State, timeText(r.Started), by, timeText(r.Deadline), fmt.Sprint(r.Items),
-					fmt.Sprint(r.Undecided), fmt.Sprint(r.Kept), fmt.Sprint(r.Revoked), fmt.Sprint(r.Expired)}
+			return a.within(args, func(s *session, scope dataset.Scope) error {
+				header := []string{"ID", "SCOPE", "STATE", "STARTED", "BY", "DEADLINE", "ITEMS", "UNDECIDED", "KEPT", "REVOKED", "EXPIRED"}
+				return list(a, s.Reviews(cmd.Context(), scope), header, func(r wire.AccessReview) []string {
+					by := r.By
+					if r.Period != "" {
+						by = "the schedule, " + r.Period
+					}
+					return []string{r.ID.String(), r.Scope.String(), r.State, timeText(r.Started), by, timeText(r.Deadline), fmt.Sprint(r.Items),
+						fmt.Sprint(r.Undecided), fmt.Sprint(r.Kept), fmt.Sprint(r.Revoked), fmt.Sprint(r.Expired)}
+				})
 			})
 		},
 	}
@@ -125,35 +119,29 @@ same name with .note: ` + "`dsvault verify FILE.note`" + ` checks them without a
 	}
 	cmd.Flags().StringVarP(&out, "out", "o", "", "write the signed result to this new file")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		id, err := dataset.ParseID[dataset.ReviewID](args[0])
-		if err != nil {
-			return err
-		}
-		s, err := a.connect()
-		if err != nil {
-			return err
-		}
-		if out != "" {
-			return a.saveReview(cmd.Context(), s, id, out)
-		}
-		r, err := s.Review(cmd.Context(), id)
-		if err != nil {
-			return err
-		}
-		doc := reviewed{AccessReview: r, List: []wire.ReviewItem{}}
-		for i, err := range s.ReviewItems(cmd.Context(), id) {
+		return about(a, args[0], func(s *session, id dataset.ReviewID) error {
+			if out != "" {
+				return a.saveReview(cmd.Context(), s, id, out)
+			}
+			r, err := s.Review(cmd.Context(), id)
 			if err != nil {
 				return err
 			}
-			doc.List = append(doc.List, i)
-		}
-		if !a.json {
-			if err := a.reviewTable(doc.List); err != nil {
-				return err
+			doc := reviewed{AccessReview: r, List: []wire.ReviewItem{}}
+			for i, err := range s.ReviewItems(cmd.Context(), id) {
+				if err != nil {
+					return err
+				}
+				doc.List = append(doc.List, i)
 			}
-		}
-		return a.result(doc, "%s of %s, %s: %s, %d undecided, %d kept, %d revoked, %d expired; findings: %s; deadline %s", r.ID, r.Scope, r.State,
-			plural(r.Items, "item", "items"), r.Undecided, r.Kept, r.Revoked, r.Expired, findingsText(r.Findings), timeText(r.Deadline))
+			if !a.json {
+				if err := a.reviewTable(doc.List); err != nil {
+					return err
+				}
+			}
+			return a.result(doc, "%s of %s, %s: %s, %d undecided, %d kept, %d revoked, %d expired; findings: %s; deadline %s", r.ID, r.Scope, r.State,
+				plural(r.Items, "item", "items"), r.Undecided, r.Kept, r.Revoked, r.Expired, findingsText(r.Findings), timeText(r.Deadline))
+		})
 	}
 	return cmd
 }
@@ -259,20 +247,14 @@ func (a *app) reviewFinishCmd() *cobra.Command {
 		Example: "  dsvault review finish rvw_abcdefghijklmnopqrstuvwxyz",
 		Args:    args(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			id, err := dataset.ParseID[dataset.ReviewID](args[0])
-			if err != nil {
-				return err
-			}
-			s, err := a.connect()
-			if err != nil {
-				return err
-			}
-			r, err := s.FinishReview(cmd.Context(), id)
-			if err != nil {
-				return err
-			}
-			return a.result(r, "finished the review of %s: %d kept, %d revoked, %d expired; `dsvault review show %s -o FILE` saves the signed result",
-				r.Scope, r.Kept, r.Revoked, r.Expired, r.ID)
+			return about(a, args[0], func(s *session, id dataset.ReviewID) error {
+				r, err := s.FinishReview(cmd.Context(), id)
+				if err != nil {
+					return err
+				}
+				return a.result(r, "finished the review of %s: %d kept, %d revoked, %d expired; `dsvault review show %s -o FILE` saves the signed result",
+					r.Scope, r.Kept, r.Revoked, r.Expired, r.ID)
+			})
 		},
 	}
 }

@@ -173,22 +173,16 @@ several people have is several rows. Annotators see their own.`,
 		Example: "  dsvault work acme/signs\n  dsvault work acme/signs/batch-1 --json",
 		Args:    args(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			scope, err := scopeArg(args)
-			if err != nil {
-				return err
-			}
-			s, err := a.connect()
-			if err != nil {
-				return err
-			}
-			header := []string{"SHARD", "STATE", "PERSON", "SINCE", "BY", "UNTIL"}
-			return list(a, s.Work(cmd.Context(), scope), header, func(w wire.ShardWork) []string {
-				since := ""
-				if w.Since != nil {
-					since = timeText(*w.Since)
-				}
-				ref := dataset.ShardRef{Dataset: w.Dataset, Number: w.Shard}
-				return []string{ref.String(), w.State, w.Person, since, w.By, untilText(w.Until)}
+			return a.within(args, func(s *session, scope dataset.Scope) error {
+				header := []string{"SHARD", "STATE", "PERSON", "SINCE", "BY", "UNTIL"}
+				return list(a, s.Work(cmd.Context(), scope), header, func(w wire.ShardWork) []string {
+					since := ""
+					if w.Since != nil {
+						since = timeText(*w.Since)
+					}
+					ref := dataset.ShardRef{Dataset: w.Dataset, Number: w.Shard}
+					return []string{ref.String(), w.State, w.Person, since, w.By, untilText(w.Until)}
+				})
 			})
 		},
 	}

@@ -256,29 +256,6 @@ func readErased(dir string) (map[dataset.DatasetID]struct{}, error) {
 	return erased, nil
 }
 
-// replaceFile makes name durable in dir, in place of one that is there.
-func replaceFile(dir, name string, data []byte) error {
-	f, err := os.CreateTemp(dir, ".new-*") // 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Sync()
-	}
-	if e := f.Close(); err == nil {
-		err = e
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), filepath.Join(dir, name))
-	}
-	if err != nil {
-		return err
-	}
-	return syncDir(dir)
-}
-
 // HasEpoch reports whether the key of an epoch is there.
 func (r *Ring) HasEpoch(n uint32) bool {
 	r.mu.RLock()

@@ -327,8 +327,14 @@ func readFile(dir, name string) ([]byte, error) {
 	return data, nil
 }
 
-// writeFile makes name durable in dir, whole or not at all.
-func writeFile(dir, name string, data []byte) error {
+// writeFile makes name durable in dir, whole or not at all. It fails rather than
+// replaces.
+func writeFile(dir, name string, data []byte) error { return placeFile(dir, name, data, os.Link) }
+
+// replaceFile makes name durable in dir, in place of one that is there.
+func replaceFile(dir, name string, data []byte) error { return placeFile(dir, name, data, os.Rename) }
+
+func placeFile(dir, name string, data []byte, place func(from, to string) error) error {
 	f, err := os.CreateTemp(dir, ".new-*") // 0600
 	if err != nil {
 		return err
@@ -342,17 +348,12 @@ func writeFile(dir, name string, data []byte) error {
 		err = e
 	}
 	if err == nil {
-		err = os.Link(f.Name(), filepath.Join(dir, name)) // fails rather than replaces
+		err = place(f.Name(), filepath.Join(dir, name))
 	}
 	if err != nil {
 		return err
 	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
+	return syncDir(dir)
 }
 
 // verifierFor derives the public text of a note signing key.
