@@ -138,11 +138,21 @@ func newWorkload(t *testing.T, seed uint64, large bool) *workload {
 	}
 	others := w.otherPairs(admin, push, helpers, people/4)
 	random := rand.New(rand.NewPCG(seed, 2))
-	random.Shuffle(len(pairs), func(i, j int) { pairs[i], pairs[j] = pairs[j], pairs[i] })
-	if pairs = append(others, pairs...); large { // a short run has only the first
-		random.Shuffle(len(pairs), func(i, j int) { pairs[i], pairs[j] = pairs[j], pairs[i] })
+	for _, list := range [][]pair{pairs, others} {
+		random.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
 	}
-	w.pairs = make(chan pair, len(pairs))
+	w.pairs = make(chan pair, len(pairs)+len(others))
+	between := 0 // a short run comes hardly further than the others
+	if large {
+		between = 2
+	}
+	for _, p := range others {
+		for range between {
+			w.pairs <- pairs[0]
+			pairs = pairs[1:]
+		}
+		w.pairs <- p
+	}
 	for _, p := range pairs {
 		w.pairs <- p
 	}
