@@ -33,14 +33,14 @@ func (h *hand) once(p pair, r *register, admin account, over *atomic.Bool) {
 			}
 		}
 	} else {
-		// What nobody knows to be given at all says nothing.
 		until := time.Now().Add(time.Second + time.Duration(h.random.IntN(3000))*time.Millisecond).Truncate(time.Millisecond)
 		p.give = fmt.Sprintf(p.give, until.Format(time.RFC3339Nano))
+		at := until.Sub(h.w.begun)
 		if got, _ := h.alter(p, r, admin, deedGive); got != yes {
+			h.w.note(r, h.client, event{deed: deedTake, seen: unknown}, at, at) // it ends if it was given
 			return
 		}
 		time.Sleep(time.Until(until))
-		at := until.Sub(h.w.begun)
 		h.w.note(r, h.client, event{deed: deedTake, seen: yes}, at, at+time.Microsecond)
 	}
 	h.w.ended[p.ends].Add(1)

@@ -41,6 +41,7 @@ type event struct {
 	deed         deed
 	seen         seen
 	node         int
+	anyway       bool          // a take that is acknowledged whether or not there was some to take
 	said         string        // if not yes
 	leaf         uint64        // of a read
 	empty, first time.Duration // of a read with bytes: none had arrived, the first had
@@ -92,7 +93,7 @@ var registerModel = porcupine.Model{
 		case deedGive:
 			return e.seen == yes || !allowed, true
 		default:
-			return allowed == (e.seen != no), false
+			return e.anyway || allowed == (e.seen != no), false
 		}
 	},
 	DescribeOperation: func(input, _ any) string {

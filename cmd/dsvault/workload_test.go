@@ -371,7 +371,7 @@ func (h *hand) alter(p pair, r *register, admin account, d deed) (seen, time.Dur
 	}
 	node := h.random.IntN(linearNodes)
 	ans, err := h.askers[node].ask(method, path, admin.token, "", body)
-	e := event{deed: d, node: node}
+	e := event{deed: d, node: node, anyway: p.ends == byDisabling}
 	switch {
 	case errors.Is(err, errNotSent) || ans.status == http.StatusTooManyRequests:
 		h.pause()
@@ -379,6 +379,8 @@ func (h *hand) alter(p pair, r *register, admin account, d deed) (seen, time.Dur
 	case err == nil && ans.status == http.StatusOK:
 		e.seen = yes
 		h.acknowledged(p, d, ans)
+	case err == nil && ans.status == http.StatusBadRequest && p.ends == byTime:
+		return no, ans.done // it came after the time that it names
 	case err == nil && ans.status == http.StatusNotFound && d == deedTake:
 		e.seen = no
 	default:
