@@ -33,8 +33,9 @@ type Store struct {
 	now     func() time.Time
 	sync    func(*os.File) error
 
-	mu   sync.Mutex
-	last time.Time // the last stamp handed out
+	mu      sync.Mutex
+	last    time.Time           // the last stamp handed out
+	running map[string]struct{} // the temporary files of Puts that run
 }
 
 var (
@@ -67,7 +68,7 @@ func Open(path string) (*Store, error) {
 	if err != nil {
 		return nil, fail(op, err)
 	}
-	s := &Store{path: path, root: root, now: time.Now, sync: (*os.File).Sync}
+	s := &Store{path: path, root: root, now: time.Now, sync: (*os.File).Sync, running: make(map[string]struct{})}
 	if err := s.prepare(info); err != nil {
 		root.Close()
 		return nil, fail(op, err)
@@ -163,7 +164,8 @@ func (s *Store) Delete(ctx context.Context, key string) error {
 	return nil
 }
 
-// Sweep removes temporary files that were last written to before cutoff.
+// Sweep removes temporary files that were last written to before cutoff. Those
+// of this Store's running Puts stay, whatever the clocks say.
 func (s *Store) Sweep(ctx context.Context, cutoff time.Time) (int, error) {
 	const op = "dir.Sweep"
 	tmp, err := s.root.Open("tmp")
@@ -182,7 +184,7 @@ func (s *Store) Sweep(ctx context.Context, cutoff time.Time) (int, error) {
 		}
 		name = path.Join("tmp", name)
 		info, err := s.root.Lstat(name)
-		if err == nil && info.ModTime().Before(cutoff) {
+		if err == nil && info.ModTime().Before(cutoff) && !s.isRunning(name) {
 			if err = s.root.Remove(name); err == nil {
 				removed++
 			}

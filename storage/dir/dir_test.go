@@ -297,6 +297,26 @@ func TestKilledInPut(t *testing.T) {
 	}
 }
 
+// TestSweepInPut sweeps while an object is written, with a clock far ahead.
+func TestSweepInPut(t *testing.T) {
+	s := mustOpen(t, t.TempDir())
+	r := io.MultiReader(strings.NewReader("x"), readerFunc(func([]byte) (int, error) {
+		if n, err := s.Sweep(t.Context(), time.Now().Add(time.Hour)); n != 0 || err != nil {
+			t.Errorf("Sweep = %d, %v", n, err)
+		}
+		return 0, io.EOF
+	}))
+	if _, err := s.Put(t.Context(), "a", r, 1); err != nil {
+		t.Error(err)
+	}
+	if got := contentOf(t, s, "a"); got != "x" {
+		t.Errorf("the object has %q", got)
+	}
+	if len(s.running) != 0 {
+		t.Errorf("%v run still", s.running)
+	}
+}
+
 type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(b []byte) (int, error) { return f(b) }

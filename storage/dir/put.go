@@ -26,6 +26,7 @@ func (s *Store) Put(ctx context.Context, key string, r io.Reader, size int64) (s
 		return storage.Object{}, fault.New(fault.Invalid, op, "the size is negative")
 	}
 	name := "tmp/" + rand.Text()
+	defer s.run(name)()
 	info, err := s.write(ctx, name, r, size)
 	if err == nil {
 		err = s.publish(name, key)
@@ -35,6 +36,25 @@ func (s *Store) Put(ctx context.Context, key string, r io.Reader, size int64) (s
 		return storage.Object{}, fail(op, err)
 	}
 	return object(key, info), nil
+}
+
+// run keeps Sweep from the temporary file name until its result is called.
+func (s *Store) run(name string) (ended func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.running[name] = struct{}{}
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.running, name)
+	}
+}
+
+func (s *Store) isRunning(name string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, ok := s.running[name]
+	return ok
 }
 
 // write makes the temporary file name and returns once its bytes are durable.
