@@ -235,8 +235,14 @@ func (s *site) init(extra ...string) outcome {
 // start serves the vault, on the same address every time.
 func (s *site) start(extra ...string) {
 	s.t.Helper()
-	began := time.Now()
 	s.server = s.serve(extra...)
+	s.listens()
+}
+
+// listens waits until the server listens.
+func (s *site) listens() {
+	s.t.Helper()
+	began := time.Now()
 	await(s.t, "the server starts", func() bool { return strings.Contains(s.server.out.String(), "\n") || s.server.ended() })
 	var ready struct{ Listening string }
 	if err := json.Unmarshal([]byte(s.server.out.String()), &ready); err != nil {

@@ -256,7 +256,7 @@ func TestPolicies(t *testing.T) {
 	s.stop()
 	s.serve("--policies", dir).wait(t).wants(t, exitUsage, "lableer", "policy.csv")
 	write("policy.csv", original["policy.csv"])
-	s.start("--policies", dir)
+	s.reloadAtStart(dir, "truth.csv", original["truth.csv"])
 	// Without the rule and its truth: in force at once, for those who are in.
 	write("policy.csv", without("policy.csv"))
 	write("truth.csv", without("truth.csv"))
@@ -268,6 +268,36 @@ func TestPolicies(t *testing.T) {
 	reload("policy refused", "model.conf")
 	s.run("admin", may...).wants(t, exitFailed)
 	s.stop()
+}
+
+// reloadAtStart starts a server and sends it SIGHUP while it reads the file
+// name of the policy folder dir: it has to start and to read the folder again.
+func (s *site) reloadAtStart(dir, name, text string) {
+	s.t.Helper()
+	path := filepath.Join(dir, name)
+	remove(s.t, path)
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+	s.server = s.serve("--policies", dir)
+	var pipe *os.File
+	await(s.t, "the server opens "+name, func() (opened bool) {
+		var err error
+		pipe, err = os.OpenFile(path, os.O_WRONLY|syscall.O_NONBLOCK, 0)
+		return err == nil
+	})
+	defer pipe.Close()
+	remove(s.t, path)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+	s.server.signal(syscall.SIGHUP)
+	if _, err := pipe.WriteString(text); err != nil {
+		s.t.Fatal(err)
+	}
+	pipe.Close()
+	s.listens()
+	await(s.t, "the policy is read again", func() bool { return strings.Contains(s.server.err.String(), "policy in force") })
 }
 
 // policyRule finds the one rule of a role for an action.

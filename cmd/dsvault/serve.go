@@ -208,17 +208,45 @@ func (c serveConfig) check() error {
 	return nil
 }
 
+// certificates reads the TLS certificate; there is none without TLS.
+func (c serveConfig) certificates() ([]tls.Certificate, error) {
+	if c.Cert == "" {
+		return nil, nil
+	}
+	pair, err := tls.LoadX509KeyPair(c.Cert, c.Key)
+	if err != nil {
+		return nil, fault.Wrap(fault.Invalid, "dsvault.serve", "cannot use the TLS certificate", err).
+			WithHint("check --tls-cert and --tls-key")
+	}
+	return []tls.Certificate{pair}, nil
+}
+
+// listen opens the address, for TLS if there are certificates, and gives its URL.
+func listen(ctx context.Context, address string, certificates []tls.Certificate) (net.Listener, string, error) {
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
+	if err != nil {
+		return nil, "", fault.Wrap(fault.Unavailable, "dsvault.serve", "cannot listen on "+address, err).
+			WithHint("is another server running there? choose another --listen address")
+	}
+	listener = netutil.LimitListener(listener, maxConnections)
+	if certificates == nil {
+		return listener, "http://" + listener.Addr().String(), nil
+	}
+	config := &tls.Config{Certificates: certificates, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}}
+	return tls.NewListener(listener, config), "https://" + listener.Addr().String(), nil
+}
+
 // serve runs the vault until ctx ends, and then ends it cleanly. ready hears
 // the URL once requests are answered.
 func serve(ctx context.Context, cfg serveConfig, ready func(url string) error) (err error) {
 	const op = "dsvault.serve"
-	var certificates []tls.Certificate
-	if cfg.Cert != "" {
-		pair, err := tls.LoadX509KeyPair(cfg.Cert, cfg.Key)
-		if err != nil {
-			return fault.Wrap(fault.Invalid, op, "cannot use the TLS certificate", err).WithHint("check --tls-cert and --tls-key")
-		}
-		certificates = []tls.Certificate{pair}
+	// From the first moment: without it the signal would end the process.
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	certificates, err := cfg.certificates()
+	if err != nil {
+		return err
 	}
 	cfg.Counts = metrics.New(versionText())
 	stopMetrics, err := serveMetrics(ctx, cfg, cfg.Counts)
@@ -241,18 +269,9 @@ func serve(ctx context.Context, cfg serveConfig, ready func(url string) error) (
 		return err
 	}
 	defer func() { err = errors.Join(err, n.Close()) }()
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", cfg.Listen)
+	listener, url, err := listen(ctx, cfg.Listen, certificates)
 	if err != nil {
-		return fault.Wrap(fault.Unavailable, op, "cannot listen on "+cfg.Listen, err).
-			WithHint("is another server running there? choose another --listen address")
-	}
-	listener = netutil.LimitListener(listener, maxConnections)
-	url := "http://" + listener.Addr().String()
-	if certificates != nil {
-		listener = tls.NewListener(listener, &tls.Config{
-			Certificates: certificates, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"},
-		})
-		url = "https://" + listener.Addr().String()
+		return err
 	}
 	stopping := make(chan struct{})
 	handler := api.New(n.Vault, api.Options{
@@ -267,7 +286,7 @@ func serve(ctx context.Context, cfg serveConfig, ready func(url string) error) (
 	reloaded := make(chan struct{})
 	go func() {
 		defer close(reloaded)
-		n.reloadPolicies(reloading, cfg.nodeConfig)
+		n.reloadPolicies(reloading, cfg.nodeConfig, hup)
 	}()
 	defer func() { stopReloading(); <-reloaded }()
 
@@ -312,11 +331,8 @@ func drain(ctx context.Context, server *http.Server, cut context.CancelFunc) err
 	return err
 }
 
-// reloadPolicies reads the policy folder again at every SIGHUP.
-func (n *node) reloadPolicies(ctx context.Context, cfg nodeConfig) {
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
+// reloadPolicies reads the policy folder again at every signal from hup.
+func (n *node) reloadPolicies(ctx context.Context, cfg nodeConfig, hup <-chan os.Signal) {
 	for {
 		select {
 		case <-ctx.Done():
