@@ -179,6 +179,17 @@ func TestPermit(t *testing.T) {
 		t.Error("the assignment has run out, and the read goes on")
 	}
 	check(t, p.End(ctx, 0, ledger.CutOff))
+
+	v.assign(n, v.lee, time.Time{})
+	p = admit()
+	v.assign(n, v.lee, v.clock.Now().Add(time.Hour)) // it gets an end while the read runs
+	check(t, p.Recheck())
+	v.clock.Add(time.Hour - time.Microsecond)
+	check(t, p.Recheck())
+	v.clock.Add(time.Microsecond)
+	if p.Recheck() == nil {
+		t.Error("the later assignment has run out, and the read goes on")
+	}
 }
 
 // TestPermitForUpload: a permit that is not for a read opens and ends nothing in

@@ -36,10 +36,19 @@ type Permit struct {
 	access Access
 
 	withheld *audit.Field              // FieldWithheldUntil; nil: nothing is
-	seen     atomic.Uint64             // the policy revision that Recheck last looked at
+	stands   atomic.Pointer[standing]  // as last decided
 	sure     atomic.Pointer[time.Time] // from when the lease counts, by both clocks of the node
 	ended    atomic.Bool
 }
+
+// standing is on which policy an access was allowed, and until when that holds by
+// itself; zero: for good.
+type standing struct {
+	revision uint64
+	until    time.Time
+}
+
+func standingOf(d *rbac.Decision) *standing { return &standing{d.Revision, d.Until} }
 
 // Admit decides and records an access to a shard (in.Access names it) and gives
 // the permit for it. Errors are those of Record.
@@ -58,7 +67,7 @@ func (l *Ledger) Admit(ctx context.Context, in Intent) (*Permit, error) {
 		return nil, err
 	}
 	p := &Permit{ledger: l, entry: e, access: access}
-	p.seen.Store(e.decision.Revision)
+	p.stands.Store(standingOf(&e.decision))
 	p.sure.Store(&e.locked)
 	if in.Withheld {
 		i := slices.IndexFunc(in.Fields, func(f audit.Field) bool { return f.ID == audit.FieldWithheldUntil })
@@ -187,8 +196,7 @@ func (p *Permit) Recheck() error {
 		return noPermit("ledger.Recheck")
 	}
 	now, revision := p.ledger.clock(), p.ledger.world.Revision()
-	until := p.entry.decision.Until
-	if p.seen.Load() == revision && (until.IsZero() || now.Before(until)) {
+	if s := p.stands.Load(); s.revision == revision && (s.until.IsZero() || now.Before(s.until)) {
 		return nil
 	}
 	q := p.entry.in.Query
@@ -200,7 +208,7 @@ func (p *Permit) Recheck() error {
 	if !d.Allowed {
 		return refusal(d)
 	}
-	p.seen.Store(d.Revision)
+	p.stands.Store(standingOf(&d))
 	return nil
 }
 
