@@ -145,9 +145,9 @@ func TestRefusalsAreRecorded(t *testing.T) {
 	})
 }
 
-// TestRefusalStaysOne: neither an outage nor a caller who left makes a refusal
-// anything else, and an outage is no refusal; nor is that the node does not know
-// the caller yet.
+// TestRefusalStaysOne: no outage makes a refusal anything else, and an outage is
+// no refusal; nor is that the node does not know the caller yet. Who has left is
+// not told of a refusal that is in no record.
 func TestRefusalStaysOne(t *testing.T) {
 	v, n := newVault(t, engines[0].url(t))
 	gone, cancel := context.WithCancel(t.Context())
@@ -157,9 +157,22 @@ func TestRefusalStaysOne(t *testing.T) {
 	_, err = n.Admit(t.Context(), v.read(v.stranger, 1)) // who is known from then on
 	wantCode(t, err, fault.NotFound)
 	_, err = n.Admit(gone, v.read(v.stranger, 1))
-	wantCode(t, err, fault.NotFound)
+	wantCode(t, err, fault.Canceled)
+	_, err = n.Check(gone, v.read(v.stranger, 1))
+	wantCode(t, err, fault.Canceled)
 	_, err = n.Admit(gone, v.read(v.lee, 1))
 	wantCode(t, err, fault.Canceled)
+	leaving, leave := context.WithCancel(t.Context())
+	release := v.hold(n)
+	left := make(chan error)
+	go func() {
+		_, err := n.Admit(leaving, v.read(v.stranger, 1))
+		left <- err
+	}()
+	queued(n, 1)
+	leave()
+	wantCode(t, <-left, fault.Canceled)
+	release()
 	check(t, n.db.Close())
 	_, err = n.Admit(t.Context(), v.read(v.stranger, 1))
 	wantCode(t, err, fault.NotFound)

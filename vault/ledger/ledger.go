@@ -401,13 +401,14 @@ func (e *entry) timed(span trace.Span, now time.Time) {
 
 // outage is the answer when a decision could not be recorded. A refusal stays
 // one; beside other nodes, which may have allowed meanwhile what this one
-// refuses, only after a look at the policy in force.
+// refuses, only after a look at the policy in force. Who has left does not hear
+// of it: else people could leave in time to be told without a record.
 func (l *Ledger) outage(ctx context.Context, e *entry, cause string, err error) error {
 	if cause != "" {
 		l.meter.Failed(cause)
 	}
 	d := e.decision
-	if d.Allowed {
+	if d.Allowed || ctx.Err() != nil {
 		return err
 	}
 	l.log.Warn("a refusal could not be recorded", "cause", cause, "reasons", d.Reasons, "err", err)
