@@ -221,6 +221,9 @@ func (tx *Tx) each(ctx context.Context, op string, writing bool, query string, a
 // scan reads a row; a value that does not fit is corruption.
 func scan(rows *sql.Rows, op string, into ...any) error {
 	if err := rows.Scan(into...); err != nil {
+		if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+			return contextFault(op, err) // which has closed the rows meanwhile
+		}
 		return fault.Wrap(fault.Corrupt, op, "a row of the catalog cannot be read", err).
 			WithHint("stop the server, keep a copy of the damaged database, and restore a backup")
 	}

@@ -2,7 +2,9 @@ package catalog
 
 import (
 	"context"
+	"database/sql"
 	"errors"
+	"runtime"
 	"strings"
 	"sync"
 
@@ -228,6 +230,22 @@ func testCancelled(s *fixture) {
 		return tx.Leaves(streaming, storage.LeafQuery{}, func(storage.Leaf) error { cancel(); return streaming.Err() })
 	})
 	failsWith(s, "stream", err, context.Canceled)
+
+	// When a row is there, and not yet read: that is no damage.
+	ending, cancel := context.WithCancel(s.Context())
+	defer cancel()
+	canceled("a row", s.db.View(ending, func(tx *Tx) error {
+		return tx.each(ending, "test", false, "SELECT 1", nil, func(rows *sql.Rows) error {
+			cancel()
+			for { // until the rows are closed
+				var n int64
+				if err := scan(rows, "test", &n); err != nil {
+					return err
+				}
+				runtime.Gosched()
+			}
+		})
+	}))
 	if err := s.db.Ping(s.Context()); err != nil {
 		s.Errorf("after all that: %v", err)
 	}
