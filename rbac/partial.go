@@ -88,7 +88,7 @@ func (p *Partial) Apply(revision uint64, changes ...Change) { p.w.Apply(revision
 func (p *Partial) Revision() uint64 { return p.w.Revision() }
 
 // SetPolicy puts another policy in force: see World.
-func (p *Partial) SetPolicy(policy *Policy) { p.w.SetPolicy(policy) }
+func (p *Partial) SetPolicy(policy *Policy) (old *Policy) { return p.w.SetPolicy(policy) }
 
 // Held reports whether a legal hold is in force at a scope or above it.
 func (p *Partial) Held(s dataset.Scope) bool { return p.w.Held(s) }

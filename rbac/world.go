@@ -53,11 +53,12 @@ func NewWorld(p *Policy) *World {
 }
 
 // SetPolicy puts another policy in force, at once for all later decisions, and
-// forgets every verdict of the old one.
-func (w *World) SetPolicy(p *Policy) {
+// forgets every verdict of the old one, which it gives.
+func (w *World) SetPolicy(p *Policy) (old *Policy) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.policy, w.memo = p, new(memo)
+	old, w.policy, w.memo = w.policy, p, new(memo)
+	return old
 }
 
 // Revision says how far the world has followed the catalog.

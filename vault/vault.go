@@ -251,10 +251,15 @@ func (v *Vault) Close() error {
 }
 
 // LoadPolicy puts another checked policy in force and records it. Decisions
-// that were made on the old one and are not yet in the log are made again.
+// that were made on the old one and are not yet in the log are made again. If it
+// cannot be recorded the old one is in force again.
 func (v *Vault) LoadPolicy(ctx context.Context, p *rbac.Policy) error {
-	v.world.SetPolicy(p)
-	return v.recordPolicy(ctx, audit.KindPolicyLoad, p)
+	old := v.world.SetPolicy(p)
+	err := v.recordPolicy(ctx, audit.KindPolicyLoad, p)
+	if err != nil {
+		v.world.SetPolicy(old)
+	}
+	return err
 }
 
 // recordPolicy writes the node's own record that names the policy in force.
