@@ -2,11 +2,13 @@ package ledger
 
 import (
 	"context"
+	"time"
 
 	"dsvault/rbac"
 	"dsvault/storage"
 	"dsvault/storage/catalog"
 	"dsvault/vault/dataset"
+	"dsvault/vault/fault"
 )
 
 type txView = catalog.Tx
@@ -25,10 +27,27 @@ func (l *Ledger) CatchUp(ctx context.Context) error {
 	if err != nil || !behind {
 		return err
 	}
-	l.catchUp.Lock()
-	defer l.catchUp.Unlock()
+	if err := l.catchUp.take(ctx); err != nil {
+		return err
+	}
+	defer l.catchUp.give()
 	return l.follow(ctx, nil)
 }
+
+// turn is a lock for which nobody waits longer than a context says.
+type turn chan struct{}
+
+func (t turn) take(ctx context.Context) error {
+	select {
+	case t <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return fault.Wrap(fault.CodeOf(ctx.Err()), "ledger.CatchUp", "the policy could not be followed in time", ctx.Err()).
+			WithHint("try again in a moment").WithRetry(time.Second)
+	}
+}
+
+func (t turn) give() { <-t }
 
 // follow brings the node's policy state to the revision in the catalog, and has it
 // hold some people more from then on; all of that is of one snapshot. The caller

@@ -218,9 +218,9 @@ type Ledger struct {
 	told   atomic.Uint64 // the revision that the other nodes know to be followed here
 	logged atomic.Int64  // the log's time as far as this node has seen it, Unix microseconds
 
-	catchUp  sync.Mutex // one catch-up at a time
-	nextSlot uint64     // guarded by catchUp; scopes below it are known
-	wanted   wanted     // whom others wait for, who want to load them
+	catchUp  turn   // one catch-up at a time
+	nextSlot uint64 // guarded by catchUp; scopes below it are known
+	wanted   wanted // whom others wait for, who want to load them
 
 	mu     sync.Mutex
 	queue  []*entry // guarded by mu
@@ -237,7 +237,7 @@ func Open(ctx context.Context, cfg Config) (*Ledger, error) {
 	l := &Ledger{
 		db: cfg.Catalog, world: cfg.World, sealer: cfg.Sealer, now: cfg.Now, own: cfg.Clock, log: cfg.Logger,
 		node: dataset.NewID[dataset.RequestID](cfg.Random).String(),
-		wake: make(chan struct{}, 1), done: make(chan struct{}),
+		wake: make(chan struct{}, 1), done: make(chan struct{}), catchUp: make(turn, 1),
 		most: cmp.Or(cfg.Queue, maxQueue), meter: noMeter{}, shared: cfg.Shared, alive: func() {}, lost: cfg.Lost, settle: cfg.Settle,
 	}
 	if l.own == nil {

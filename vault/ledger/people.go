@@ -57,8 +57,10 @@ func knowing[T any](ctx context.Context, l *Ledger, ask func() (T, []dataset.Pri
 // load has the node hold people. Those whom others want meanwhile come with them.
 func (l *Ledger) load(ctx context.Context, people []dataset.PrincipalID) error {
 	l.wanted.add(people)
-	l.catchUp.Lock()
-	defer l.catchUp.Unlock()
+	if err := l.catchUp.take(ctx); err != nil {
+		return err
+	}
+	defer l.catchUp.give()
 	if people = l.world.Unheld(l.wanted.take(people)...); len(people) == 0 {
 		return nil // they came with others
 	}
