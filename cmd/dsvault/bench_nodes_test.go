@@ -41,7 +41,7 @@ func TestNodes(t *testing.T) {
 	counts := make([]func() int, len(f.nodes))
 	for i, node := range f.nodes {
 		node.stop()
-		address := freeAddress(t)
+		address := storagetest.FreeAddress(t)
 		node.start("--metrics", address)
 		counts[i] = func() int { return countedReads(t, "http://"+address+metricsPath) }
 	}

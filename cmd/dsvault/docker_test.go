@@ -19,6 +19,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"dsvault/storage/storagetest"
 )
 
 // image is what the Dockerfile says of its final stage.
@@ -125,7 +127,7 @@ func TestDockerImage(t *testing.T) {
 		}
 		t.Skip("changing the root needs root")
 	}
-	c := &container{T: t, image: parseDockerfile(t), root: t.TempDir(), address: freeAddress(t)}
+	c := &container{T: t, image: parseDockerfile(t), root: t.TempDir(), address: storagetest.FreeAddress(t)}
 	build(t, filepath.Join(c.root, "dsvault"))
 	checkStatic(t, filepath.Join(c.root, "dsvault"))
 	for _, dir := range []string{"data", "tmp"} {

@@ -22,6 +22,7 @@ import (
 	"testing"
 	"time"
 
+	"dsvault/storage/storagetest"
 	"dsvault/vault/client"
 	"dsvault/vault/wire"
 )
@@ -255,9 +256,9 @@ func (s *site) listens() {
 // serve starts a server process and does not wait until it is ready.
 func (s *site) serve(extra ...string) *program {
 	s.t.Helper()
-	listen := "127.0.0.1:0"
-	if s.url != "" {
-		_, listen, _ = strings.Cut(s.url, "://")
+	_, listen, again := strings.Cut(s.url, "://")
+	if !again {
+		listen = storagetest.FreeAddress(s.t)
 	}
 	args := append([]string{"serve", "--data", s.data, "--listen", listen, "--json", "--drain-delay", "0s"}, s.flags...)
 	return launch(s.t, s.env, slices.Concat(args, s.serving, extra)...)
@@ -364,7 +365,18 @@ func (s *site) verified(who string) ([]wire.Record, client.Verified) {
 	return records, v
 }
 
-// catalog opens the embedded catalog beside the server, to count in it.
+// ended is verified once every read has its end, which the server records when
+// the reader has all already.
+func (s *site) ended(who string) (records []wire.Record, v client.Verified) {
+	s.t.Helper()
+	await(s.t, "every read has its end", func() bool {
+		records, v = s.verified(who)
+		return len(v.Open) == 0
+	})
+	return records, v
+}
+
+// count opens the embedded catalog beside the server, to count in it.
 func (s *site) count(query string) int {
 	s.t.Helper()
 	db, err := sql.Open("sqlite", "file:"+filepath.Join(s.data, "catalog.db")+"?_pragma=busy_timeout(10000)&_pragma=query_only(1)")

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"dsvault/storage/storagetest"
 	"dsvault/vault/audit"
 	"dsvault/vault/dataset"
 	"dsvault/vault/wire"
@@ -132,7 +133,7 @@ func TestPprof(t *testing.T) {
 	for _, address := range []string{"0.0.0.0:6060", ":6060", "192.0.2.1:6060", "localhost:6060", "6060"} {
 		s.serve("--pprof", address).wait(t).wants(t, exitUsage, "127.0.0.1:6060")
 	}
-	at := freeAddress(t)
+	at := storagetest.FreeAddress(t)
 	s.start("--pprof", at)
 	get := func(url, host string) (int, string) {
 		t.Helper()

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"dsvault/storage/storagetest"
 )
 
 // TestMetrics: a server shows what it counts on a listener of its own, and
@@ -15,7 +17,7 @@ func TestMetrics(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	s.stop()
-	address := freeAddress(t)
+	address := storagetest.FreeAddress(t)
 	s.start("--metrics", address)
 	s.project()
 	s.ok("cleo", "push", files(t, 2), batch, "--shard-size", "64KiB")

@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,6 +20,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"dsvault/rbac"
+	"dsvault/storage/storagetest"
 )
 
 func readme(t *testing.T) string {
@@ -111,7 +111,7 @@ func TestReadmeWalk(t *testing.T) {
 	copyTree(t, filepath.Join(home, "LICENSE"), filepath.Join(repository, "LICENSE"))
 	path := os.Getenv("PATH") + string(os.PathListSeparator) + testBin()
 
-	address := freeAddress(t)
+	address := storagetest.FreeAddress(t)
 	script := strings.ReplaceAll(walk(t, path), "127.0.0.1:8200", address)
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
@@ -298,15 +298,4 @@ func testBin() string {
 	}
 	home, _ := os.UserHomeDir()
 	return filepath.Join(home, ".cache", "dsvault-test", "bin")
-}
-
-// freeAddress is a loopback address that was free just now.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }

@@ -15,6 +15,8 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"dsvault/storage/storagetest"
 )
 
 func TestMain(m *testing.M) {
@@ -124,9 +126,12 @@ func cmdServer(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func startServer(ts *testscript.TestScript, flags []string) {
-	listen := "127.0.0.1:0"
-	if url := ts.Getenv("URL"); url != "" {
-		listen = strings.TrimPrefix(url, "http://")
+	listen := strings.TrimPrefix(ts.Getenv("URL"), "http://")
+	if listen == "" {
+		address, free, err := storagetest.ReserveAddress()
+		ts.Check(err)
+		ts.Defer(free)
+		listen = address
 	}
 	path := ""
 	for _, dir := range filepath.SplitList(ts.Getenv("PATH")) {

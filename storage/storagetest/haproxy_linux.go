@@ -17,9 +17,9 @@ func HAProxy(t testing.TB, config func(address string) string) (address string) 
 	if _, err := os.Stat(program); err != nil {
 		program = Binary(t, "haproxy")
 	}
-	const tries = 3 // the free port may be taken by another between two calls
+	const tries = 3 // another program may have asked for the port by its number
 	for try := 1; ; try++ {
-		address = freeAddress(t)
+		address = FreeAddress(t)
 		file := filepath.Join(t.TempDir(), "haproxy.cfg")
 		if err := os.WriteFile(file, []byte(config(address)), 0o600); err != nil {
 			t.Fatal(err)

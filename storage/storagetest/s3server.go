@@ -3,7 +3,6 @@ package storagetest
 import (
 	"context"
 	"crypto/rand"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -82,9 +81,9 @@ func Rclone(t testing.TB) S3Server {
 // server that knows the random keys does.
 func startS3(t testing.TB, name string, command func(address, folder string, s S3Server) *exec.Cmd) S3Server {
 	t.Helper()
-	const tries = 3 // the free port may be taken by another between two calls
+	const tries = 3 // another program may have asked for the port by its number
 	for try := 1; ; try++ {
-		address := freeAddress(t)
+		address := FreeAddress(t)
 		s := S3Server{
 			Name: name, Endpoint: "http://" + address, Region: "us-east-1",
 			AccessKey: rand.Text(), SecretKey: rand.Text(), Bucket: "b-" + strings.ToLower(rand.Text()),
@@ -114,14 +113,4 @@ func (s S3Server) makeBucket(ctx context.Context) error {
 		return err
 	}
 	return client.MakeBucket(ctx, s.Bucket, minio.MakeBucketOptions{Region: s.Region})
-}
-
-func freeAddress(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
