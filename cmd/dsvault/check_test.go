@@ -97,7 +97,7 @@ func TestCheckOutlivesItsServer(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	s.project()
-	s.ok("cleo", "push", files(t, 6), batch, "--shard-size", "64KiB")
+	s.ok("cleo", "push", files(t, 10), batch, "--shard-size", "64KiB") // takes nine seconds at the rate below
 	waiting := s.begin("admin", "check", "--read-data", "--rate", "64KiB")
 	running := func() (c wire.Check) {
 		o := s.ok("admin", "check", "--list", "--json")
@@ -117,6 +117,7 @@ func TestCheckOutlivesItsServer(t *testing.T) {
 	if doc.State != "finished" || doc.Checked != doc.Objects || doc.Read != doc.Bytes || doc.Missing+doc.Changed+doc.Extra != 0 {
 		t.Errorf("%+v", doc)
 	}
+	s.ok("cleo", "push", files(t, 60), "acme/signs/more", "--shard-size", "64KiB") // nearly a minute; nobody waits for it
 	s.ok("admin", "check", "--read-data", "--rate", "64KiB", "--detach").wants(t, exitOK, "--show")
 	id = running().ID
 	s.ok("admin", "check", "--cancel", id.String())

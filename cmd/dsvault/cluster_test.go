@@ -56,9 +56,9 @@ func newCluster(t *testing.T, nodes int) *cluster {
 	var made initialised
 	c.init().wants(t, exitOK).into(t, &made)
 	for n := range nodes {
-		node := &clusterNode{n: n, line: newLine(t, pg.Socket()), data: filepath.Join(dir, fmt.Sprint("vault-", n)), host: "127.0.0.1:0"}
+		node := &clusterNode{n: n, line: newLine(t, pg.Socket()), data: filepath.Join(dir, fmt.Sprint("vault-", n)), host: storagetest.FreeAddress(t)}
 		if n > 0 {
-			copyFolder(t, c.data, node.data)
+			copyFolder(t, c.data, node.data) // before a server writes there
 		}
 		var err error
 		if node.log, err = os.Create(filepath.Join(dir, fmt.Sprintf("node-%d.log", n))); err != nil {
@@ -66,6 +66,8 @@ func newCluster(t *testing.T, nodes int) *cluster {
 		}
 		t.Cleanup(func() { node.log.Close() })
 		c.nodes = append(c.nodes, node)
+	}
+	for n, node := range c.nodes {
 		c.launchNode(node)
 		await(t, "the node starts", func() bool { return node.isReady() || node.program.ended() })
 		if !node.ready {

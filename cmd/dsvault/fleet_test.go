@@ -64,10 +64,12 @@ func newFleetOn(t *testing.T, n int, dsn string, useStore func(*site), serving .
 		useStore(node)
 		if i == 0 {
 			node.init().wants(t, exitOK).into(t, &made)
-		} else {
+		} else { // before a server writes there
 			copyFolder(t, filepath.Join(f.nodes[0].data, "keys"), filepath.Join(node.data, "keys"))
 		}
 		f.nodes = append(f.nodes, node)
+	}
+	for _, node := range f.nodes {
 		node.start()
 	}
 	f.url = "http://" + storagetest.HAProxy(t, f.haproxy)

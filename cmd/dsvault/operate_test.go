@@ -69,11 +69,12 @@ func TestKilledInit(t *testing.T) {
 				t.Log("init was faster")
 				return
 			}
-			if _, err := os.Stat(s.data); err == nil {
-				t.Fatal("the data folder is there already")
+			if _, err := os.Stat(s.data); err == nil { // init had nothing left to do but to say so
+				s.start()
+			} else {
+				s.open()
+				s.ok("admin", "log", "--verify")
 			}
-			s.open()
-			s.ok("admin", "log", "--verify")
 			s.stop()
 			entries, err := os.ReadDir(home)
 			if err != nil || len(entries) != 1 {

@@ -231,14 +231,18 @@ func (f *forger) caught(c tampering) string {
 			resp.Body.Close()
 			return resp.StatusCode != http.StatusOK
 		})
-		f.kill()
-		for line := range strings.Lines(f.server.err.String()) {
-			var logged struct{ Err string }
-			if json.Unmarshal([]byte(line), &logged) == nil && strings.Contains(logged.Err, c.says) {
-				return f.plain("dsvault: " + logged.Err)
+		said := ""
+		await(f.t, "the vault says why", func() bool { // it halts first
+			for line := range strings.Lines(f.server.err.String()) {
+				var logged struct{ Err string }
+				if json.Unmarshal([]byte(line), &logged) == nil && strings.Contains(logged.Err, c.says) {
+					said = logged.Err
+				}
 			}
-		}
-		f.t.Fatalf("the vault does not say why: %s", f.server.err.String())
+			return said != ""
+		})
+		f.kill()
+		return f.plain("dsvault: " + said)
 	}
 	if len(c.with) == 0 {
 		o := f.serve().wait(f.t)
