@@ -88,11 +88,14 @@ func (l *logs) failed(route string) int {
 // and when all is over no goroutine and no open file is left.
 func TestStorm(t *testing.T) {
 	const slow, quick, rounds = 24, 4, 25
-	w := newWorld(t, api.Options{Idle: 300 * time.Millisecond, Streams: 1000, StreamsEach: 1000, CallsEach: 1000})
+	w := newWorld(t, api.Options{})
 	w.populate(large)
 	call[wire.Dataset](w, "carol", "PUT", "/v1/datasets/acme/signs/tiny/file", io.LimitReader(zeros{}, 1000))
 	call[wire.Assignment](w, "root", "POST", "/v1/assignments",
 		wire.Assignment{Dataset: w.scope("acme/signs/tiny"), Person: "lena", Shards: dataset.ShardSet{{First: 0, Last: 0}}})
+	w.client.CloseIdleConnections()
+	w.serve(api.Options{Idle: 300 * time.Millisecond, Streams: 1000, StreamsEach: 1000, CallsEach: 1000})
+	call[wire.Whoami](w, "lena", "GET", "/v1/whoami", nil)
 	w.client.CloseIdleConnections()
 	before := used(t)
 

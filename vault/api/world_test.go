@@ -66,6 +66,15 @@ func serveWorld(t *testing.T, data string, v *vault.Vault, token string, opts ap
 	t.Helper()
 	w := &world{t: t, vault: v, data: data, logs: &logs{wake: make(chan struct{}, 1)},
 		tokens: map[string]string{"root": token}, devices: map[string]dataset.DeviceID{}, keys: map[string]*seal.Identity{}}
+	w.serve(opts, change...)
+	return w
+}
+
+// serve has another server in front of the vault, which the world's people use
+// from now on. Limits that are short enough to wait for are set so once all that
+// has to keep to them is done.
+func (w *world) serve(opts api.Options, change ...func(http.Handler, *server)) {
+	w.t.Helper()
 	opts.Logger = slog.New(slog.NewJSONHandler(w.logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	opts.Random = rand.Reader
 	if opts.Now == nil {
@@ -80,10 +89,9 @@ func serveWorld(t *testing.T, data string, v *vault.Vault, token string, opts ap
 	if w.server.URL == "" {
 		w.server.Start()
 	}
-	t.Cleanup(w.server.Close)
+	w.t.Cleanup(w.server.Close)
 	w.client = w.server.Client()
 	w.client.Transport.(*http.Transport).DisableCompression = true
-	return w
 }
 
 // openVault makes a vault on SQLite and a folder; token is that of its admin,
