@@ -17,6 +17,7 @@ import (
 	"dsvault/storage/catalog"
 	"dsvault/storage/storagetest"
 	"dsvault/vault/audit"
+	"dsvault/vault/fault"
 )
 
 // childEnv makes the test binary a node that signs until it is killed; it names
@@ -81,7 +82,8 @@ func TestSignerKilled(t *testing.T) {
 			size += 1 + mathrand.Uint64N(700)
 			grow(t, db, size)
 			stored, err := heir.Await(ctx, size)
-			if err != nil { // it waits less long than an election may take on a busy machine
+			// It waits less long than a start or an election may take on a busy machine.
+			for late := time.Now().Add(time.Minute); fault.Is(err, fault.Unavailable) && time.Now().Before(late); {
 				stored, err = heir.Await(ctx, size)
 			}
 			check(t, err)
