@@ -8,10 +8,11 @@ import (
 	"dsvault/storage/catalog"
 )
 
-const (
-	choreTick  = 10 * time.Second // how often chores are looked at
-	choreLease = 6 * time.Second  // how long a dead node keeps others from them
-)
+// choreLease is how long a dead node keeps others from the chores.
+const choreLease = 6 * time.Second
+
+// choreTick is how often chores are looked at; a variable for the tests.
+var choreTick = 10 * time.Second
 
 // chores is the periodic work that one node at a time does.
 type chores struct {

@@ -446,11 +446,16 @@ func TestAddressesAreIndexed(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.restart()
-	w.waitFor("ann is found", func() bool { // the index is made meanwhile
-		w.ask("ann@example.org", "")
-		return len(s.Received()) > 0
+	w.waitFor("the index is made", func() (made bool) {
+		w.look(func(ctx context.Context, tx *catalog.Tx) error {
+			key, err := tx.Meta(ctx, "address-hashes")
+			made = string(key) != "another"
+			return err
+		})
+		return made
 	})
-	if m := s.Received()[0]; m.To != "ann@example.org" {
+	w.ask("ann@example.org", "")
+	if m := s.Await(t, 1)[0]; m.To != "ann@example.org" {
 		t.Errorf("%+v", m)
 	}
 }

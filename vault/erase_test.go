@@ -193,8 +193,8 @@ func TestEraseIsNotComplete(t *testing.T) {
 	w.setUp()
 	ctx := context.Background()
 	w.keep("acme", storage.KeepData, "1d")
-	w.clock.Add(25 * time.Hour)
 	s.holds.Store(true)
+	w.clock.Add(25 * time.Hour)
 	w.v.Chores(ctx)
 	list := w.erasures(keptDataset)
 	if len(list) != 1 || list[0].State != "running" || list[0].Problem != "the object is locked" || list[0].Gone != 0 || list[0].Ended != nil {

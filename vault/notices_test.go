@@ -322,6 +322,7 @@ func TestAdminsAreReminded(t *testing.T) {
 			t.Errorf("%+v", m)
 		}
 	}
+	w.waitFor("the last is noted as sent", func() bool { return len(w.due()) == 0 })
 	must[wire.RightsRequest](t)(w.v.CloseRequest(ctx, w.as("root"), request.ID, wire.CloseRequest{Outcome: "refused", Answer: "no"}))
 	remind(request.Due.Add(2 * week))
 	if len(w.due()) != 0 || len(s.Received()) != 3 {
