@@ -324,13 +324,13 @@ func checkTruth(rules []Rule, cases []truthCase, decide decider) error {
 		if err != nil {
 			return at(truthFile, c.line, "cannot be decided: %v", err)
 		}
-		got, line := "", 0
+		got, where := "", "" // no rule matches: there is no line
 		if v.rule >= 0 {
-			got, line = rules[v.rule].ID, rules[v.rule].Line
+			got, where = rules[v.rule].ID, fmt.Sprintf(" (%s line %d)", policyFile, rules[v.rule].Line)
 		}
 		if v.allowed != c.allow || got != c.rule {
-			return at(truthFile, c.line, "%v, %s %s, %v: expected %s, but the table says %s (%s line %d)", c.roles,
-				c.action, c.kind, c.facts, outcome(c.allow, c.rule), outcome(v.allowed, got), policyFile, line)
+			return at(truthFile, c.line, "%v, %s %s, %v: expected %s, but the table says %s%s", c.roles,
+				c.action, c.kind, c.facts, outcome(c.allow, c.rule), outcome(v.allowed, got), where)
 		}
 		delete(untested, c.rule)
 	}

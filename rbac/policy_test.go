@@ -145,6 +145,7 @@ func spoiled(t *testing.T) []refused {
 		{"truth: case twice", truthFile, truth + "labeler, annotation, submit, active assigned, allow, LAB-04, again\n", 1 + strings.Count(truth, "\n"), "the same question"},
 		{"truth: two states", truthFile, truth + "labeler, shard, read, active hold, refuse, -, odd\n", 1 + strings.Count(truth, "\n"), "one state"},
 		{"truth: allow by nothing", truthFile, truth + "labeler, shard, read, active own, allow, -, odd\n", 1 + strings.Count(truth, "\n"), "needs a rule"},
+		{"truth: no rule matches", truthFile, truth + "labeler, grant, revoke, active, allow, LAB-03, odd\n", 1 + strings.Count(truth, "\n"), "but the table says refuse by no rule"},
 	}
 }
 
@@ -161,7 +162,7 @@ func TestLoaderRefuses(t *testing.T) {
 			if want := fmt.Sprintf("%s:%d: ", c.file, c.line); !strings.Contains(err.Error(), want) {
 				t.Errorf("%v: not at %s", err, want)
 			}
-			if !strings.Contains(err.Error(), c.reason) {
+			if !strings.Contains(err.Error(), c.reason) || strings.Contains(err.Error(), "line 0") {
 				t.Errorf("%v: does not say %q", err, c.reason)
 			}
 		})

@@ -292,7 +292,7 @@ const forgetBatches = 32
 // wait everybody who writes waits for it, however long it takes.
 func (v *Vault) clearForgotten(ctx context.Context, wait bool) bool {
 	clean, err := v.forgetRows(ctx, wait)
-	if err != nil {
+	if err != nil && ctx.Err() == nil { // when the node stops nothing has failed
 		v.log.WarnContext(ctx, "traces of somebody who was anonymised are left, and will be cleared away later", "err", err)
 	}
 	return clean && err == nil

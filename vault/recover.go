@@ -80,6 +80,11 @@ func Recover(ctx context.Context, cfg RecoverConfig, confirm func(notary.Loss) e
 	return loss, cp, err
 }
 
+func noVault(op string, err error) error {
+	return fault.Wrap(fault.NotFound, op, "this catalog holds no vault", err).
+		WithHint("name the catalog of the vault with --catalog, or make a vault with `dsvault init`")
+}
+
 // ownCatalog checks that the catalog is that of these keys.
 func ownCatalog(ctx context.Context, db *catalog.DB, ring *keys.Ring) error {
 	const op = "vault.Open"
@@ -92,7 +97,7 @@ func ownCatalog(ctx context.Context, db *catalog.DB, ring *keys.Ring) error {
 	})
 	switch {
 	case errors.Is(err, storage.ErrNoRow):
-		return fault.Wrap(fault.NotFound, op, "this catalog holds no vault", err).WithHint("make one with `dsvault init`")
+		return noVault(op, err)
 	case err != nil:
 		return err
 	case string(origin) != ring.LogName():

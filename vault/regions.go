@@ -22,16 +22,20 @@ func (v *Vault) claimStores(ctx context.Context) error {
 	if err := v.keepRegions(ctx, named); err != nil {
 		return err
 	}
+	regions := append([]string{""}, named...)
 	var stores storeIDs
+	var used map[string]bool
 	err := v.db.View(ctx, func(tx *catalog.Tx) (err error) {
-		stores, err = readStores(ctx, tx)
+		if stores, err = readStores(ctx, tx); err == nil {
+			used, err = usedStores(ctx, tx, regions)
+		}
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	for _, region := range append([]string{""}, named...) {
-		write, err := judgeStore(ctx, v.objects, v.origin, region, stores)
+	for _, region := range regions {
+		write, err := judgeStore(ctx, v.objects, v.origin, region, stores, used[region])
 		if err == nil && write != nil {
 			err = writeMark(ctx, v.objects, storage.RegionKey(region, markKey), *write)
 		}
@@ -45,28 +49,54 @@ func (v *Vault) claimStores(ctx context.Context) error {
 // CheckStores makes sure that the object stores are those of a catalog, as Open
 // does, and changes nothing. One that nothing was ever put into is as good.
 func CheckStores(ctx context.Context, db *catalog.DB, objects storage.Objects) error {
+	regions := append([]string{""}, storage.RegionsOf(objects)...)
 	var stores storeIDs
+	var used map[string]bool
 	var origin []byte
 	err := db.View(ctx, func(tx *catalog.Tx) (err error) {
-		if stores, err = readStores(ctx, tx); err == nil {
-			origin, err = tx.Meta(ctx, metaOrigin)
+		if stores, err = readStores(ctx, tx); err != nil {
+			return err
 		}
+		if used, err = usedStores(ctx, tx, regions); err != nil {
+			return err
+		}
+		origin, err = tx.Meta(ctx, metaOrigin)
 		return err
 	})
+	if errors.Is(err, storage.ErrNoRow) {
+		return noVault("vault.CheckStores", err)
+	}
 	if err != nil {
 		return err
 	}
-	for _, region := range append([]string{""}, storage.RegionsOf(objects)...) {
-		if _, err := judgeStore(ctx, objects, string(origin), region, stores); err != nil {
+	for _, region := range regions {
+		if _, err := judgeStore(ctx, objects, string(origin), region, stores, used[region]); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// usedStores says of which regions' stores the catalog names an object.
+func usedStores(ctx context.Context, tx *catalog.Tx, regions []string) (map[string]bool, error) {
+	used := map[string]bool{}
+	for _, region := range regions {
+		list, err := tx.StoredObjects(ctx, storage.RegionKey(region, "v1/"), 1)
+		if err != nil {
+			return nil, err
+		}
+		if len(list) > 0 {
+			found, _ := storage.SplitRegion(list[0].Key)
+			used[region] = found == region
+		}
+	}
+	return used, nil
+}
+
 // judgeStore compares the mark of a store with what the catalog says, and gives
-// the mark that is to be written, if any.
-func judgeStore(ctx context.Context, objects storage.Objects, origin, region string, stores storeIDs) (write *storeMark, err error) {
+// the mark that is to be written, if any: into a store without one, unless the
+// catalog has used a store already.
+func judgeStore(ctx context.Context, objects storage.Objects, origin, region string, stores storeIDs, used bool) (write *storeMark, err error) {
 	const op = "vault.claimStore"
 	if stores.Switching[region] {
 		return nil, fault.New(fault.Conflict, op, "the vault is being switched to another object store").
@@ -75,11 +105,11 @@ func judgeStore(ctx context.Context, objects storage.Objects, origin, region str
 	want := storeMark{owner: markOwner(origin, region), id: stores.Now[region]}
 	found, err := readMark(ctx, objects, storage.RegionKey(region, markKey))
 	switch {
-	case errors.Is(err, storage.ErrNoObject) && want.id == "":
+	case errors.Is(err, storage.ErrNoObject) && want.id == "" && !used:
 		return &want, nil
 	case errors.Is(err, storage.ErrNoObject):
 		return nil, fault.Wrap(fault.Conflict, op, "the vault's objects are in another store: this one has no mark", err).
-			WithHint("name the store that they were moved to with --objects or --store; one that was copied by other tools needs the object " + markKey + ", too")
+			WithHint("name the store that they are in with --objects or --store; one that was copied by other tools needs the object " + markKey + ", too")
 	case err != nil:
 		return nil, err
 	case found.owner != want.owner:

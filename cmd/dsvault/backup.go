@@ -118,7 +118,7 @@ func backUp(ctx context.Context, cfg nodeConfig, to seal.Recipient, out string, 
 		return doc, fault.Wrap(fault.Unavailable, op, "cannot read the keys folder", err)
 	}
 	file := filepath.Join(stage, backupCatalog)
-	cp, err := snapshotCatalog(ctx, cfg.catalogURL(), file, progress)
+	cp, err := snapshotCatalog(ctx, cfg, file, progress)
 	if err != nil {
 		return doc, err
 	}
@@ -150,8 +150,8 @@ func backUp(ctx context.Context, cfg nodeConfig, to seal.Recipient, out string, 
 	return doc, nil
 }
 
-func snapshotCatalog(ctx context.Context, url, file string, progress func(int64)) (audit.Checkpoint, error) {
-	source, err := catalog.Open(ctx, url, catalog.Options{})
+func snapshotCatalog(ctx context.Context, cfg nodeConfig, file string, progress func(int64)) (audit.Checkpoint, error) {
+	source, err := cfg.openCatalog(ctx, catalog.Options{})
 	if err != nil {
 		return audit.Checkpoint{}, err
 	}

@@ -148,7 +148,7 @@ func (d *doctor) examine(ctx context.Context) {
 	d.certificate()
 	d.disks()
 	d.within(ctx, checkLimit, d.objects)
-	db, err := catalog.Open(ctx, d.cfg.catalogURL(), catalog.Options{})
+	db, err := d.cfg.openCatalog(ctx, catalog.Options{})
 	if err != nil {
 		d.report("catalog", err, "")
 		return

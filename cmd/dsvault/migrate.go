@@ -78,7 +78,7 @@ func migrateCatalog(ctx context.Context, cfg nodeConfig, to string, progress fun
 		}
 		defer unlock()
 	}
-	source, err := catalog.Open(ctx, cfg.catalogURL(), catalog.Options{})
+	source, err := cfg.openCatalog(ctx, catalog.Options{})
 	if err != nil {
 		return catalog.Copied{}, audit.Checkpoint{}, err
 	}

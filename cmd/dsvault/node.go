@@ -65,6 +65,18 @@ func (c nodeConfig) catalogURL() string {
 	return "sqlite:" + filepath.Join(c.Data, "catalog.db")
 }
 
+// openCatalog opens the catalog of a vault that is there. A SQLite file that is
+// missing is not made: an empty one would hide that another path was meant.
+func (c nodeConfig) openCatalog(ctx context.Context, options catalog.Options) (*catalog.DB, error) {
+	if path, ok := strings.CutPrefix(c.catalogURL(), "sqlite:"); ok {
+		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+			return nil, fault.Wrap(fault.NotFound, "dsvault.openCatalog", "there is no catalog "+path, err).
+				WithHint("name the vault's catalog, with --catalog or DSVAULT_CATALOG, as at `dsvault init`; if it is lost, restore a backup")
+		}
+	}
+	return catalog.Open(ctx, c.catalogURL(), options)
+}
+
 // embedded reports whether this process has the catalog to itself.
 func (c nodeConfig) embedded() bool { return strings.HasPrefix(c.catalogURL(), "sqlite:") }
 
@@ -286,11 +298,12 @@ func openNode(ctx context.Context, cfg nodeConfig) (*node, error) {
 }
 
 func (n *node) open(ctx context.Context, cfg nodeConfig, policy *rbac.Policy) error {
-	objects, err := cfg.openObjects(ctx)
-	if err != nil {
+	var err error
+	if n.db, err = cfg.openCatalog(ctx, catalogOptions(cfg.Counts)); err != nil {
 		return err
 	}
-	if n.db, err = catalog.Open(ctx, cfg.catalogURL(), catalogOptions(cfg.Counts)); err != nil {
+	objects, err := cfg.openObjects(ctx)
+	if err != nil {
 		return err
 	}
 	ring, err := keys.Open(cfg.keyFolder(), cfg.Passphrase, n.db, rand.Reader)

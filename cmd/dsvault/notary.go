@@ -187,7 +187,7 @@ func recoverNode(ctx context.Context, cfg nodeConfig, confirm func(notary.Loss) 
 	if err != nil {
 		return notary.Loss{}, audit.Checkpoint{}, err
 	}
-	db, err := catalog.Open(ctx, cfg.catalogURL(), catalog.Options{})
+	db, err := cfg.openCatalog(ctx, catalog.Options{})
 	if err != nil {
 		return notary.Loss{}, audit.Checkpoint{}, err
 	}

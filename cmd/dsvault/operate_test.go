@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"database/sql"
 	"encoding/pem"
+	"errors"
 	"io/fs"
 	"math/big"
 	"net"
@@ -138,7 +139,7 @@ func TestDamagedVault(t *testing.T) {
 				t.Fatal(err)
 			}
 		}},
-		"no catalog": {exitForbidden, "holds no vault", func(t *testing.T, data string) { remove(t, filepath.Join(data, catalog)) }},
+		"no catalog": {exitForbidden, "there is no catalog", func(t *testing.T, data string) { remove(t, filepath.Join(data, catalog)) }},
 		"another catalog": {exitConflict, "another vault", func(t *testing.T, data string) {
 			copyFile(t, filepath.Join(other.data, catalog), filepath.Join(data, catalog))
 		}},
@@ -161,6 +162,12 @@ func TestDamagedVault(t *testing.T) {
 			copyFolder(t, whole.data, s.data)
 			tt.damage(t, s.data)
 			s.serve().wait(t).wants(t, tt.status, tt.says)
+			if name == "no catalog" {
+				launch(t, nil, "doctor", "--data", s.data).wait(t).wants(t, exitCorrupt, tt.says)
+				if _, err := os.Stat(filepath.Join(s.data, catalog)); !errors.Is(err, fs.ErrNotExist) {
+					t.Errorf("the catalog that was missing: %v", err)
+				}
+			}
 		})
 	}
 }

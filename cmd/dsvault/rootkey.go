@@ -154,7 +154,7 @@ func rotateRoot(ctx context.Context, cfg nodeConfig, next keys.Passphrase) (hash
 		}
 		defer unlock()
 	}
-	db, err := catalog.Open(ctx, cfg.catalogURL(), catalog.Options{})
+	db, err := cfg.openCatalog(ctx, catalog.Options{})
 	if err != nil {
 		return hash, err
 	}

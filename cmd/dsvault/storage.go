@@ -95,7 +95,7 @@ and AWS_SECRET_ACCESS_KEY_TO are set.`,
 		if err != nil && done.Lost == 0 {
 			return err
 		}
-		return a.showMoved(done, err)
+		return a.showMoved(done, cfg.from == cfg.to, err)
 	}
 	return cmd
 }
@@ -111,7 +111,7 @@ type movedDoc struct {
 	Findings []wire.Finding `json:"findings"` // the damaged ones, at most 1000
 }
 
-func (a *app) showMoved(done vault.MovedObjects, err error) error {
+func (a *app) showMoved(done vault.MovedObjects, same bool, err error) error {
 	doc := movedDoc{Objects: done.Objects, Bytes: done.Bytes, Copied: done.Copied, Extra: done.Extra, Switched: err == nil,
 		Damaged: done.Lost, Findings: []wire.Finding{}}
 	t := newTable(a.out, "KIND", "SHARD", "OBJECT", "DETAIL")
@@ -128,7 +128,10 @@ func (a *app) showMoved(done vault.MovedObjects, err error) error {
 	}
 	note := ""
 	if done.Extra > 0 {
-		note = fmt.Sprintf("; the new store also has %s that the catalog does not know", plural(int(done.Extra), "object", "objects"))
+		note = fmt.Sprintf("; the store also has %s that the catalog does not know", plural(int(done.Extra), "object", "objects"))
+	}
+	if same {
+		return a.result(doc, "verified %s, %s, and pinned them in this store%s", plural(int(done.Objects), "object", "objects"), size(done.Bytes), note)
 	}
 	return a.result(doc, "moved %s, %s, of which %d were copied now%s\nstart the servers on the new store; remove the old one once the new one is backed up",
 		plural(int(done.Objects), "object", "objects"), size(done.Bytes), done.Copied, note)
@@ -144,7 +147,7 @@ func moveObjects(ctx context.Context, cfg storageMove, bar *progress) (vault.Mov
 		}
 		defer unlock()
 	}
-	db, err := catalog.Open(ctx, cfg.catalogURL(), catalog.Options{})
+	db, err := cfg.openCatalog(ctx, catalog.Options{})
 	if err != nil {
 		return none, err
 	}

@@ -40,6 +40,14 @@ func TestStorageMigrate(t *testing.T) {
 	migrate().wait(t).wants(t, exitConflict, "another dsvault")
 	s.stop()
 
+	// Somebody forgets to name the store, or names another.
+	elsewhere := "dir:" + filepath.Join(t.TempDir(), "elsewhere")
+	launch(t, nil, "doctor", "--data", s.data, "--objects", elsewhere).wait(t).wants(t, exitCorrupt, "this one has no mark")
+	named := s.flags
+	s.flags = append(slices.Clone(named), "--objects", elsewhere)
+	s.serve().wait(t).wants(t, exitConflict, "this one has no mark")
+	s.flags = named
+
 	before := folderObjects(t, filepath.Join(s.data, "objects", "objects"))
 	var puts atomic.Int32
 	stuck := make(chan struct{})
@@ -128,4 +136,7 @@ func TestStorageMigrate(t *testing.T) {
 		t.Errorf("%d objects are left after the erasure", len(left)-1)
 	}
 	s.stop()
+
+	env = append(env, "AWS_ACCESS_KEY_ID="+server.AccessKey, "AWS_SECRET_ACCESS_KEY="+server.SecretKey)
+	migrate("--from", to).wait(t).wants(t, exitOK, "pinned them in this store")
 }
