@@ -71,32 +71,45 @@ func (v *Vault) Results(ctx context.Context, c identity.Caller, scope dataset.Sc
 		}
 	}
 	sel.Dataset = t.row.Tag
-	err = v.db.View(ctx, func(tx *catalog.Tx) error {
-		rows, err := tx.ListWork(ctx, sel)
+	var rows []storage.Work
+	err = v.db.View(ctx, func(tx *catalog.Tx) (err error) {
+		rows, err = tx.ListWork(ctx, sel)
 		names := v.names(ctx, tx)
 		for _, w := range rows {
 			page.Items = append(page.Items, wireWork(w, names))
-			page.Items[len(page.Items)-1].Reason = v.reasonOf(ctx, w)
-		}
-		if len(rows) == sel.Limit {
-			page.Next = rows[len(rows)-1].ID.String()
 		}
 		return err
 	})
-	return page, err
+	if err != nil {
+		return page, err
+	}
+	for i, w := range rows { // not in the View: a key may take another
+		if page.Items[i].Reason, err = v.reasonOf(ctx, w); err != nil {
+			return page, err
+		}
+	}
+	if len(rows) == sel.Limit {
+		page.Next = rows[len(rows)-1].ID.String()
+	}
+	return page, nil
 }
 
 // reasonOf opens why work was sent back; what was destroyed with its author's
-// key stays empty.
-func (v *Vault) reasonOf(ctx context.Context, w storage.Work) string {
+// key, or is damaged, stays empty.
+func (v *Vault) reasonOf(ctx context.Context, w storage.Work) (string, error) {
 	if len(w.Note) == 0 {
-		return ""
+		return "", nil
 	}
 	plain, err := v.keys.OpenProfile(ctx, w.Author, w.Note)
-	if err != nil && !errors.Is(err, ledger.ErrForgotten) {
+	switch {
+	case errors.Is(err, ledger.ErrForgotten):
+		return "", nil
+	case fault.Is(err, fault.Unavailable), fault.Is(err, fault.Canceled):
+		return "", err
+	case err != nil:
 		v.log.WarnContext(ctx, "the reason why work was sent back does not open", "work", w.ID, "err", err)
 	}
-	return string(plain)
+	return string(plain), nil
 }
 
 func (v *Vault) projectOf(ctx context.Context, ds dataset.Scope) (p storage.Project, err error) {
