@@ -13,9 +13,9 @@ import (
 	"dsvault/vault/wire"
 )
 
-// TestResultsOnOneConnection: a listing does not wait for a second connection
+// TestListingsOnOneConnection: a listing does not wait for a second connection
 // while it has one: as many listings at once as there are would wait for ever.
-func TestResultsOnOneConnection(t *testing.T) {
+func TestListingsOnOneConnection(t *testing.T) {
 	w := newWorldOn(t, "sqlite:"+filepath.Join(t.TempDir(), "catalog.db"), catalog.Options{Readers: 1})
 	w.setUp()
 	w.claimable()
@@ -26,12 +26,20 @@ func TestResultsOnOneConnection(t *testing.T) {
 	w.config = func(cfg *vault.Config) {
 		cfg.Keys = must[*keys.Ring](t)(keys.Open(w.keyDir, keys.NewPassphrase(""), w.db, rand.Reader))
 	}
-	w.v.Close()
-	w.v = must[*vault.Vault](t)(w.open())
+	restart := func() {
+		w.v.Close()
+		w.v = must[*vault.Vault](t)(w.open())
+	}
+	restart()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	page := must[wire.Page[wire.Work]](t)(w.v.Results(ctx, w.as("rita"), w.scope(workDataset), vault.ResultQuery{Shard: -1}))
 	if len(page.Items) != 1 || page.Items[0].Reason != "look again" {
 		t.Errorf("%+v", page.Items)
+	}
+	restart()
+	log := must[wire.Page[wire.Record]](t)(w.v.Log(ctx, w.as("root"), vault.LogQuery{}))
+	if len(log.Items) < 10 {
+		t.Errorf("%+v", log.Items)
 	}
 }

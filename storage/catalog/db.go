@@ -132,8 +132,8 @@ func (db *DB) view(ctx context.Context, p *pool, f func(*Tx) error) error {
 }
 
 // Follow is View for what may not wait for other readers: who brings a node's
-// policy state up to date, while others wait, some of them in a View. It has a
-// connection of its own, one; whoever calls it meanwhile waits.
+// policy state up to date, or looks up a key, while others wait, some of them in a
+// View. It has a connection of its own, one; whoever calls it meanwhile waits.
 func (db *DB) Follow(ctx context.Context, f func(*Tx) error) error {
 	return db.view(ctx, db.follow, f)
 }

@@ -83,7 +83,9 @@ func (r *Ring) person(ctx context.Context, id dataset.PrincipalID) (personKey, e
 		return personKey{}, forgotten()
 	}
 	var p storage.Principal
-	err := r.db.View(ctx, func(tx *catalog.Tx) (err error) {
+	// Who asks may be in a View: as many of those as there are readers would wait
+	// for ever for one more.
+	err := r.db.Follow(ctx, func(tx *catalog.Tx) (err error) {
 		p, err = tx.Principal(ctx, id)
 		return err
 	})
