@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -127,7 +128,8 @@ func Successors(pin, name string, epoch uint64, successions [][]byte) ([]string,
 	chain := []string{key}
 	for _, succession := range successions[:min(len(successions), maxSuccessions)] {
 		// A note of a key before ours is not for us; only ours can name the next.
-		if next, _, err := OpenSuccession(succession, name, chain[0]); err == nil {
+		// The note that names ours is signed by ours, too.
+		if next, _, err := OpenSuccession(succession, name, chain[0]); err == nil && !slices.Contains(chain, next) {
 			chain = append([]string{next}, chain...)
 		}
 	}

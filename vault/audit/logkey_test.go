@@ -2,6 +2,7 @@ package audit_test
 
 import (
 	"crypto/rand"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -77,6 +78,11 @@ func TestSuccession(t *testing.T) {
 	key, when, err := audit.OpenSuccession(data, name, old.key)
 	if err != nil || key != next.key || !when.Equal(retires) {
 		t.Errorf("%s %s %v", key, when, err)
+	}
+	for what, want := range map[string][]string{old.key: {next.key, old.key}, next.key: {next.key}, other.key: {other.key}} {
+		if chain, err := audit.Successors(what, name, 1, [][]byte{data, data}); err != nil || !slices.Equal(chain, want) {
+			t.Errorf("from %s: %v %v", what, chain, err)
+		}
 	}
 	sign := func(text string, signers ...note.Signer) []byte {
 		data, err := note.Sign(&note.Note{Text: text}, signers...)
