@@ -68,7 +68,13 @@ or taken from DSVAULT_PASSPHRASE or --passphrase-file; serve needs it too.`,
 		if err != nil {
 			return err
 		}
-		return a.printInit(initialised{Data: cfg.Data, Admin: admin, Token: token.Expose(), Backup: cfg.backup()})
+		serve := "`dsvault serve`"
+		for _, name := range []string{"data", "catalog", "objects"} {
+			if f := cmd.Flag(name); f != nil && f.Changed {
+				serve = "`dsvault serve` with the same --data, --catalog and --objects"
+			}
+		}
+		return a.printInit(initialised{Data: cfg.Data, Admin: admin, Token: token.Expose(), Backup: cfg.backup()}, serve)
 	}
 	return cmd
 }
@@ -90,7 +96,7 @@ func (c nodeConfig) backup() []string {
 	}
 }
 
-func (a *app) printInit(doc initialised) error {
+func (a *app) printInit(doc initialised, serve string) error {
 	if a.json {
 		return writeJSON(a.out, doc)
 	}
@@ -99,7 +105,7 @@ func (a *app) printInit(doc initialised) error {
 	for _, line := range doc.Backup {
 		fmt.Fprintf(&b, "  %s\n", clean(line))
 	}
-	fmt.Fprintf(&b, "\nNext: `dsvault serve`, then `dsvault login http://127.0.0.1:8200` with this token\n")
+	fmt.Fprintf(&b, "\nNext: %s, then `dsvault login http://127.0.0.1:8200` with this token\n", serve)
 	fmt.Fprintf(&b, "token of %s, shown only now:\n%s\n", doc.Admin, doc.Token)
 	_, err := io.WriteString(a.out, b.String())
 	return err
