@@ -118,5 +118,5 @@ func VerifyCertificate(c audit.Certificate, pin LogPin, witnesses []string) (aud
 
 func badCertificate(err error) error {
 	return fault.Wrap(fault.Corrupt, "client.VerifyCertificate", "the certificate does not verify: "+err.Error(), err).
-		WithHint("do not rely on it; keep it, and ask the operator")
+		WithHint("if it is from before the log got another key, use `dsvault verify --key` with the one of then; if not, do not rely on it, keep it, and ask the operator")
 }
