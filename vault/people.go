@@ -85,7 +85,7 @@ func (v *Vault) Login(ctx context.Context, c identity.Caller, req wire.Login) (w
 	if _, err := v.ledger.Record(ctx, in); err != nil {
 		return wire.LoggedIn{}, err
 	}
-	out := wire.LoggedIn{Device: device, Ended: ended, LogOrigin: v.notary.Origin(), LogKey: v.notary.Verifier()}
+	out := wire.LoggedIn{Device: device, Ended: ended, LogOrigin: v.notary.Origin(), LogKey: v.notary.Verifier(), LogSuccessions: v.notary.Successions()}
 	if invited {
 		out.Token, out.Expires = session.Expose(), timePtr(expires)
 	}

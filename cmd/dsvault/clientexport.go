@@ -41,7 +41,7 @@ command brings the dataset once it is given.`,
 				return err
 			}
 			bar := a.progress("export")
-			opts.Progress, opts.Pin = bar, client.LogPin{Origin: s.login.LogOrigin, Key: s.login.LogKey}
+			opts.Progress, opts.Pin = bar, s.login.Pin()
 			out, err := s.ExportClient(cmd.Context(), scope, opts)
 			bar.finish()
 			if err != nil {

@@ -293,7 +293,7 @@ func (d *demo) log(ctx context.Context) error {
 		return err
 	}
 	count := map[string]int{}
-	pin := client.LogPin{Origin: s.login.LogOrigin, Key: s.login.LogKey}
+	pin := s.login.Pin()
 	_, err = s.VerifyLog(ctx, dataset.Root, pin, client.VerifyOptions{Each: func(r wire.Record) error {
 		count[r.Actor+" "+r.Kind]++
 		return nil

@@ -205,7 +205,7 @@ func (a *app) keepPapers(ctx context.Context, s *session, id dataset.ErasureID, 
 	if out == (papers{}) {
 		return nil
 	}
-	c, report, err := s.Certificate(ctx, id, client.LogPin{Origin: s.login.LogOrigin, Key: s.login.LogKey})
+	c, report, err := s.Certificate(ctx, id, s.login.Pin())
 	if err != nil {
 		return err
 	}

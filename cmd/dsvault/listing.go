@@ -66,7 +66,7 @@ func (a *app) saveListing(ctx context.Context, s *session, scope dataset.Scope, 
 		return err
 	}
 	defer note.discard()
-	data, l, err := s.ListLog(ctx, scope, filter, f.format, client.LogPin{Origin: s.login.LogOrigin, Key: s.login.LogKey}, file)
+	data, l, err := s.ListLog(ctx, scope, filter, f.format, s.login.Pin(), file)
 	if err != nil {
 		return err
 	}

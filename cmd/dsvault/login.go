@@ -32,7 +32,8 @@ run on them.
 A device key is made on this machine, once, and registered: shards that you
 pull are sealed to it. Key and token are kept in your config folder, readable
 by you only. The key is an age key file: age -d -i device.key opens what
-pull --sealed keeps. The server's log key is kept too, and must stay the same.`,
+pull --sealed keeps. The server's log key is kept too, and must stay the
+same, or be followed by the next one with the signatures of both.`,
 		Example: `  dsvault login https://vault.example.org
   dsvault login http://127.0.0.1:8200 <token.txt
   DSVAULT_CONFIG=~/.config/dsvault-admin dsvault login https://vault.example.org`,
@@ -88,7 +89,8 @@ func (a *app) login(cmd *cobra.Command, rawURL, device string) error {
 		}
 	}
 	// Before anything is kept: an impostor must not replace what is.
-	if known.LogKey != "" && (known.LogKey != in.LogKey || known.LogOrigin != in.LogOrigin) {
+	known, ok := known.LeadsTo(in)
+	if !ok {
 		return fault.New(fault.Corrupt, "dsvault.login", "this server shows another log key than at your first login").
 			WithHint("ask the operator; if the vault was made anew, remove " + place.Dir() + " and log in again")
 	}
@@ -97,7 +99,7 @@ func (a *app) login(cmd *cobra.Command, rawURL, device string) error {
 	}
 	err = place.SaveLogin(client.Login{
 		URL: url, AllowPlainHTTP: a.allowPlain, Handle: in.Whoami.Handle, Device: in.Device, DeviceName: device,
-		LogOrigin: in.LogOrigin, LogKey: in.LogKey,
+		LogOrigin: known.LogOrigin, LogKey: known.LogKey, LogKeysBefore: known.LogKeysBefore,
 	})
 	if err != nil {
 		return err
@@ -108,7 +110,7 @@ func (a *app) login(cmd *cobra.Command, rawURL, device string) error {
 	if in.Ended > 0 && !a.json {
 		fmt.Fprintf(a.err, "This ended %s of yours.\n", plural(in.Ended, "other token", "other tokens"))
 	}
-	in.Token = "" // stored; it is not for the screen
+	in.Token, in.LogSuccessions = "", nil // not for the screen
 	return a.result(in, "logged in to %s as %s, device %s (%s)", url, in.Whoami.Handle, device, in.Device)
 }
 

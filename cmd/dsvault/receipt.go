@@ -116,7 +116,7 @@ func (a *app) completeReceipt(ctx context.Context, s *session, path string) erro
 		return err
 	}
 	v := fileVerifier{app: a}
-	pin := client.LogPin{Origin: s.login.LogOrigin, Key: s.login.LogKey}
+	pin := s.login.FilePin()
 	report, err := s.CompleteReceipt(ctx, &r, pin)
 	if err != nil {
 		return err

@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"dsvault/vault"
-	"dsvault/vault/client"
 	"dsvault/vault/dataset"
 	"dsvault/vault/wire"
 )
@@ -189,7 +188,7 @@ func (a *app) saveReview(ctx context.Context, s *session, id dataset.ReviewID, p
 		return err
 	}
 	defer note.discard()
-	data, l, err := s.ReviewResult(ctx, id, client.LogPin{Origin: s.login.LogOrigin, Key: s.login.LogKey}, file)
+	data, l, err := s.ReviewResult(ctx, id, s.login.Pin(), file)
 	if err != nil {
 		return err
 	}

@@ -128,7 +128,7 @@ opens them.`,
 		if err != nil {
 			return err
 		}
-		opts.Pin = client.LogPin{Origin: s.login.LogOrigin, Key: s.login.LogKey}
+		opts.Pin = s.login.Pin()
 		bar := a.progress("pull")
 		opts.Progress = bar
 		out, err := s.Pull(cmd.Context(), scope, opts)

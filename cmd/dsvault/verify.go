@@ -82,7 +82,7 @@ func (a *app) verifyLog(ctx context.Context, s *session, scope dataset.Scope, vi
 		opts.Progress = bar.reached
 	}
 	start := now()
-	v, err := s.VerifyLog(ctx, scope, client.LogPin{Origin: s.login.LogOrigin, Key: s.login.LogKey}, opts)
+	v, err := s.VerifyLog(ctx, scope, s.login.Pin(), opts)
 	bar.finish()
 	if view != nil {
 		if shown := view.end(); err == nil {
@@ -102,7 +102,7 @@ func (a *app) verifyLog(ctx context.Context, s *session, scope dataset.Scope, vi
 		return err
 	}
 	if s.login.LogOrigin != v.Origin || s.login.LogKey != v.Key { // recovered, or with a new key
-		s.login.LogOrigin, s.login.LogKey = v.Origin, v.Key
+		s.login = s.login.Follow(v)
 		if err := s.place.SaveLogin(s.login); err != nil {
 			return err
 		}
@@ -153,9 +153,10 @@ whole log (of the scope /) has to be the one that the others are of. Of a file
 that ` + "`dsvault log --format`" + ` has written, name the note: the file is looked for
 beside it.
 
-The log's key is the one given with --key, or the one that this machine keeps
-from its logins. Without either it is the key in the file: then compare the key
-that is shown with the one that the operator publishes.`,
+The log's key is the one given with --key, or one that this machine keeps from
+its logins: the newest, and those that led to it. Without either it is the key
+in the file: then compare the key that is shown with the one that the operator
+publishes.`,
 		Example: `  dsvault verify acme.bundle
   dsvault verify --key dsvault-log-0123456789abcdef+89abcdef+AdK… acme.bundle
   dsvault verify work.receipts/batch-1-0000.63.json acme.bundle

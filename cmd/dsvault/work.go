@@ -327,7 +327,7 @@ log, before its first byte; the receipts are kept as ` + "`dsvault pull`" + ` ke
 		if err != nil {
 			return err
 		}
-		opts.Pin = client.LogPin{Origin: s.login.LogOrigin, Key: s.login.LogKey}
+		opts.Pin = s.login.Pin()
 		bar := a.progress("results")
 		opts.Progress = bar
 		out, err := s.PullResults(cmd.Context(), scope, opts)

@@ -165,9 +165,15 @@ func (o *BundleOptions) trust(origin, key string, successions [][]byte) ([]note.
 		return o.Keys, origin, nil
 	}
 	if o.Pin == "" {
-		o.Pin, successions = strings.TrimSpace(key), nil
+		o.Pin, o.Older, successions = strings.TrimSpace(key), nil, nil
 	}
 	chain, err := Successors(o.Pin, name, epoch, successions)
+	o.chain = chain
+	for _, older := range o.Older {
+		if older, wrong := EpochKey(older, epoch); wrong == nil {
+			chain = append(chain[:len(chain):len(chain)], older)
+		}
+	}
 	var keys []note.Verifier
 	for _, text := range chain {
 		var v note.Verifier
@@ -179,7 +185,6 @@ func (o *BundleOptions) trust(origin, key string, successions [][]byte) ([]note.
 	if err != nil || len(keys) == 0 {
 		return nil, "", &VerifyError{Check: CheckSignature, Index: -1, Detail: "the key that it names is not one"}
 	}
-	o.newest = chain[0]
 	return keys, origin, nil
 }
 

@@ -27,7 +27,11 @@ type BundleOptions struct {
 	// was pinned, though records that were signed are lost.
 	AcceptRecovery bool
 
-	newest string // the newest key that Pin leads to
+	// Older are keys that led to Pin, for what was signed before them: files, not
+	// a log as it is now. They count only where there is a Pin.
+	Older []string
+
+	chain []string // the keys that Pin leads to, the newest first, and itself
 
 	// Witnesses are the keys of those whose cosignatures count.
 	Witnesses []note.Verifier
@@ -65,6 +69,7 @@ type Bundle struct {
 	Header     BundleHeader
 	Checkpoint Checkpoint
 	Key        string   // the newest key that BundleOptions.Pin leads to; to be pinned from now on
+	Followed   []string // the keys that led to it, the newest first; the last one is the Pin
 	Witnesses  []string // names of those that have cosigned
 	Details    uint64   // records whose personal details are those committed to
 	Bare       uint64   // records that commit to details which are not shown: destroyed, or withheld
@@ -193,7 +198,9 @@ func (c *bundleCheck) checkpoint(data []byte) error {
 	if c.out.Checkpoint, err = openWith(data, origin, keys); err != nil {
 		return err
 	}
-	c.out.Key = c.opts.newest
+	if len(c.opts.chain) > 0 {
+		c.out.Key, c.out.Followed = c.opts.chain[0], c.opts.chain[1:]
+	}
 	if err := c.sameEpoch(); err != nil {
 		return err
 	}

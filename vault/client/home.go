@@ -10,11 +10,14 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 
+	"dsvault/vault/audit"
 	"dsvault/vault/dataset"
 	"dsvault/vault/fault"
 	"dsvault/vault/seal"
+	"dsvault/vault/wire"
 )
 
 // The files of a login. All are 0600 in a folder of 0700.
@@ -41,6 +44,46 @@ type Login struct {
 	DeviceName     string           `json:"device_name"`
 	LogOrigin      string           `json:"log_origin"` // pinned at the first login
 	LogKey         string           `json:"log_key"`
+	LogKeysBefore  []string         `json:"log_keys_before,omitempty"` // that were followed to it, the newest first
+}
+
+// maxKeysBefore is the most keys of a log that are kept besides the newest.
+const maxKeysBefore = 50
+
+// Pin is the log as the server has to show it.
+func (l Login) Pin() LogPin { return LogPin{Origin: l.LogOrigin, Key: l.LogKey} }
+
+// FilePin is the log for what it has signed at any time: receipts, certificates
+// and files.
+func (l Login) FilePin() LogPin {
+	pin := l.Pin()
+	pin.Older = l.LogKeysBefore
+	return pin
+}
+
+// Follow is the login after a verification of the log: with the key that the
+// pinned one has led to, and those on the way.
+func (l Login) Follow(v Verified) Login {
+	l.LogOrigin, l.LogKey = v.Origin, v.Key
+	if before := slices.Concat(v.Followed, l.LogKeysBefore); len(before) > 0 {
+		l.LogKeysBefore = before[:min(len(before), maxKeysBefore)]
+	}
+	return l
+}
+
+// LeadsTo gives the login with the log that a server shows at another login, if
+// the pinned key leads to the one shown. The first login of all pins it.
+func (l Login) LeadsTo(in wire.LoggedIn) (Login, bool) {
+	if l.LogKey == "" || l.LogOrigin == in.LogOrigin && l.LogKey == in.LogKey {
+		l.LogOrigin, l.LogKey = in.LogOrigin, in.LogKey
+		return l, true
+	}
+	name, epoch := audit.SplitOrigin(l.LogOrigin)
+	keys, err := audit.Successors(l.LogKey, name, epoch, in.LogSuccessions)
+	if err != nil || l.LogOrigin != in.LogOrigin || keys[0] != in.LogKey {
+		return l, false
+	}
+	return l.Follow(Verified{Origin: in.LogOrigin, Key: in.LogKey, Followed: keys[1:]}), true
 }
 
 // Home is the config folder of a user: login.json, token and device.key of the
@@ -89,7 +132,7 @@ func (h *Home) Server(url string) (*Place, error) {
 }
 
 // Pins are the logs of all servers that this user has logged in to, the first
-// server's first.
+// server's first, with the keys that they have had.
 func (h *Home) Pins() ([]LogPin, error) {
 	places := []*Place{h.Current()}
 	others, err := os.ReadDir(filepath.Join(h.dir, "servers"))
@@ -110,7 +153,7 @@ func (h *Home) Pins() ([]LogPin, error) {
 			return nil, err
 		}
 		if login.LogKey != "" {
-			pins = append(pins, LogPin{Origin: login.LogOrigin, Key: login.LogKey})
+			pins = append(pins, login.FilePin())
 		}
 	}
 	return pins, nil

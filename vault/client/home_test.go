@@ -1,8 +1,10 @@
 package client
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"dsvault/vault/fault"
@@ -100,4 +102,31 @@ func TestServersHavePlacesOfTheirOwn(t *testing.T) {
 	}
 	_, err := h.Server("http://127.0.0.1:2")
 	wantCode(t, err, fault.Corrupt)
+}
+
+// TestLoginFollowsKeys: a login keeps the keys that it has followed, not without
+// end, and one from before that was kept is as good.
+func TestLoginFollowsKeys(t *testing.T) {
+	p := newHome(t).Current()
+	if err := p.write(loginFile, []byte(`{"url":"http://127.0.0.1:1","log_origin":"log","log_key":"a"}`)); err != nil {
+		t.Fatal(err)
+	}
+	l, err := p.Login()
+	if err != nil || l.Pin().Key != "a" || len(l.FilePin().Older) != 0 {
+		t.Fatalf("%+v, %v", l, err)
+	}
+	l = l.Follow(Verified{Origin: "log", Key: "c", Followed: []string{"b", "a"}})
+	l = l.Follow(Verified{Origin: "log", Key: "d", Followed: []string{"c"}})
+	if err := p.SaveLogin(l); err != nil {
+		t.Fatal(err)
+	}
+	if l, err = p.Login(); err != nil || l.LogKey != "d" || !slices.Equal(l.FilePin().Older, []string{"c", "b", "a"}) || l.Pin().Older != nil {
+		t.Errorf("%+v, %v", l, err)
+	}
+	for i := range 2 * maxKeysBefore {
+		l = l.Follow(Verified{Origin: "log", Key: fmt.Sprint(i + 1), Followed: []string{fmt.Sprint(i)}})
+	}
+	if n := len(l.LogKeysBefore); n != maxKeysBefore || l.LogKeysBefore[0] != fmt.Sprint(2*maxKeysBefore-1) {
+		t.Errorf("%d keys, the newest %s", n, l.LogKeysBefore[0])
+	}
 }

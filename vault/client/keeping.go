@@ -118,5 +118,5 @@ func VerifyCertificate(c audit.Certificate, pin LogPin, witnesses []string) (aud
 
 func badCertificate(err error) error {
 	return fault.Wrap(fault.Corrupt, "client.VerifyCertificate", "the certificate does not verify: "+err.Error(), err).
-		WithHint("if it is from before the log got another key, use `dsvault verify --key` with the one of then; if not, do not rely on it, keep it, and ask the operator")
+		WithHint("if it was signed with a key that the log had before your first login here, use `dsvault verify --key` with that one; if not, do not rely on it, keep it, and ask the operator")
 }

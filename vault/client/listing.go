@@ -54,11 +54,15 @@ func (c *Client) signedFile(ctx context.Context, r request, asked, format string
 
 // OpenListing reads the note of a listing, signed by the pinned log.
 func OpenListing(data []byte, pin LogPin) (audit.Listing, error) {
-	key, err := note.NewVerifier(pin.Key)
-	if err != nil {
-		return audit.Listing{}, badKey("the log's key", err)
+	var keys []note.Verifier
+	for _, text := range append([]string{pin.Key}, pin.Older...) {
+		key, err := note.NewVerifier(text)
+		if err != nil {
+			return audit.Listing{}, badKey("the log's key", err)
+		}
+		keys = append(keys, key)
 	}
-	l, err := audit.OpenListing(data, key)
+	l, err := audit.OpenListing(data, keys...)
 	if err == nil && l.Origin != pin.Origin {
 		err = &audit.VerifyError{Check: audit.CheckListing, Index: -1, Detail: "it is of another log"}
 	}

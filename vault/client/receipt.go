@@ -36,7 +36,7 @@ func VerifyReceipt(r audit.Receipt, pin LogPin, witnesses []string) (audit.Recei
 
 func badReceipt(err error) error {
 	return fault.Wrap(fault.Corrupt, "client.VerifyReceipt", "the receipt does not verify: "+err.Error(), err).
-		WithHint("if it is from before the log got another key, use `dsvault verify --key` with the one of then; if not, keep it, and ask the operator and those whose data it is about")
+		WithHint("if it was signed with a key that the log had before your first login here, use `dsvault verify --key` with that one; if not, keep it, and ask the operator and those whose data it is about")
 }
 
 // CompleteReceipt asks the server for the proof that the log holds what the

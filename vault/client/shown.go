@@ -182,7 +182,7 @@ func (k *logCheck) summary(b audit.Bundle) (Verified, error) {
 	out := Verified{
 		Origin: b.Checkpoint.Origin, Scope: scope, Size: b.Checkpoint.Size, Root: b.Checkpoint.Root[:], Seen: b.Leaves,
 		From: b.First, Until: b.Last, Details: b.Details, Bare: b.Bare, Open: b.OpenReads, Witnesses: b.Witnesses,
-		Receipts: b.Receipts, Compared: b.Compared, Key: b.Key, Scopes: []VerifiedScope{},
+		Receipts: b.Receipts, Compared: b.Compared, Key: b.Key, Followed: b.Followed, Scopes: []VerifiedScope{},
 	}
 	if !b.Header.Whole {
 		out.Statement, out.Until = &b.Statement.Index, b.Statement.At()

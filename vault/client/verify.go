@@ -22,6 +22,10 @@ import (
 type LogPin struct {
 	Origin string
 	Key    string // note verifier key
+	// Older are keys that were followed to Key: receipts, certificates and files
+	// that were signed before may be signed by one of them. What a server sends of
+	// its log is not.
+	Older []string
 }
 
 // VerifyOptions says what else to do while verifying.
@@ -77,6 +81,7 @@ type Verified struct {
 	Receipts  int             `json:"receipts,omitempty"`  // that were given and are in it
 	Compared  int             `json:"compared,omitempty"`  // checkpoints of others that it agrees with
 	Key       string          `json:"key"`                 // the newest key of the log that the pinned one leads to
+	Followed  []string        `json:"-"`                   // the keys that were followed to it, the newest first
 }
 
 // VerifiedScope is one slot of the log, all of whose records were there.
@@ -99,6 +104,7 @@ func (c *Client) VerifyLog(ctx context.Context, under dataset.Scope, pin LogPin,
 		return Verified{}, fault.New(fault.Invalid, op, "the log's key is not known on this machine").
 			WithHint("run `dsvault login URL` first: it keeps the key for later")
 	}
+	pin.Older = nil // they sign the log no more
 	check, err := newLogCheck(pin, opts)
 	if err != nil {
 		return Verified{}, err
@@ -138,7 +144,7 @@ func VerifyBundle(r io.Reader, pin LogPin, opts VerifyOptions) (Verified, error)
 
 // bundleOptions turns pins into keys.
 func bundleOptions(pin LogPin, witnesses []string) (audit.BundleOptions, error) {
-	opts := audit.BundleOptions{Origin: pin.Origin, Pin: pin.Key}
+	opts := audit.BundleOptions{Origin: pin.Origin, Pin: pin.Key, Older: pin.Older}
 	if pin.Key != "" {
 		if _, err := audit.EpochKey(pin.Key, 1); err != nil {
 			return opts, badKey("the log's key", err)

@@ -48,6 +48,8 @@ type LoggedIn struct {
 	Whoami    Whoami           `json:"whoami"`
 	LogOrigin string           `json:"log_origin"` // the log's name in its checkpoints
 	LogKey    string           `json:"log_key"`    // its note verifier key; the client pins it
+	// LogSuccessions lead from an older key to that one.
+	LogSuccessions [][]byte `json:"log_successions,omitempty"`
 }
 
 // Whoami describes the caller. GET /v1/whoami
