@@ -106,14 +106,17 @@ func (c *Client) Pull(ctx context.Context, scope dataset.Scope, opts PullOptions
 	if opts.Shard == nil && !opts.Sealed {
 		assembly = pack.NewAssembly(opts.Dir)
 	}
+	turns := newTurns()
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(parallel(opts.Parallel))
 	for i, n := range numbers {
 		if groupCtx.Err() != nil {
 			break
 		}
+		earlier, end := turns.next()
 		group.Go(func() error {
-			p := puller{c: c, ref: dataset.ShardRef{Dataset: scope, Number: n}, opts: opts, apart: apart, receipts: receipts, pin: opts.Pin, assembly: assembly, planned: total > 0}
+			defer end()
+			p := puller{c: c, ref: dataset.ShardRef{Dataset: scope, Number: n}, opts: opts, apart: apart, receipts: receipts, pin: opts.Pin, assembly: assembly, earlier: earlier, planned: total > 0}
 			err := c.retry(groupCtx, shardRetries, p.run)
 			out.Shards[i] = p.out
 			return err
@@ -208,6 +211,7 @@ type puller struct {
 	opts     PullOptions
 	apart    bool // slices stay files of their own
 	assembly *pack.Assembly
+	earlier  <-chan struct{} // closed when the shards before this one are done
 
 	receipts   string // folder; "": none are kept
 	target     string // file for what is kept sealed; "": by the shard's name
@@ -285,7 +289,7 @@ func (p *puller) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	result, err := pack.Unpack(ctx, p.opts.Dir, plain, manifest, pack.UnpackOptions{Overwrite: p.opts.Overwrite, Apart: p.apart, Assembly: p.assembly})
+	result, err := pack.Unpack(ctx, p.opts.Dir, plain, manifest, pack.UnpackOptions{Overwrite: p.opts.Overwrite, Apart: p.apart, Assembly: p.assembly, Earlier: p.earlier})
 	p.out.Files, p.out.Same, p.out.Bytes = result.Files, result.Same, result.Bytes
 	p.out.Name, p.out.Missing = result.Name, result.Missing
 	return err

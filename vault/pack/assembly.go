@@ -65,7 +65,7 @@ func (a *Assembly) unpack(ctx context.Context, r io.Reader, m dataset.Manifest, 
 	if err != nil {
 		return UnpackResult{}, err
 	}
-	offset, err := file.offset(ctx, m)
+	offset, err := file.offset(ctx, m, opts.Earlier)
 	if err == nil {
 		in := newHashReader(ctx, r, m.Size)
 		_, err = in.WriteTo(io.NewOffsetWriter(file.f, offset))
@@ -154,17 +154,23 @@ func (a *Assembly) open(ctx context.Context, m dataset.Manifest, opts UnpackOpti
 }
 
 // offset is where the part begins. The last one may have to wait until another
-// has said how large they are.
-func (f *assembled) offset(ctx context.Context, m dataset.Manifest) (int64, error) {
+// has said how large they are. If none of them comes, it is not for the hidden file.
+func (f *assembled) offset(ctx context.Context, m dataset.Manifest, earlier <-chan struct{}) (int64, error) {
 	if m.Parts == 1 {
 		return 0, nil
 	}
 	select {
 	case <-f.known:
-		return int64(m.Part) * f.partSize, nil
+	case <-earlier:
+		select {
+		case <-f.known:
+		default:
+			return 0, errNotHere
+		}
 	case <-ctx.Done():
 		return 0, canceled("pack.Unpack", ctx.Err())
 	}
+	return int64(m.Part) * f.partSize, nil
 }
 
 // end gives a part back, and says how many are missing now.

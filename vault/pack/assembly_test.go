@@ -154,6 +154,35 @@ func TestAssemblyInterrupted(t *testing.T) {
 	nothingHidden(t, dir)
 }
 
+// TestAssemblyLastAlone: a last part does not wait for others when nobody who began
+// before brings one. It stays beside the file, as ever.
+func TestAssemblyLastAlone(t *testing.T) {
+	src, pieces := cut(t, 6, 2*64<<10+77)
+	dir := t.TempDir()
+	a := NewAssembly(dir)
+	ended := make(chan struct{})
+	close(ended)
+	opts := UnpackOptions{NoSync: true, Assembly: a, Earlier: ended}
+	last := pieces[len(pieces)-1]
+	res, err := Unpack(t.Context(), dir, bytes.NewReader(last.raw), last.m, opts)
+	if err != nil || res.Missing != len(pieces)-1 {
+		t.Fatalf("%d missing, %v", res.Missing, err)
+	}
+	if got := names(t, dir); got != "scan.bin.part-0002" {
+		t.Errorf("there is %s", got)
+	}
+	for _, p := range pieces[:len(pieces)-1] { // out of order, and too late
+		if _, err := Unpack(t.Context(), dir, bytes.NewReader(p.raw), p.m, opts); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := a.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	sameTree(t, tree(t, dir), tree(t, filepath.Dir(src)))
+	nothingHidden(t, dir)
+}
+
 // TestAssemblyInTheWay: a file that appears meanwhile is not replaced.
 func TestAssemblyInTheWay(t *testing.T) {
 	_, pieces := cut(t, 5, 2*64<<10)

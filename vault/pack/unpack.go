@@ -56,6 +56,9 @@ type UnpackOptions struct {
 	NoSync bool
 	// Assembly is what the calls of one run share; nil: there is just this one.
 	Assembly *Assembly
+	// Earlier is closed when the calls before this one have ended: what the last
+	// part of a file waits for no longer than that. nil: never.
+	Earlier <-chan struct{}
 }
 
 // UnpackResult says what came out.
