@@ -84,7 +84,7 @@ tidy: ## fail if go mod tidy would change go.mod or go.sum
 # Tests that run without the race detector, in a step of their own: those that
 # measure, and those that try thousands of cases one after the other, or start
 # hundreds of programs. Concurrency is what the others are about.
-UNRACED := ^(TestLinearizable|TestDatabaseGone|TestStoreGone|TestNodeGone|TestFullDatabaseDisk|TestOverload|TestScale|TestStalledBeforeFirstByte|TestStalledInMidstream|TestStorageMigrate|TestNodesShareKeys|TestMemory|TestLongLog|TestScripts|TestEveryStatementFails|TestEveryStatementOfAReadFails|TestEraseGoesOn|TestListings|TestNoNamesInLeaves|TestCasbinAgreesEverywhere|TestMutants|TestGuardrails|TestWorldAgainstOracle|TestPartialDecidesLikeWhole|TestReadsNeedEverythingInOrder)$$
+UNRACED := ^(TestLinearizable|TestDatabaseGone|TestStoreGone|TestNodeGone|TestFullDatabaseDisk|TestOverload|TestScale|TestStalledBeforeFirstByte|TestStalledInMidstream|TestStorageMigrate|TestNodesShareKeys|TestMemory|TestLongLog|TestScripts|TestEveryStatementFails|TestEveryStatementOfAReadFails|TestEraseGoesOn|TestReviewGoesOnAfterCrash|TestListings|TestNoNamesInLeaves|TestCasbinAgreesEverywhere|TestMutants|TestGuardrails|TestWorldAgainstOracle|TestPartialDecidesLikeWhole|TestReadsNeedEverythingInOrder)$$
 
 unit: packages tools ## go test, with nothing skipped, and with -race but for UNRACED
 	CGO_ENABLED=1 $(TEST) -race -skip '$(UNRACED)' -timeout 40m ./... | awk "$$SUMMARY"
