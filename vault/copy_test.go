@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"dsvault/storage/catalog"
@@ -60,8 +61,8 @@ func TestCopyCatalog(t *testing.T) {
 	if err != nil || cp != before || copied.New >= copied.Rows || copied.New == 0 {
 		t.Fatalf("%+v of %+v: %+v, %v", cp, before, copied, err)
 	}
-	if _, _, err := move(ctx, w.db, remote, func(int64) {}); !fault.Is(err, fault.Conflict) {
-		t.Errorf("copied over a vault: %v", err)
+	if whole, cp, err := move(ctx, w.db, remote, func(int64) {}); err != nil || cp != before || whole.New != 0 || whole.Rows != copied.Rows {
+		t.Errorf("a copy that is whole, again: %+v, %+v, %v", whole, cp, err)
 	}
 
 	back := open("sqlite:" + filepath.Join(t.TempDir(), "back.db"))
@@ -73,6 +74,10 @@ func TestCopyCatalog(t *testing.T) {
 	w.v = must[*vault.Vault](t)(w.open())
 	must[[]byte](t)(w.read("lee", "acme/signs/batch-1", 1))
 	w.sound()
+	w.v.Close()
+	if _, _, err := move(ctx, remote, back, func(int64) {}); !fault.Is(err, fault.Conflict) {
+		t.Errorf("copied over a vault that has gone on: %v", err)
+	}
 }
 
 // TestCopyOfAChangedCatalog: a copy that was begun is not gone on with from a
@@ -87,6 +92,12 @@ func TestCopyOfAChangedCatalog(t *testing.T) {
 	if _, err := catalog.Copy(broken, w.db, to, func(int64) { cut() }); err == nil {
 		t.Fatal("it was not interrupted")
 	}
+	own := w.db
+	w.db = to
+	if _, err := w.open(); !fault.Is(err, fault.Conflict) || !strings.Contains(fault.HintOf(err), "migrate") {
+		t.Errorf("half a copy is served: %v", err)
+	}
+	w.db = own
 	w.grant(dataset.Labeler, "stranger", "acme/signs", nil)
 	if _, err := catalog.Copy(t.Context(), w.db, to, func(int64) {}); !fault.Is(err, fault.Conflict) {
 		t.Errorf("got %v", err)

@@ -67,6 +67,9 @@ func Init(ctx context.Context, cfg InitConfig) (identity.Secret, error) {
 		Object: audit.Object{Kind: audit.ObjectVault, ID: tag},
 	}
 	in.Apply = func(ctx context.Context, tx *ledger.Tx, _ *ledger.Intent) error {
+		if err := wholeCatalog(ctx, tx.Tx); err != nil {
+			return err
+		}
 		if _, err := tx.Meta(ctx, metaOrigin); !errors.Is(err, storage.ErrNoRow) {
 			return fault.Wrap(fault.Conflict, op, "this catalog is a vault already", err).
 				WithHint("serve it with its own data folder; if an init was interrupted, empty the database first")

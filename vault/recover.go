@@ -85,11 +85,24 @@ func noVault(op string, err error) error {
 		WithHint("name the catalog of the vault with --catalog, or make a vault with `dsvault init`")
 }
 
+// wholeCatalog refuses half a copy.
+func wholeCatalog(ctx context.Context, tx *catalog.Tx) error {
+	half, err := tx.HalfCopied(ctx)
+	if err == nil && half {
+		err = fault.New(fault.Conflict, "vault.wholeCatalog", "this catalog is a copy that is not whole").
+			WithHint("run `dsvault migrate` again, as before: it goes on where it was; or name the catalog that it is a copy of")
+	}
+	return err
+}
+
 // ownCatalog checks that the catalog is that of these keys.
 func ownCatalog(ctx context.Context, db *catalog.DB, ring *keys.Ring) error {
 	const op = "vault.Open"
 	var origin []byte
 	err := db.View(ctx, func(tx *catalog.Tx) (err error) {
+		if err := wholeCatalog(ctx, tx); err != nil {
+			return err
+		}
 		if origin, err = tx.Meta(ctx, metaOrigin); err != nil {
 			return err
 		}

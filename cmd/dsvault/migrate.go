@@ -24,8 +24,8 @@ PostgreSQL, compares the two row by row, and verifies the log in the copy: its
 root is the same as before. Stop every server of this vault first. The catalog
 that is copied stays as it is.
 
-After an interruption, run it again: it goes on where it was. A copy that is not
-whole is not a vault: serve refuses it.
+After an interruption, run it again: it goes on where it was, and says so if the
+copy is whole already. A copy that is not whole is not a vault: serve refuses it.
 
 Then start the servers with --catalog URL. Keys and objects stay where they are.`,
 		Example: `  dsvault migrate --to postgres://vault@db.example.org/vault
@@ -55,8 +55,12 @@ Then start the servers with --catalog URL. Keys and objects stay where they are.
 		if err != nil {
 			return err
 		}
+		did := "copied"
+		if copied.New == 0 {
+			did = "the copy there is whole already:"
+		}
 		return a.result(migrated{Rows: copied.Rows, New: copied.New, Size: cp.Size, Root: cp.Root[:]},
-			"copied %d rows; the log has %d records, root %x", copied.Rows, cp.Size, cp.Root[:])
+			"%s %d rows; the log has %d records, root %x", did, copied.Rows, cp.Size, cp.Root[:])
 	}
 	return cmd
 }

@@ -34,8 +34,9 @@ var left = []string{"leases", "followed"}
 
 // Copy makes to, an empty catalog, a copy of from, whichever engines they are
 // on, and compares both at the end, row by row. What it reads is one snapshot.
-// After an interruption it goes on where it was; a from that has changed since
-// is fault.Conflict then, and so is a to that holds something else. progress
+// After an interruption it goes on where it was, and a copy that is whole stays as
+// it is; a from that has changed since is fault.Conflict then, and so is a to that
+// holds something else. progress
 // hears of the rows that were added, now and then.
 func Copy(ctx context.Context, from, to *DB, progress func(rows int64)) (Copied, error) {
 	const op = "catalog.Copy"
@@ -50,6 +51,10 @@ func Copy(ctx context.Context, from, to *DB, progress func(rows int64)) (Copied,
 		}
 		state, err := source.digest(ctx, "head", "meta")
 		if err != nil {
+			return err
+		}
+		if done.Rows, err = to.holds(ctx, source, tables); err != nil || done.Rows > 0 {
+			done.Tables = len(tables)
 			return err
 		}
 		if err := to.Update(ctx, func(tx *Tx) error { return tx.beginCopy(ctx, tables, state) }); err != nil {
@@ -153,6 +158,32 @@ func (db *DB) sameShapes(ctx context.Context, tables []shapeOf) error {
 		}
 		return nil
 	})
+}
+
+// holds gives the rows of a copy that is whole, 0 for anything else. Meta goes
+// first: it is small, and nothing that is begun or is another vault has the same.
+func (db *DB) holds(ctx context.Context, source *Tx, tables []shapeOf) (rows int64, err error) {
+	meta := slices.IndexFunc(tables, func(t shapeOf) bool { return t.name == "meta" })
+	for _, t := range slices.Concat(tables[meta:meta+1], tables[:meta], tables[meta+1:]) {
+		n, err := t.compare(ctx, source, db)
+		if fault.Is(err, fault.Conflict) {
+			return 0, nil
+		}
+		if err != nil {
+			return 0, err
+		}
+		rows += n
+	}
+	return rows, nil
+}
+
+// HalfCopied reports whether the catalog is a copy that was begun and is not whole.
+func (tx *Tx) HalfCopied(ctx context.Context) (bool, error) {
+	_, err := tx.Meta(ctx, copying)
+	if errors.Is(err, storage.ErrNoRow) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // beginCopy marks the catalog as a copy of a state of another, or finds that it
