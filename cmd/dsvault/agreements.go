@@ -78,7 +78,7 @@ func (a *app) readText(path string, most int64) (string, error) {
 	}
 	data, err := io.ReadAll(io.LimitReader(r, most+1))
 	if err != nil {
-		return "", fault.Wrap(fault.Invalid, op, "cannot read "+path, err)
+		return "", fault.Wrap(fault.Invalid, op, "cannot read "+path, err).WithHint("name a file that you may read")
 	}
 	if int64(len(data)) > most {
 		return "", fault.New(fault.TooLarge, op, fmt.Sprintf("%s is over %s", path, size(most)))

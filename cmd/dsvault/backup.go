@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -108,7 +109,11 @@ func backUp(ctx context.Context, cfg nodeConfig, to seal.Recipient, out string, 
 	}
 	stage, err := os.MkdirTemp(filepath.Dir(out), ".dsvault-backup-*") // 0700
 	if err != nil {
-		return doc, fault.Wrap(fault.Unavailable, op, "cannot write beside "+out, err).WithHint("name a file in a folder that you may write to")
+		code := fault.Unavailable
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.EROFS) {
+			code = fault.Invalid
+		}
+		return doc, fault.Wrap(code, op, "cannot write beside "+out, err).WithHint("name a file in a folder that you may write to")
 	}
 	defer os.RemoveAll(stage)
 	// What the log has signed comes before the catalog, or the catalog would

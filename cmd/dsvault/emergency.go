@@ -243,7 +243,7 @@ func hashDocument(path string) ([]byte, error) {
 	defer f.Close()
 	h := sha256.New()
 	if _, err := io.Copy(h, f); err != nil {
-		return nil, fault.Wrap(fault.Invalid, "dsvault.hashDocument", "cannot read "+path, err)
+		return nil, fault.Wrap(fault.Invalid, "dsvault.hashDocument", "cannot read "+path, err).WithHint("name a file that you may read")
 	}
 	return h.Sum(nil), nil
 }

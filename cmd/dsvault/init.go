@@ -150,7 +150,7 @@ func (a *app) passphrase(file, prompt string) (text string, err error) {
 func firstLine(path string) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return "", fault.Wrap(fault.Invalid, "dsvault.firstLine", "cannot read "+path, err)
+		return "", fault.Wrap(fault.Invalid, "dsvault.firstLine", "cannot read "+path, err).WithHint("name a file that you may read")
 	}
 	defer f.Close()
 	return (&app{in: f}).readLine()

@@ -75,9 +75,13 @@ func readReceipt(path string) (audit.Receipt, error) {
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, audit.MaxReceipt+1))
 	if err != nil {
-		return audit.Receipt{}, fault.Wrap(fault.Invalid, "dsvault.receipt", "cannot read it", err)
+		return audit.Receipt{}, fault.Wrap(fault.Invalid, "dsvault.receipt", "cannot read it", err).WithHint("name a file that you may read")
 	}
 	r, err := audit.ParseReceipt(data)
+	if err != nil && !audit.MayBeProof(data) {
+		return r, fault.Wrap(fault.Invalid, "dsvault.receipt", "it is no receipt, certificate or exported log", err).
+			WithHint("name files that `dsvault pull`, `dsvault log --export` or `dsvault erase` has written, or the note that `dsvault log --format` has")
+	}
 	if err != nil {
 		return r, client.Failed(err)
 	}

@@ -69,15 +69,15 @@ func readSmall(path string, most int64) ([]byte, error) {
 	const op = "dsvault.read"
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, fault.Wrap(fault.Invalid, op, "cannot read "+path, err)
+		return nil, fault.Wrap(fault.Invalid, op, "cannot read "+path, err).WithHint("name a file that you may read")
 	}
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, most+1))
 	switch {
 	case err != nil:
-		return nil, fault.Wrap(fault.Invalid, op, "cannot read "+path, err)
+		return nil, fault.Wrap(fault.Invalid, op, "cannot read "+path, err).WithHint("name a file that you may read")
 	case int64(len(data)) > most:
-		return nil, fault.New(fault.TooLarge, op, path+" is too large")
+		return nil, fault.New(fault.TooLarge, op, path+" is too large").WithHint("name the file that is meant: it has a few lines")
 	}
 	return data, nil
 }

@@ -14,6 +14,7 @@ import (
 
 	"dsvault/vault/audit"
 	"dsvault/vault/fault"
+	"dsvault/vault/wire"
 )
 
 var noon = time.Date(2026, 2, 28, 12, 0, 0, 0, time.UTC)
@@ -173,6 +174,12 @@ func TestInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if status := a.run(ctx, []string{"whoami"}); status != exitInterrupted {
+		t.Errorf("status %d: %s", status, out.String())
+	}
+	out.Reset()
+	var p wire.Problem
+	if status := a.run(ctx, []string{"whoami", "--json"}); status != exitInterrupted || json.Unmarshal(out.Bytes(), &p) != nil ||
+		p.Title == "" || p.Detail == "" || p.Code != fault.Canceled {
 		t.Errorf("status %d: %s", status, out.String())
 	}
 }

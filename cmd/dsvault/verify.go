@@ -291,7 +291,7 @@ func beginning(path string) ([]byte, *audit.BundleHeader, error) {
 	in := bufio.NewReaderSize(f, 64<<10)
 	begin, err := in.Peek(64)
 	if err != nil && !errors.Is(err, io.EOF) {
-		return nil, nil, fault.Wrap(fault.Invalid, "dsvault.verify", "cannot read it", err)
+		return nil, nil, fault.Wrap(fault.Invalid, "dsvault.verify", "cannot read it", err).WithHint("name a file that you may read")
 	}
 	if !audit.IsBundle(begin) {
 		return begin, nil, nil

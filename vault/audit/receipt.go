@@ -84,6 +84,31 @@ func ParseReceipt(data []byte) (Receipt, error) {
 	return r, nil
 }
 
+// proofMarks are in receipts and certificates, and hardly anywhere else.
+var proofMarks = []string{`"dsvault_receipt"`, `"dsvault_certificate"`, receiptLabel, certificateLabel, `"successions"`, `"promise"`}
+
+// MayBeProof tells a receipt, certificate, bundle or listing, whatever has been
+// done to it, from a file that never was one. A receipt's data is all of it.
+func MayBeProof(data []byte) bool {
+	for _, mark := range proofMarks {
+		if bytes.Contains(data, []byte(mark)) {
+			return true
+		}
+	}
+	for _, label := range []string{bundleMagic, listingLabel} {
+		same := 0
+		for i := range min(len(label), len(data)) {
+			if label[i] == data[i] {
+				same++
+			}
+		}
+		if 2*same > len(label) {
+			return true
+		}
+	}
+	return false
+}
+
 // ReceiptReport is what a verified receipt shows.
 type ReceiptReport struct {
 	Leaf Leaf

@@ -243,3 +243,33 @@ func BenchmarkPromise(b *testing.B) {
 		}
 	})
 }
+
+// TestMayBeProof: whatever one byte becomes, a receipt and a bundle are still known
+// for what they were; other files are not taken for one.
+func TestMayBeProof(t *testing.T) {
+	b := sampleBundle(t)
+	receipt, err := json.Marshal(b.complete(t, b.receipt(t, 3)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, data := range map[string][]byte{"receipt": receipt, "bundle": b.write(t, nil), "certificate": []byte(`{"dsvault_certificate":1`)} {
+		if !audit.MayBeProof(data) {
+			t.Errorf("the %s is not one", name)
+		}
+		for i := range data[:min(len(data), 2000)] {
+			if name == "certificate" {
+				break
+			}
+			changed := bytes.Clone(data)
+			changed[i] ^= 1
+			if !audit.MayBeProof(changed) {
+				t.Errorf("the %s with another byte %d is not one", name, i)
+			}
+		}
+	}
+	for _, text := range []string{"", "{}", "hello\n", `{"version": 1, "checkpoint": "x"}`, "age-encryption.org/v1\n", "dsvault is a vault for datasets"} {
+		if audit.MayBeProof([]byte(text)) {
+			t.Errorf("%q may be a proof", text)
+		}
+	}
+}

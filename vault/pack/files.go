@@ -66,7 +66,8 @@ func (l *lister) addPath(parent, base, given string) error {
 	info, err := root.Lstat(base)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return fault.Wrap(fault.NotFound, op, "there is no file or folder "+quote(given), err)
+		return fault.Wrap(fault.NotFound, op, "there is no file or folder "+quote(given), err).
+			WithHint("check the path; it is on this machine")
 	case err != nil:
 		return localFault(op, "cannot look at "+quote(given), err)
 	case info.IsDir():

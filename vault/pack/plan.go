@@ -105,7 +105,8 @@ func NewPlan(ctx context.Context, path string, opts Options) (*Plan, error) {
 	}
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fault.Wrap(fault.NotFound, op, "there is no file or folder "+quote(path), err)
+		return nil, fault.Wrap(fault.NotFound, op, "there is no file or folder "+quote(path), err).
+			WithHint("check the path; it is on this machine")
 	}
 	if err != nil {
 		return nil, localFault(op, "cannot look at "+quote(path), err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"net/http"
+	"strconv"
 	"time"
 
 	"dsvault/vault/fault"
@@ -69,7 +70,7 @@ func ProblemOf(err error, request string) Problem {
 	if code == fault.Unavailable && p.Retry == 0 {
 		p.Retry = 1
 	}
-	p.Type, p.Title = "about:blank#"+string(p.Code), http.StatusText(p.Status)
+	p.Type, p.Title = "about:blank#"+string(p.Code), statusText(p.Status)
 	return p
 }
 
@@ -81,7 +82,7 @@ func (p Problem) Fault(op string) *fault.Error {
 	}
 	message := p.Detail
 	if message == "" {
-		message = http.StatusText(p.Status)
+		message = statusText(p.Status)
 	}
 	return &fault.Error{Code: code, Op: op, Message: message, Hint: p.Hint, Reasons: p.Reasons,
 		Retry: time.Duration(p.Retry) * time.Second}
@@ -92,10 +93,21 @@ func (p Problem) Fault(op string) *fault.Error {
 func ParseProblem(status int, body []byte) Problem {
 	var p Problem
 	if json.Unmarshal(body, &p) != nil || p.Code == "" {
-		p = Problem{Code: codeFor(status), Detail: "the server answered " + http.StatusText(status)}
+		p = Problem{Code: codeFor(status), Detail: "the server answered " + statusText(status)}
 	}
 	p.Status = status
 	return p
+}
+
+// statusText is never empty: 499 and what proxies make up have no name in HTTP.
+func statusText(status int) string {
+	if text := http.StatusText(status); text != "" {
+		return text
+	}
+	if status == statuses[fault.Canceled] {
+		return "Canceled"
+	}
+	return "Status " + strconv.Itoa(status)
 }
 
 func codeFor(status int) fault.Code {

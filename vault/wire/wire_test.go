@@ -22,6 +22,9 @@ var codes = []fault.Code{
 // TestProblemRoundTrip: what the server says is what the client gets.
 func TestProblemRoundTrip(t *testing.T) {
 	for _, code := range codes {
+		if p := wire.ProblemOf(fault.New(code, "x", "y"), ""); p.Title == "" {
+			t.Errorf("%s has no title", code)
+		}
 		e := fault.Wrap(code, "vault.Op", "what happened", errors.New("SECRET CAUSE")).WithHint("do this").WithRetry(1500 * time.Millisecond)
 		e.Reasons = []string{"CON-02 needs nda"}
 		body, err := json.Marshal(wire.ProblemOf(fmt.Errorf("around: %w", e), "req_x"))
@@ -55,7 +58,7 @@ func TestInternalsStayInside(t *testing.T) {
 func TestForeignAnswers(t *testing.T) {
 	for status, code := range map[int]fault.Code{
 		400: fault.Invalid, 401: fault.Unauthenticated, 403: fault.Forbidden, 404: fault.NotFound, 413: fault.TooLarge,
-		429: fault.Busy, 500: fault.Internal, 502: fault.Unavailable, 503: fault.Unavailable, 504: fault.Unavailable, 418: fault.Invalid,
+		429: fault.Busy, 500: fault.Internal, 502: fault.Unavailable, 503: fault.Unavailable, 504: fault.Unavailable, 418: fault.Invalid, 520: fault.Internal,
 	} {
 		for _, body := range []string{"", "<html>Bad Gateway</html>", `{"x":1}`, "null", "[]"} {
 			if got := wire.ParseProblem(status, []byte(body)).Fault("op"); got.Code != code || got.Message == "" {
