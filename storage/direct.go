@@ -53,18 +53,23 @@ type Direct interface {
 // Presigned is the right to make one request for a short time. It is a secret: every
 // way of printing it, also %#v, JSON and slog, gives "[presigned]".
 type Presigned struct {
-	url     string
+	url     *string     // a pointer since fmt follows hidden fields of others, where it cannot call Format
 	Header  http.Header // goes along with the request, as it is
 	Expires time.Time
 }
 
 // NewPresigned is for stores.
 func NewPresigned(url string, header http.Header, expires time.Time) Presigned {
-	return Presigned{url: url, Header: header, Expires: expires}
+	return Presigned{url: &url, Header: header, Expires: expires}
 }
 
 // Expose gives the URL, for whoever is to have it.
-func (l Presigned) Expose() string { return l.url }
+func (l Presigned) Expose() string {
+	if l.url == nil {
+		return ""
+	}
+	return *l.url
+}
 
 const hiddenURL = "[presigned]"
 

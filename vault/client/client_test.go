@@ -52,7 +52,17 @@ func TestSecretCannotBePrinted(t *testing.T) {
 	var log strings.Builder
 	slog.New(slog.NewTextHandler(&log, nil)).Info("x", "token", s, "holder", holder)
 	text, _ := json.Marshal(holder)
+	c, err := New(Config{URL: "http://127.0.0.1:1", Token: s})
+	if err != nil {
+		t.Fatal(err)
+	}
+	hidden := struct{ url wire.PresignedURL }{wire.NewPresignedURL("http://127.0.0.1/secretsecret")}
+	many := ""
+	for _, verb := range []string{"%v ", "%+v ", "%#v ", "%s ", "%q ", "%x ", "%d "} { // fmt cannot call Format for hidden fields
+		many += fmt.Sprintf(strings.Repeat(verb, 3), c, *c, hidden)
+	}
 	for _, shown := range []string{
+		many,
 		fmt.Sprint(s), fmt.Sprintf("%v %+v %#v %s %q %x %d", s, s, s, s, s, s, s), fmt.Sprintf("%+v %#v", holder, &holder),
 		string(text), log.String(),
 	} {

@@ -15,8 +15,9 @@ const redacted = "[redacted]"
 const maxToken = 512
 
 // Secret is a bearer token. It cannot be printed; Expose is the only way to
-// its text. The zero Secret is unset.
-type Secret struct{ text string }
+// its text. The zero Secret is unset. The pointer is there because fmt follows
+// hidden fields of others, where it cannot call Format.
+type Secret struct{ text *string }
 
 // ParseSecret reads a token; space around it is dropped. Anything that could
 // not be one, such as several lines, is Invalid; no error repeats it.
@@ -30,14 +31,19 @@ func ParseSecret(s string) (Secret, error) {
 		return Secret{}, fault.New(fault.Invalid, "client.ParseSecret", "that is not a token").
 			WithHint("a token is one line, dsv_…, as `dsvault init` or `dsvault person invite` prints it")
 	}
-	return Secret{s}, nil
+	return Secret{&s}, nil
 }
 
 // Expose gives the token's text. Never log it.
-func (s Secret) Expose() string { return s.text }
+func (s Secret) Expose() string {
+	if s.text == nil {
+		return ""
+	}
+	return *s.text
+}
 
 // IsZero reports whether the secret is unset.
-func (s Secret) IsZero() bool { return s.text == "" }
+func (s Secret) IsZero() bool { return s.text == nil }
 
 // String gives a placeholder.
 func (Secret) String() string { return redacted }

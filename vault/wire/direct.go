@@ -10,14 +10,20 @@ import (
 )
 
 // PresignedURL is a URL that the object store takes as proof of a right, for a short
-// time. It is a secret: only its JSON shows it, and only that of the answer.
-type PresignedURL struct{ url string }
+// time. It is a secret: only its JSON shows it, and only that of the answer. The pointer
+// is there because fmt follows hidden fields of others, where it cannot call Format.
+type PresignedURL struct{ url *string }
 
 // NewPresignedURL is for the server.
-func NewPresignedURL(url string) PresignedURL { return PresignedURL{url} }
+func NewPresignedURL(url string) PresignedURL { return PresignedURL{&url} }
 
 // Expose gives the URL, for whoever is to use it.
-func (u PresignedURL) Expose() string { return u.url }
+func (u PresignedURL) Expose() string {
+	if u.url == nil {
+		return ""
+	}
+	return *u.url
+}
 
 const hiddenURL = "[presigned]"
 
@@ -27,8 +33,8 @@ func (PresignedURL) Format(f fmt.State, verb rune) { io.WriteString(f, hiddenURL
 func (PresignedURL) LogValue() slog.Value          { return slog.StringValue(hiddenURL) }
 
 // MarshalText and UnmarshalText are for the answer's JSON.
-func (u PresignedURL) MarshalText() ([]byte, error)  { return []byte(u.url), nil }
-func (u *PresignedURL) UnmarshalText(b []byte) error { u.url = string(b); return nil }
+func (u PresignedURL) MarshalText() ([]byte, error)  { return []byte(u.Expose()), nil }
+func (u *PresignedURL) UnmarshalText(b []byte) error { *u = NewPresignedURL(string(b)); return nil }
 
 // Presigned is one request that the object store takes without credentials. Header
 // goes along as it is.
