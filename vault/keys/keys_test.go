@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -245,6 +246,40 @@ func TestEpochs(t *testing.T) {
 	if again.Epoch != 10002 {
 		t.Errorf("sealed again to epoch %d", again.Epoch)
 	}
+}
+
+// TestDestroyInterrupted: a node that died between writing over an epoch's key and
+// removing it starts again, and ends what it has begun; the newest is never taken for one.
+func TestDestroyInterrupted(t *testing.T) {
+	dir := newFolder(t, none)
+	r := must[*Ring](t)(Open(dir, none, nil, rand.Reader))
+	_, first, err := r.NewDatasetKey()
+	check(t, err)
+	must[uint32](t)(r.NewEpoch(1))
+	check(t, r.Retire(1, time.Unix(2e9, 0)))
+	zero := func(name string) {
+		size := must[os.FileInfo](t)(os.Stat(filepath.Join(dir, name))).Size()
+		check(t, os.WriteFile(filepath.Join(dir, name), make([]byte, size), 0o600))
+	}
+	zero(epochFile(1))
+	r = must[*Ring](t)(Open(dir, none, nil, rand.Reader))
+	check(t, r.Refresh())
+	_, err = r.unwrap(first)
+	wantCode(t, err, fault.Corrupt)
+	r = must[*Ring](t)(RotateRoot(dir, none, none, nil, noRecord))
+	if list := must[[]Retiring](t)(r.Retires()); len(list) != 1 || list[0].Epoch != 1 || list[0].At.IsZero() || r.HasEpoch(1) {
+		t.Errorf("%+v", list)
+	}
+	check(t, r.DestroyEpoch(1))
+	if _, err := os.Lstat(filepath.Join(dir, epochFile(1))); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("it is there yet: %v", err)
+	}
+	if list := must[[]Retiring](t)(r.Retires()); len(list) != 0 {
+		t.Errorf("%+v", list)
+	}
+	zero(epochFile(2))
+	_, err = Open(dir, none, nil, rand.Reader)
+	wantCode(t, err, fault.Corrupt)
 }
 
 // TestBury: what was erased stays so, whatever a catalog holds.

@@ -231,7 +231,7 @@ func (r *Ring) openEpochs(dir string, root *seal.Identity, known map[uint32]*sea
 			return fault.New(fault.Corrupt, op, "strange file "+name+" among the keys").WithHint("move it out of " + dir)
 		}
 		r.epoch = max(r.epoch, n)
-		if r.epochs[n] = known[n]; r.epochs[n] != nil {
+		if r.epochs[n] = known[n]; r.epochs[n] != nil || isWiped(dir, name) {
 			continue
 		}
 		secret, err := openFile(dir, name, root)
@@ -242,8 +242,8 @@ func (r *Ring) openEpochs(dir string, root *seal.Identity, known map[uint32]*sea
 			return fault.Wrap(fault.Corrupt, op, name+" is damaged", err)
 		}
 	}
-	if len(r.epochs) == 0 {
-		return fault.New(fault.Corrupt, op, "no epoch key beside the root key").
+	if r.epochs[r.epoch] == nil {
+		return fault.New(fault.Corrupt, op, "no epoch key beside the root key, or the newest was destroyed").
 			WithHint("restore the whole keys folder from its backup")
 	}
 	return nil

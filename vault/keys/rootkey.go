@@ -190,7 +190,7 @@ func sealedFiles(dir string) (list []string, err error) {
 	for _, e := range entries {
 		name := e.Name()
 		if e.Type().IsRegular() && strings.HasSuffix(name, ".age") && name != ownFile &&
-			(strings.HasPrefix(name, "epoch-") || name == logFile || strings.HasPrefix(name, "log-")) {
+			(strings.HasPrefix(name, "epoch-") && !isWiped(dir, name) || name == logFile || strings.HasPrefix(name, "log-")) {
 			list = append(list, name)
 		}
 	}
@@ -312,6 +312,13 @@ func (r rotation) destroy() error {
 	}
 	r.step()
 	return removeFile(r.dir, nextFolder)
+}
+
+// isWiped reports whether a file was written over by a wipe that ended before it
+// had removed it.
+func isWiped(dir, name string) bool {
+	data, err := readFile(dir, name)
+	return err == nil && len(data) > 0 && data[0] == 0
 }
 
 // wipe writes over a file, and removes it durably: on many file systems its bytes
