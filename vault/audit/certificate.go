@@ -3,11 +3,13 @@ package audit
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/base32"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
@@ -202,6 +204,8 @@ func (r *CertificateReport) agree(c *Certificate) error {
 		return certificateError("its records are not those of an erasure")
 	case len(begun) != 16 || !bytes.Equal(begun, ended) || r.Start.Slot != r.End.Slot || r.Start.Tag != r.End.Tag:
 		return certificateError("its records are of two erasures")
+	case e.ID != erasureID(begun):
+		return certificateError("its records are of another erasure than it says")
 	case r.Start.Time != e.Started.UnixMicro() || r.End.Time != e.Ended.UnixMicro():
 		return certificateError("its records were made at other times than it says")
 	case number(FieldFinal) != uint64(e.Final.UnixMicro()) || number(FieldEpoch) != uint64(e.Epoch):
@@ -211,6 +215,11 @@ func (r *CertificateReport) agree(c *Certificate) error {
 		return certificateError("the log counts something else than it says")
 	}
 	return nil
+}
+
+// erasureID is the text form of the ID that a leaf holds.
+func erasureID(raw []byte) string {
+	return "ers_" + strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(raw))
 }
 
 func certificateError(format string, args ...any) error {
