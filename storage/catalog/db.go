@@ -12,6 +12,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"strings"
+	"time"
 
 	"dsvault/vault/fault"
 )
@@ -46,6 +47,8 @@ type DB struct {
 	follow  *pool // one reader, see Follow
 	failed  func(cause string)
 	schema  int64
+
+	patience time.Duration // see the constant
 }
 
 // noted passes err on, and tells of it if the database is to blame.
@@ -146,6 +149,8 @@ func (db *DB) Begin(ctx context.Context) (*Tx, error) {
 
 func (db *DB) begin(ctx context.Context, p *pool, statement string) (*Tx, error) {
 	const op = "catalog.Begin"
+	ctx, cancel := db.patient(ctx)
+	defer cancel()
 	c, err := p.get(ctx)
 	if err != nil {
 		return nil, db.noted(classify(ctx, op, err))
@@ -168,7 +173,7 @@ func (db *DB) begin(ctx context.Context, p *pool, statement string) (*Tx, error)
 }
 
 func pools(d *dialect, writers, readers *sql.DB, nWriters, nReaders int) *DB {
-	db := &DB{dialect: d, writers: newPool(writers, nWriters), readers: newPool(readers, nReaders), follow: newPool(readers, 1)}
+	db := &DB{dialect: d, writers: newPool(writers, nWriters), readers: newPool(readers, nReaders), follow: newPool(readers, 1), patience: patience}
 	db.follow.shared = true
 	readers.SetMaxOpenConns(nReaders + 1)
 	return db

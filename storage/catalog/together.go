@@ -64,6 +64,8 @@ func (c *conn) pipelines() (can bool) {
 // send sends statements at once. The first that fails is the error, and PostgreSQL
 // ignores those behind it.
 func (tx *Tx) send(ctx context.Context, list []write) (err error) {
+	ctx, cancel := tx.db.patient(ctx)
+	defer cancel()
 	var batch pgx.Batch
 	for _, w := range list {
 		// By its text pgx finds what was prepared.

@@ -129,6 +129,8 @@ func (tx *Tx) Savepoint(ctx context.Context, f func() error) error {
 }
 
 func (tx *Tx) control(ctx context.Context, op, statement string) error {
+	ctx, cancel := tx.db.patient(ctx)
+	defer cancel()
 	_, err := tx.c.sql.ExecContext(ctx, statement)
 	return tx.fail(ctx, op, err)
 }
@@ -171,6 +173,8 @@ func (tx *Tx) exec(ctx context.Context, op, query string, args ...any) (int64, e
 	if err := tx.usable(op, true); err != nil {
 		return 0, err
 	}
+	ctx, cancel := tx.db.patient(ctx)
+	defer cancel()
 	stmt, err := tx.c.prepare(ctx, query)
 	if err != nil {
 		return 0, tx.fail(ctx, op, err)
@@ -195,19 +199,24 @@ func (tx *Tx) each(ctx context.Context, op string, writing bool, query string, a
 	if err := tx.usable(op, writing); err != nil {
 		return err
 	}
-	stmt, err := tx.c.prepare(ctx, query)
+	waiting, wait := tx.db.waitForRows(ctx)
+	defer wait.end()
+	stmt, err := tx.c.prepare(waiting, query)
 	if err != nil {
-		return tx.fail(ctx, op, err)
+		return tx.fail(ctx, op, wait.why(err))
 	}
-	rows, err := stmt.QueryContext(ctx, args...)
+	rows, err := stmt.QueryContext(waiting, args...)
 	if err != nil {
-		return tx.fail(ctx, op, err)
+		return tx.fail(ctx, op, wait.why(err))
 	}
 	tx.streaming = true
 	defer func() { tx.streaming = false }()
 	for rows.Next() {
-		if err := f(rows); err != nil {
+		if err := wait.during(func() error { return f(rows) }); err != nil {
 			rows.Close()
+			if fault.Is(err, fault.Canceled) && wait.over() { // which has closed the rows meanwhile
+				return tx.fail(ctx, op, context.DeadlineExceeded)
+			}
 			return err
 		}
 	}
@@ -215,7 +224,7 @@ func (tx *Tx) each(ctx context.Context, op string, writing bool, query string, a
 	if closing := rows.Close(); err == nil {
 		err = closing
 	}
-	return tx.fail(ctx, op, err)
+	return tx.fail(ctx, op, wait.why(err))
 }
 
 // scan reads a row; a value that does not fit is corruption.
