@@ -214,6 +214,9 @@ func (l *Ledger) commitBatch() {
 		}
 		return
 	}
+	if errors.Is(err, storage.ErrCommitUnknown) {
+		l.doubt(&b)
+	}
 	if b.entries == nil { // no transaction could be had: nobody waits for the next try
 		b.entries = l.drainAll()
 	}

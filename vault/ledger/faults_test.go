@@ -3,6 +3,7 @@ package ledger_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"testing"
 
@@ -49,6 +50,7 @@ func TestCommitUnknown(t *testing.T) {
 				t.Errorf("after a revoke that was committed %d times: %v", committed, err)
 			}
 			log, report := v.log(n)
+			log = slices.DeleteFunc(log, func(e entry) bool { return e.Kind == audit.KindReadEnd }) // the node may have closed the read
 			if got := len(log) - len(before); got != 3*committed+1 {
 				t.Errorf("%d records were made, want %d", got, 3*committed+1)
 			}

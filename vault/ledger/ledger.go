@@ -228,6 +228,8 @@ type Ledger struct {
 	closed bool     // guarded by mu
 	wake   chan struct{}
 	done   chan struct{} // closed when the committer has ended
+
+	doubtful []*entry // guarded by mu; reads that may be in the log, and were not admitted
 }
 
 // Open loads the policy state into the world, but for what people have, which is
@@ -277,7 +279,9 @@ func Open(ctx context.Context, cfg Config) (*Ledger, error) {
 func (l *Ledger) Close() {
 	l.paying()
 	l.payer.Wait()
-	l.pay(context.Background()) // a last time: the committer bounds it
+	last, cancel := context.WithTimeout(context.Background(), payAtEnd)
+	l.pay(last)
+	cancel()
 	l.mu.Lock()
 	already := l.closed
 	l.closed = true

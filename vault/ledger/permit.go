@@ -3,7 +3,6 @@ package ledger
 import (
 	"context"
 	"errors"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -70,11 +69,9 @@ func (l *Ledger) Admit(ctx context.Context, in Intent) (*Permit, error) {
 	p.stands.Store(standingOf(&e.decision))
 	p.sure.Store(&e.locked)
 	if in.Withheld {
-		i := slices.IndexFunc(in.Fields, func(f audit.Field) bool { return f.ID == audit.FieldWithheldUntil })
-		if i < 0 {
+		if p.withheld = withheldUntil(&in); p.withheld == nil {
 			return nil, fault.New(fault.Internal, "ledger.Admit", "something is withheld without a date")
 		}
-		p.withheld = &in.Fields[i]
 	}
 	return p, nil
 }
