@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"dsvault/storage"
 	"dsvault/storage/storagetest"
 	"dsvault/vault"
 	"dsvault/vault/audit"
@@ -324,4 +325,53 @@ func TestDirectNeedsS3(t *testing.T) {
 	}
 	_, err = w.v.ReadDirect(ctx, w.as("carol"), dataset.ShardRef{Dataset: w.scope("acme/signs/batch-1")}, w.ids["carol"], "")
 	wantCode(t, err, fault.Conflict)
+}
+
+// presigner is a store that gives URLs, and does something before.
+type presigner struct {
+	storage.Objects
+	storage.Direct
+	before func()
+}
+
+func (p *presigner) PresignObject(context.Context, string) (storage.Presigned, error) {
+	p.before()
+	return storage.Presigned{}, nil
+}
+
+// TestDirectReadLogsOut: no URL is handed out on a token that has ended while it was
+// made, and the log has the read as one that may have been used.
+func TestDirectReadLogsOut(t *testing.T) {
+	w := newWorld(t)
+	w.setUp()
+	if err := w.delivery("carol", dataset.Direct); err != nil {
+		t.Fatal(err)
+	}
+	store := &presigner{Objects: w.objects}
+	w.objects = store
+	w.restart()
+	ref := dataset.ShardRef{Dataset: w.scope("acme/signs/batch-1")}
+	for name, before := range map[string]func(){
+		"goes on": func() {
+			must[wire.Assignment](t)(w.v.Assign(t.Context(), w.as("root"), wire.Assignment{Dataset: ref.Dataset, Person: "lee", Shards: must[dataset.ShardSet](t)(dataset.ParseShardSet("0"))}))
+		},
+		"is over": func() {
+			w.tokens["carol"] = must[wire.NewToken](t)(w.v.RotateToken(t.Context(), w.as("root"), "carol")).Token
+		},
+	} {
+		store.before = before
+		_, err := w.v.ReadDirect(t.Context(), w.as("carol"), ref, w.ids["carol"], "labeling")
+		if over := name == "is over"; over != fault.Is(err, fault.Forbidden) || !over && err != nil {
+			t.Errorf("on a token that %s: %v", name, err)
+		}
+	}
+	unmetered := 0
+	for _, l := range w.verify() {
+		if cause, _ := l.Text(audit.FieldCause); cause == "unmetered" {
+			unmetered++
+		}
+	}
+	if unmetered != 2 {
+		t.Errorf("%d reads are in the log as unmetered", unmetered)
+	}
 }

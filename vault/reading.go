@@ -97,7 +97,10 @@ func (r *reading) ready() error {
 // stillAllowed is ready for a read that has ended already, and that no look of the
 // node finds any more.
 func (r *reading) stillAllowed(ctx context.Context) error {
-	err := r.permit.Holds()
+	err := cmp.Or(r.whyCut(), r.permit.Holds())
+	if err == nil && r.v.world.Revision() != r.caller.Seen { // the token may have ended
+		err = r.loggedIn(ctx)
+	}
 	if !errors.Is(err, ledger.ErrLapsed) {
 		return err
 	}
