@@ -2,6 +2,7 @@ package rbac
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 
 	"dsvault/vault/dataset"
@@ -36,7 +37,7 @@ type Query struct {
 type Decision struct {
 	Allowed bool
 	Rule    string   // the rule that allowed or denied; "" when none matched
-	Reasons []string // of a refusal: every deny that matched and every near miss, in table order
+	Reasons []string // of a refusal: every deny that stood in the way and every near miss, in table order
 	Facts   Facts
 	Roles   RoleSet // in force in the object's scope
 
@@ -194,23 +195,23 @@ func (w *World) reads(g *grounds, kind int, now int64) bool {
 	return err == nil && v.allowed
 }
 
-// reasons lists what stood in the way: every deny that matched, then every
-// allow that a role held here nearly met, in table order.
+// reasons lists what stood in the way: every deny that matched, of facts only if
+// a role held here has an allow at all, then every allow that it nearly met, in
+// table order.
 func (p *Policy) reasons(kind, action int, roles RoleSet, facts Facts) []string {
 	var reasons, near []string
-	offered := false
+	offered := slices.ContainsFunc(p.index[kind][action], func(i int) bool { return !p.rules[i].Deny && p.rules[i].heldBy(roles) })
 	for _, i := range p.index[kind][action] {
 		r := &p.rules[i]
 		switch {
 		case !r.heldBy(roles):
 		case !r.Deny:
-			offered = true
 			if !r.met(facts) {
 				near = append(near, r.ID+" needs "+r.missing(facts))
 			}
 		case r.met(facts) && r.Condition == always:
 			reasons = append(reasons, r.ID+" denies: never for "+r.Role)
-		case r.met(facts):
+		case r.met(facts) && (offered || roles == 0): // else it stops nobody, and tells of what is not theirs
 			reasons = append(reasons, r.ID+" denies: "+r.denial())
 		}
 	}

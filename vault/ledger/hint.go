@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"slices"
 	"strings"
 
 	"dsvault/rbac"
@@ -25,6 +26,7 @@ func Hint(d rbac.Decision) string {
 		{d.Rule == "DNY-14", "nobody reviews their own work; ask another reviewer"},
 		{d.Facts.Has(rbac.Expired), "the dataset's retention has ended; nobody reads it any more"},
 		{d.Facts.Has(rbac.Legal) && !d.Facts.Has(rbac.Disclosed), "what a law requires takes two people and the order: `dsvault disclose DATASET`"},
+		{onlyHeld(d), "a legal hold stops this: `dsvault hold list SCOPE` shows it; until it is released only the client reads, and whom a law requires to"},
 		{lacks(d, reasons, rbac.NDA, "nda"), unsigned(d)},
 		{denied(reasons, "overlong"), "a contractor's grant has to end, and sooner than this one; ask an admin for a new one"},
 		{denied(reasons, "offhours"), "contractors read only in the hours that the project names: `dsvault conditions PROJECT` shows them"},
@@ -58,6 +60,24 @@ func lacks(d rbac.Decision, reasons string, fact rbac.Facts, name string) bool {
 
 // denied reports whether a deny with this one fact has matched.
 func denied(reasons, name string) bool { return strings.Contains(reasons+"\n", " denies: "+name+"\n") }
+
+// onlyHeld reports whether every rule that could allow it is for data that no
+// hold is on, or for what a law requires.
+func onlyHeld(d rbac.Decision) bool {
+	found := false
+	for _, reason := range d.Reasons {
+		_, needs, near := strings.Cut(reason, " needs ")
+		if !near {
+			continue
+		}
+		words := strings.Split(needs, ", ")
+		if !slices.Contains(words, "live") && !slices.Contains(words, "active") && !slices.Contains(words, "disclosed") {
+			return false
+		}
+		found = true
+	}
+	return found && d.Facts.Has(rbac.Held)
+}
 
 // unsigned says which agreements to sign, and how.
 func unsigned(d rbac.Decision) string {
