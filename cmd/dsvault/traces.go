@@ -18,7 +18,11 @@ func (c serveConfig) openTraces(ctx context.Context) (trace.Tracer, func(), erro
 		return nil, func() {}, nil
 	}
 	t, err := tracing.New(ctx, c.Traces, versionText(), func(err error) {
-		c.Logger.Warn("traces were not sent", "err", err)
+		if err == nil {
+			c.Logger.Warn("traces are sent again")
+			return
+		}
+		c.Logger.Warn("traces are not sent, until this says otherwise", "err", err)
 	})
 	if err != nil {
 		return nil, nil, err

@@ -6,6 +6,7 @@ import (
 	"context"
 	"net/url"
 	"strings"
+	"sync/atomic"
 
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
@@ -38,8 +39,9 @@ func CheckURL(text string) error {
 }
 
 // New sends spans to the collector with this base URL; "" is the one that the
-// OTEL_EXPORTER_OTLP_… variables name. They hold otherwise, too. failed hears of
-// spans that could not be sent. Nothing is asked of the collector yet.
+// OTEL_EXPORTER_OTLP_… variables name. They hold otherwise, too. Nothing is asked of the collector yet.
+// failed hears of the first spans that could not be sent, with the cause, and of
+// the first that could be again, with nil.
 func New(ctx context.Context, base, version string, failed func(error)) (*Tracer, error) {
 	var options []otlptracehttp.Option
 	if base != "" {
@@ -56,8 +58,23 @@ func New(ctx context.Context, base, version string, failed func(error)) (*Tracer
 		own = named
 	}
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(failed))
-	provider := sdk.NewTracerProvider(sdk.WithBatcher(exporter), sdk.WithResource(own))
+	provider := sdk.NewTracerProvider(sdk.WithBatcher(&watched{SpanExporter: exporter, changed: failed}), sdk.WithResource(own))
 	return &Tracer{provider, provider.Tracer("dsvault")}, nil
+}
+
+// watched tells when sending begins to fail and when it ends, not each time.
+type watched struct {
+	sdk.SpanExporter
+	changed func(error)
+	failing atomic.Bool
+}
+
+func (w *watched) ExportSpans(ctx context.Context, spans []sdk.ReadOnlySpan) error {
+	err := w.SpanExporter.ExportSpans(ctx, spans)
+	if failing := err != nil; w.failing.Swap(failing) != failing {
+		w.changed(err)
+	}
+	return nil // it was told; whoever sends batches would tell it each time
 }
 
 // Close sends what is left, until ctx ends.
