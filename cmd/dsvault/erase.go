@@ -274,6 +274,9 @@ func (v *fileVerifier) certificate(path string) error {
 	if err != nil {
 		return err
 	}
+	if err := v.proof.check(report.Witnesses); err != nil {
+		return err
+	}
 	v.others = append(v.others, report.Checkpoint)
 	hash := audit.LeafHash(c.End.Leaf)
 	e := report.Erasure

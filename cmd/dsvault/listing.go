@@ -112,6 +112,10 @@ func (v *fileVerifier) listing(path string) error {
 	if err != nil {
 		return err
 	}
+	if len(v.proof.witnesses) > 0 {
+		return fault.New(fault.Corrupt, "dsvault.verify", "no witness cosigns what `dsvault log --format` writes").
+			WithHint("check an exported log with --witness, or leave it out")
+	}
 	f, _, err := openFile(file)
 	if err != nil {
 		return err

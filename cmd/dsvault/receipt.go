@@ -42,6 +42,13 @@ func (v *fileVerifier) receipt(path string) error {
 	if err != nil {
 		return err
 	}
+	if report.Checkpoint == nil && len(v.proof.witnesses) > 0 {
+		return fault.New(fault.Corrupt, "dsvault.receipt", "no witness can have cosigned what the log has only promised").
+			WithHint("add the proof with `dsvault receipt complete FILE`, or leave --witness out")
+	}
+	if err := v.proof.check(report.Witnesses); err != nil {
+		return err
+	}
 	v.receipts = append(v.receipts, r)
 	if report.Checkpoint != nil {
 		v.others = append(v.others, *report.Checkpoint)

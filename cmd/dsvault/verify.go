@@ -33,11 +33,11 @@ func (f *proofFlags) register(cmd *cobra.Command) {
 }
 
 // check: whoever names witnesses wants all of them.
-func (f *proofFlags) check(v client.Verified) error {
+func (f *proofFlags) check(cosigned []string) error {
 	for _, key := range f.witnesses {
 		name, _, _ := strings.Cut(key, "+")
 		found := false
-		for _, w := range v.Witnesses {
+		for _, w := range cosigned {
 			found = found || w == name
 		}
 		if !found {
@@ -90,7 +90,7 @@ func (a *app) verifyLog(ctx context.Context, s *session, scope dataset.Scope, vi
 		}
 	}
 	if err == nil {
-		err = proof.check(v)
+		err = proof.check(v.Witnesses)
 	}
 	if err == nil {
 		err = file.keep()
@@ -336,7 +336,7 @@ func (v *fileVerifier) bundle(path string) error {
 		err = shown
 	}
 	if err == nil {
-		err = v.proof.check(verified)
+		err = v.proof.check(verified.Witnesses)
 	}
 	if err != nil {
 		return err

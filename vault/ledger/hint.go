@@ -39,7 +39,7 @@ func Hint(d rbac.Decision) string {
 		{lacks(d, reasons, rbac.Delivery, "delivery"), "the project does not allow this way of delivery: use `dsvault pull`, which is sealed, or ask its client or an admin to allow it"},
 		{lacks(d, reasons, rbac.Region, "region"), "the data stays in the project's region, and no transfer basis is named for yours; ask the project's client or an admin"},
 		{lacks(d, reasons, rbac.Dual, "dual"), "this takes two people: one asks or gives, another admin approves (`dsvault approvals`)"},
-		{d.Facts.Has(rbac.Held), "the dataset is under a legal hold"},
+		{d.Facts.Has(rbac.Held) && !strings.Contains(reasons, "no rule lets "), "the dataset is under a legal hold"},
 	} {
 		if h.holds {
 			return h.text
