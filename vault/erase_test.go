@@ -259,6 +259,46 @@ func TestEraseCutsUploads(t *testing.T) {
 	}
 }
 
+// TestEraseCutsWork: returned work that is on its way when the keys go is cut as an
+// upload is, and nothing is called erased before it has ended.
+func TestEraseCutsWork(t *testing.T) {
+	w := newWorld(t)
+	w.setUp()
+	w.assign("lee", "0-1")
+	ctx := context.Background()
+	d, to := w.openDataset(workDataset)
+	plain := make([]byte, 300_000)
+	up := must[wire.Upload](t)(w.v.StartWork(ctx, w.as("lee"), workRef(w, 0), wire.NewWork{Size: int64(len(plain))}))
+	data := must[[]byte](t)(seal.SealBytes(plain, to))
+	r, body := io.Pipe()
+	stored := make(chan error, 1)
+	lee := w.as("lee")
+	go func() {
+		_, err := w.v.StoreWork(ctx, lee, d.Scope, up.Attempt, r, int64(len(data)))
+		r.CloseWithError(io.ErrClosedPipe)
+		stored <- err
+	}()
+	if _, err := body.Write(data[:100_000]); err != nil {
+		t.Fatal(err)
+	}
+	w.keep("acme", storage.KeepData, "1d")
+	w.clock.Add(25 * time.Hour)
+	w.v.Chores(ctx)
+	if list := w.erasures(workDataset); len(list) != 1 || list[0].State != "running" {
+		t.Errorf("while bytes are on their way: %+v", list)
+	}
+	_, _ = body.Write(data[100_000:]) // all of them: it is not the sender who ends it
+	body.Close()
+	wantCode(t, <-stored, fault.Gone)
+	w.v.Chores(ctx)
+	if list := w.erasures(workDataset); len(list) != 1 || list[0].State != "complete" {
+		t.Fatalf("%+v", list)
+	}
+	if s := w.stored(); s != "" {
+		t.Errorf("left: %s", s)
+	}
+}
+
 // folder copies all files of a folder.
 func copyFolder(t *testing.T, from, to string) {
 	t.Helper()

@@ -102,12 +102,14 @@ func (v *Vault) StoreWork(ctx context.Context, c identity.Caller, scope dataset.
 		return wire.Stored{}, fault.New(fault.Invalid, "vault.StoreWork", fmt.Sprintf("%d bytes are %d bytes when sealed, not %d", a.PlainSize, want, size)).
 			WithHint("seal it to the dataset's one recipient, in age's binary format")
 	}
+	ctx, end := v.writing(ctx, a.Dataset, scope)
+	defer end()
 	if err := v.claim(ctx, a.ID); err != nil {
 		return wire.Stored{}, err
 	}
 	o, digest, err := storage.PutHashed(ctx, v.objects, a.Key, body, size)
 	if err != nil {
-		return wire.Stored{}, err
+		return wire.Stored{}, erasedMeanwhile(ctx, err)
 	}
 	if err := v.storeAttempt(ctx, a, o, digest); err != nil {
 		return wire.Stored{}, err
