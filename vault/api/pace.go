@@ -3,6 +3,7 @@ package api
 import (
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"sync"
@@ -82,9 +83,9 @@ func (s *source) Read(p []byte) (int, error) {
 	case err == io.EOF: // from here on the server watches for the client's end
 		_ = s.control.SetReadDeadline(time.Time{})
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		s.err = fault.Wrap(fault.Unavailable, "api.body", "the body came too slowly", err).WithHint("send it again")
+		s.err = fault.Wrap(fault.Unavailable, "api.body", "the body came too slowly", nameless(err)).WithHint("send it again")
 	case err != nil:
-		s.err = fault.Wrap(fault.Canceled, "api.body", "the body was cut off", err)
+		s.err = fault.Wrap(fault.Canceled, "api.body", "the body was cut off", nameless(err))
 	}
 	if s.err != nil {
 		return n, s.err
@@ -138,9 +139,29 @@ func (s *sink) Write(p []byte) (int, error) {
 		n, err := s.ResponseWriter.Write(p[:min(len(p), writeStep)])
 		written += n
 		if p = p[n:]; err != nil || len(p) == 0 {
-			return written, err
+			return written, notTaken(err)
 		}
 	}
+}
+
+// flush sends what was written.
+func (s *sink) flush() error { return notTaken(s.control.Flush()) }
+
+// notTaken words why a peer has not taken the answer; nil stays nil.
+func notTaken(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fault.Wrap(fault.Canceled, "api.sink", "the answer was not taken", nameless(err))
+}
+
+// nameless is the error of a connection without the addresses of its ends, which
+// are not for the log.
+func nameless(err error) error {
+	if op := (*net.OpError)(nil); errors.As(err, &op) && op.Err != nil {
+		return op.Err
+	}
+	return err
 }
 
 // cut makes the running Write and all later ones fail.

@@ -82,7 +82,7 @@ type promptly struct{ c *call }
 func (p promptly) Write(b []byte) (int, error) {
 	n, err := p.c.Response().Write(b)
 	if err == nil {
-		err = p.c.out.control.Flush()
+		err = p.c.out.flush()
 	}
 	return n, err
 }

@@ -66,8 +66,20 @@ func TestReaderStalls(t *testing.T) {
 	w.populate(large)
 	w.serve(api.Options{Idle: 200 * time.Millisecond})
 	w.startRead(t.Context())
-	w.logs.await(t, aborted(sealedRoute)) // nobody reads meanwhile
+	line := w.logs.await(t, aborted(sealedRoute)) // nobody reads meanwhile
 	w.wantEnd("client-gone")
+	if line["code"] != string(fault.Canceled) || line["level"] != "INFO" {
+		t.Errorf("a reader who stalls looks like a failure of ours: %v", line)
+	}
+	w.wantNoAddress()
+}
+
+// wantNoAddress asserts that the log does not say where requests came from.
+func (w *world) wantNoAddress() {
+	w.t.Helper()
+	if text := w.logs.String(); strings.Contains(text, "127.0.0.1") {
+		w.t.Errorf("an address is in the log:\n%s", text)
+	}
 }
 
 func TestRevokedWhileReading(t *testing.T) {
@@ -180,6 +192,7 @@ func TestSenderStalls(t *testing.T) {
 			if line["code"] != string(fault.Unavailable) {
 				t.Errorf("%v", line)
 			}
+			w.wantNoAddress()
 		})
 	}
 }
