@@ -201,6 +201,11 @@ func (w *World) reads(g *grounds, kind int, now int64) bool {
 func (p *Policy) reasons(kind, action int, roles RoleSet, facts Facts) []string {
 	var reasons, near []string
 	offered := slices.ContainsFunc(p.index[kind][action], func(i int) bool { return !p.rules[i].Deny && p.rules[i].heldBy(roles) })
+	// That somebody else's data is restricted is for those who could do this otherwise.
+	could := slices.ContainsFunc(p.index[kind][action], func(i int) bool {
+		r := &p.rules[i]
+		return !r.Deny && r.heldBy(roles) && (r.Role != anyRole || r.met(facts))
+	})
 	for _, i := range p.index[kind][action] {
 		r := &p.rules[i]
 		switch {
@@ -209,6 +214,7 @@ func (p *Policy) reasons(kind, action int, roles RoleSet, facts Facts) []string 
 			if !r.met(facts) {
 				near = append(near, r.ID+" needs "+r.missing(facts))
 			}
+		case r.need.Has(Frozen) && !could:
 		case r.met(facts) && r.Condition == always:
 			reasons = append(reasons, r.ID+" denies: never for "+r.Role)
 		case r.met(facts) && (offered || roles == 0): // else it stops nobody, and tells of what is not theirs

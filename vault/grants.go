@@ -173,7 +173,7 @@ func (v *Vault) Revoke(ctx context.Context, c identity.Caller, role dataset.Role
 		return out, v.absent(ctx, t, in)
 	}
 	if in.Fields, err = v.about(ctx, t, p.ID, time.Time{}); err != nil {
-		return out, err
+		return out, v.unlessRefused(ctx, in, err)
 	}
 	in.Fields = append(in.Fields, audit.StringField(audit.FieldRole, string(role)))
 	in.Note = map[string]string{"person": p.Handle}
@@ -385,7 +385,7 @@ func (v *Vault) Unassign(ctx context.Context, c identity.Caller, ds dataset.Scop
 		return out, v.absent(ctx, t, in)
 	}
 	if in.Fields, err = v.about(ctx, t, p.ID, time.Time{}); err != nil {
-		return out, err
+		return out, v.unlessRefused(ctx, in, err)
 	}
 	if shards != nil {
 		in.Fields = append(in.Fields, shardSetField(shards))

@@ -392,7 +392,7 @@ func (v *Vault) RotateToken(ctx context.Context, c identity.Caller, handle strin
 		return out, err
 	}
 	if !p.Disabled.IsZero() {
-		return out, fault.New(fault.Conflict, "vault.RotateToken", handle+" is disabled")
+		return out, v.unlessRefused(ctx, in, fault.New(fault.Conflict, "vault.RotateToken", handle+" is disabled"))
 	}
 	secret, token, err := v.newToken(p.ID, p.Service)
 	if err != nil {
@@ -466,6 +466,15 @@ func (v *Vault) principal(ctx context.Context, c identity.Caller, handle string,
 			WithHint("`dsvault person list` shows who there is; invite them with `dsvault person invite`")
 	}
 	return p, err
+}
+
+// unlessRefused is err for those who may do what in is about. Others are refused,
+// and do not learn of it.
+func (v *Vault) unlessRefused(ctx context.Context, in ledger.Intent, err error) error {
+	if _, refused := v.ledger.Check(ctx, in); refused != nil {
+		return refused
+	}
+	return err
 }
 
 // names gives handles for IDs, reading each once.

@@ -40,9 +40,7 @@ func (v *Vault) subject(ctx context.Context, c identity.Caller, handle string, k
 	}
 	in.Fields, err = v.about(ctx, root, p.ID, time.Time{})
 	if errors.Is(err, ledger.ErrForgotten) { // nothing of theirs is left to be changed
-		if _, refused := v.ledger.Check(ctx, in); refused != nil {
-			err = refused
-		}
+		err = v.unlessRefused(ctx, in, err)
 	}
 	return in, p, err
 }

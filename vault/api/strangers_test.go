@@ -198,6 +198,75 @@ func TestStrangers(t *testing.T) {
 	}
 }
 
+// TestStrangersAndPeople: whether somebody exists, and how their account stands,
+// is not to be told by those who may not do anything about people.
+func TestStrangersAndPeople(t *testing.T) {
+	w := newWorld(t, api.Options{})
+	w.populate(100)
+	for _, p := range []string{"rested", "away", "forgotten"} {
+		w.person(p)
+	}
+	call[wire.Subject](w, "root", "POST", "/v1/people/rested/restrict", wire.Restriction{})
+	call[wire.Revoked](w, "root", "DELETE", "/v1/people/away", nil)
+	pseudonym := call[wire.Anonymized](w, "root", "POST", "/v1/people/forgotten/anonymize", nil).Pseudonym
+	type probe struct {
+		method, path string
+		body         func(handle string) any
+	}
+	same := func(body any) func(string) any { return func(string) any { return body } }
+	grant := func(scope string) func(string) any {
+		return func(h string) any { return wire.Grant{Role: dataset.Labeler, Person: h, Scope: w.scope(scope)} }
+	}
+	probes := []probe{
+		{"POST", "/v1/people/%s/token", same(nil)}, {"DELETE", "/v1/people/%s", same(nil)}, {"POST", "/v1/people/%s/anonymize", same(nil)},
+		{"GET", "/v1/people/%s/rights", same(nil)}, {"POST", "/v1/people/%s/export", same(wire.NewSubjectExport{})},
+		{"POST", "/v1/people/%s/correct", same(wire.PersonUpdate{})}, {"POST", "/v1/people/%s/restrict", same(wire.Restriction{})},
+		{"POST", "/v1/people/%s/lift", same(wire.Restriction{})}, {"POST", "/v1/people/%s/object", same(wire.PurposeChoice{Purpose: "labeling"})},
+		{"POST", "/v1/people/%s/consent", same(wire.PurposeChoice{Purpose: "labeling"})}, {"POST", "/v1/people/%s/delete", same(nil)},
+		{"GET", "/v1/requests?person=%s", same(nil)}, {"GET", "/v1/signatures?person=%s", same(nil)},
+		{"DELETE", "/v1/grants?role=labeler&scope=acme&person=%s", same(nil)},
+		{"DELETE", "/v1/assignments?dataset=acme/signs/one&person=%s", same(nil)},
+		{"POST", "/v1/grants", grant("/")}, {"POST", "/v1/grants", grant("acme/signs/one")},
+		{"POST", "/v1/assignments", func(h string) any {
+			return wire.Assignment{Dataset: w.scope("acme/signs/one"), Person: h, Shards: dataset.ShardSet{{First: 0, Last: 0}}}
+		}},
+		{"POST", "/v1/requests", func(h string) any { return wire.NewRequest{Person: h, Kind: dataset.AccessRequest} }},
+	}
+	ask := func(who string, p probe, handle string) string {
+		path := p.path
+		if strings.Contains(path, "%s") {
+			path = fmt.Sprintf(path, handle)
+		}
+		a := w.send(who, p.method, path, p.body(handle))
+		if a.status != 403 && a.status != 404 {
+			t.Errorf("%s %s as %s: %d %s", p.method, path, who, a.status, a.body)
+		}
+		return a.neutral(t)
+	}
+	w.person("ada")
+	w.grant(dataset.Auditor, "ada", "/")
+	for _, who := range []string{"sam", "lena", "ada"} { // lena works on the dataset
+		for _, p := range probes {
+			if who == "ada" && !strings.HasPrefix(p.path, "/v1/people/") { // an auditor sees who has signed and who has what
+				continue
+			}
+			want := ask(who, p, "nobody")
+			for _, handle := range []string{"carol", "rested", "away", pseudonym} {
+				if got := ask(who, p, handle); got != want {
+					t.Errorf("%s can tell %s from nobody, %s %s:\n%s\n%s", who, handle, p.method, p.path, got, want)
+				}
+			}
+		}
+	}
+	// Who may is told what is in the way.
+	if p := w.send("root", "POST", "/v1/grants", grant("acme")("rested")).problem(t); !strings.Contains(strings.Join(p.Reasons, "; "), "frozen") {
+		t.Errorf("%+v", p)
+	}
+	if p := w.send("root", "POST", "/v1/people/away/token", nil).problem(t); p.Detail != "away is disabled" {
+		t.Errorf("%+v", p)
+	}
+}
+
 // TestAuthorisedBeforeBody sends only the head of an upload, and waits to be
 // told to go on.
 func TestAuthorisedBeforeBody(t *testing.T) {
