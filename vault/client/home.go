@@ -72,16 +72,21 @@ func (l Login) Follow(v Verified) Login {
 }
 
 // LeadsTo gives the login with the log that a server shows at another login, if
-// the pinned key leads to the one shown. The first login of all pins it.
+// the pinned key leads to the one shown. The first login of all pins it. Of a log
+// that was recovered the pin stays: whoever verifies it is to be told.
 func (l Login) LeadsTo(in wire.LoggedIn) (Login, bool) {
 	if l.LogKey == "" || l.LogOrigin == in.LogOrigin && l.LogKey == in.LogKey {
 		l.LogOrigin, l.LogKey = in.LogOrigin, in.LogKey
 		return l, true
 	}
-	name, epoch := audit.SplitOrigin(l.LogOrigin)
+	pinned, known := audit.SplitOrigin(l.LogOrigin)
+	name, epoch := audit.SplitOrigin(in.LogOrigin)
 	keys, err := audit.Successors(l.LogKey, name, epoch, in.LogSuccessions)
-	if err != nil || l.LogOrigin != in.LogOrigin || keys[0] != in.LogKey {
+	if err != nil || name != pinned || epoch < known || keys[0] != in.LogKey {
 		return l, false
+	}
+	if epoch > known {
+		return l, true
 	}
 	return l.Follow(Verified{Origin: in.LogOrigin, Key: in.LogKey, Followed: keys[1:]}), true
 }

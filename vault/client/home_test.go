@@ -1,13 +1,18 @@
 package client
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"testing"
 
+	"golang.org/x/mod/sumdb/note"
+
+	"dsvault/vault/audit"
 	"dsvault/vault/fault"
+	"dsvault/vault/wire"
 )
 
 func newHome(t *testing.T) *Home {
@@ -102,6 +107,38 @@ func TestServersHavePlacesOfTheirOwn(t *testing.T) {
 	}
 	_, err := h.Server("http://127.0.0.1:2")
 	wantCode(t, err, fault.Corrupt)
+}
+
+// TestLoginAfterRecovery: the server of a log that was recovered since is no impostor,
+// but the pin stays. A log of an earlier epoch, or of another name or key, is none of ours.
+func TestLoginAfterRecovery(t *testing.T) {
+	key := func(name string, epoch uint64) string {
+		_, text, err := note.GenerateKey(bytes.NewReader(make([]byte, 32)), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if text, err = audit.EpochKey(text, epoch); err != nil {
+			t.Fatal(err)
+		}
+		return text
+	}
+	_, foreign, err := note.GenerateKey(bytes.NewReader(bytes.Repeat([]byte{1}, 32)), "log/epoch-3")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := Login{LogOrigin: "log/epoch-2", LogKey: key("log", 2)}
+	for _, c := range []struct {
+		origin, key string
+		ok          bool
+	}{
+		{"log/epoch-2", key("log", 2), true}, {"log/epoch-3", key("log", 3), true}, {"log", key("log", 1), false},
+		{"log/epoch-3", key("log", 2), false}, {"gol/epoch-3", key("gol", 3), false}, {"log/epoch-3", foreign, false},
+	} {
+		got, ok := l.LeadsTo(wire.LoggedIn{LogOrigin: c.origin, LogKey: c.key})
+		if ok != c.ok || got.LogOrigin != l.LogOrigin || got.LogKey != l.LogKey || len(got.LogKeysBefore) != 0 {
+			t.Errorf("%s, %s: %v, %+v", c.origin, c.key, ok, got)
+		}
+	}
 }
 
 // TestLoginFollowsKeys: a login keeps the keys that it has followed, not without
