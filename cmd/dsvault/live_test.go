@@ -427,6 +427,11 @@ func TestPullTrustsNothing(t *testing.T) {
 			rec.Header().Del(wire.HeaderManifest)
 			replay(rw, rec, rec.Body.Bytes())
 		},
+		"another record than the receipt's": func(rw http.ResponseWriter, r *http.Request, next http.Handler) {
+			rec := record(r, next)
+			rec.Header().Set(wire.HeaderLeaf, "1"+rec.Header().Get(wire.HeaderLeaf))
+			replay(rw, rec, rec.Body.Bytes())
+		},
 		"nonsense manifest": func(rw http.ResponseWriter, r *http.Request, next http.Handler) {
 			rec := record(r, next)
 			rec.Header().Set(wire.HeaderManifest, base64.StdEncoding.EncodeToString([]byte("nonsense")))

@@ -146,6 +146,9 @@ func (p *puller) keepReceipt(resp *http.Response) (string, error) {
 		!nobodys && !bytes.Equal(device, p.c.deviceID[:]) {
 		return bad("the receipt is of something else", nil)
 	}
+	if resp.Header.Get(wire.HeaderLeaf) != fmt.Sprintf("%d:%x", r.Index, report.Hash) {
+		return bad("the receipt is of another record than the answer names", nil)
+	}
 	path := filepath.Join(p.receipts, receiptName(p.ref, r.Index))
 	if _, err := os.Lstat(path); err == nil { // then this read has no record of its own
 		return bad("the receipt is of an earlier read", nil)
