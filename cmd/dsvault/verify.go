@@ -32,15 +32,16 @@ func (f *proofFlags) register(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&f.accept, "accept-recovery", false, "go on with a log that its operator has recovered though records are lost")
 }
 
-// check: whoever names witnesses wants all of them.
+// check: whoever names witnesses wants all of them, and of a name with several keys
+// each of these. cosigned has the name for each key that has signed.
 func (f *proofFlags) check(cosigned []string) error {
+	left := map[string]int{}
+	for _, name := range cosigned {
+		left[name]++
+	}
 	for _, key := range f.witnesses {
 		name, _, _ := strings.Cut(key, "+")
-		found := false
-		for _, w := range cosigned {
-			found = found || w == name
-		}
-		if !found {
+		if left[name]--; left[name] < 0 {
 			return fault.New(fault.Corrupt, "dsvault.verify", "the witness "+name+" has not cosigned the checkpoint").
 				WithHint("try again in a minute; if it stays so, ask the witness whether it knows this log")
 		}

@@ -56,3 +56,16 @@ func TestVerifyAsksWitnesses(t *testing.T) {
 	check(s.out("acme.bundle"), "wit.example.org has not cosigned")
 	check(s.out("acme.csv.note"), "no witness")
 }
+
+// TestWitnessesByKey: two keys of one name are two witnesses.
+func TestWitnessesByKey(t *testing.T) {
+	f := proofFlags{witnesses: []string{"w+00000001+a", "v+00000002+b", "w+00000003+c"}}
+	for _, c := range []struct {
+		cosigned []string
+		ok       bool
+	}{{[]string{"w", "v", "w"}, true}, {[]string{"w", "v"}, false}, {[]string{"w", "w"}, false}, {nil, false}} {
+		if err := f.check(c.cosigned); (err == nil) != c.ok {
+			t.Errorf("%q: %v", c.cosigned, err)
+		}
+	}
+}
