@@ -42,7 +42,7 @@ func (a *app) run(ctx context.Context, args []string) int {
 			return err
 		}
 		if err := cmd.ValidateRequiredFlags(); err != nil { // cobra does it too late to tell it from a failure
-			return err
+			return usage(err.Error(), "run `"+cmd.CommandPath()+" --help`")
 		}
 		started = true
 		return nil

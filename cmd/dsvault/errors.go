@@ -114,6 +114,8 @@ func (a *app) problem(err error) wire.Problem {
 	var e *fault.Error
 	if errors.As(err, &e) {
 		p.Detail, p.Hint = e.Message, fault.HintOf(err)
+	} else {
+		p.Detail, p.Hint = err.Error(), "" // of this machine, not of a server
 	}
 	return p
 }

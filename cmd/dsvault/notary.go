@@ -115,6 +115,9 @@ another log.`,
 		if cfg.Data, err = a.dataDir(); err != nil {
 			return err
 		}
+		if err := cfg.exists(); err != nil {
+			return err
+		}
 		if err := a.rootPassphrase(&cfg, passphraseFile); err != nil {
 			return err
 		}

@@ -183,3 +183,27 @@ func TestInterrupted(t *testing.T) {
 		t.Errorf("status %d: %s", status, out.String())
 	}
 }
+
+// TestWrongInput: what is wrong without a server has its status, and a hint that fits.
+func TestWrongInput(t *testing.T) {
+	absent := t.TempDir() + "/absent"
+	for args, want := range map[string]struct {
+		status int
+		words  string
+	}{
+		"approve x":                            {exitUsage, "as the listings show it"},
+		"project create acme/x":                {exitUsage, "`dsvault project create --help`"},
+		"recover --data " + absent:             {exitForbidden, "dsvault init"},
+		"restore x --identity " + absent + "/": {exitUsage, "Try: "},
+	} {
+		var out bytes.Buffer
+		a := &app{in: strings.NewReader(""), out: &out, err: &out, env: func(string) string { return "" }}
+		if status := a.run(t.Context(), strings.Fields(args)); status != want.status || !strings.Contains(out.String(), want.words) {
+			t.Errorf("%s: status %d: %s", args, status, out.String())
+		}
+	}
+	full := errors.New("write /dev/stdout: no space left on device")
+	if p := (&app{}).problem(full); p.Detail != full.Error() || p.Hint != "" {
+		t.Errorf("%+v", p)
+	}
+}

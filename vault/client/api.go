@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"strconv"
 
+	"dsvault/vault/audit"
 	"dsvault/vault/dataset"
 	"dsvault/vault/wire"
 )
@@ -14,13 +15,24 @@ import (
 // Login registers a device key, and exchanges an invitation for a session
 // token. It is never retried: an invitation holds once.
 func (c *Client) Login(ctx context.Context, req wire.Login) (out wire.LoggedIn, err error) {
-	err = c.post(ctx, "client.Login", "/v1/login", req, &out)
-	return out, err
+	const op = "client.Login"
+	if err = c.post(ctx, op, "/v1/login", req, &out); err != nil {
+		return out, err
+	}
+	// What follows rests on this answer: another kind of server may answer anything.
+	_, err = audit.EpochKey(out.LogKey, 1)
+	if err != nil || out.Whoami.Handle == "" || out.Device.IsZero() || out.LogOrigin == "" {
+		return wire.LoggedIn{}, noSense(op, err)
+	}
+	return out, nil
 }
 
 // Whoami describes the caller.
 func (c *Client) Whoami(ctx context.Context) (out wire.Whoami, err error) {
 	err = c.get(ctx, "client.Whoami", "/v1/whoami", nil, &out)
+	if err == nil && out.Handle == "" {
+		err = noSense("client.Whoami", nil)
+	}
 	return out, err
 }
 

@@ -290,3 +290,21 @@ func TestListingThatNeverEnds(t *testing.T) {
 	_, err := collect(c.People(t.Context()))
 	wantCode(t, err, fault.Internal)
 }
+
+// TestOtherServers: what is no dsvault server is not logged in to.
+func TestOtherServers(t *testing.T) {
+	for _, answer := range []string{`{}`, `{"status":"ok"}`, `{"whoami":{"handle":"ann"},"log_origin":"log","log_key":"key"}`, `[]`, `<html>`, ``} {
+		c := against(t, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, answer) })
+		_, err := c.Login(t.Context(), wire.Login{})
+		wantCode(t, err, fault.Internal)
+		if fault.HintOf(err) == "" {
+			t.Errorf("%s: no hint", answer)
+		}
+		_, err = c.Whoami(t.Context())
+		wantCode(t, err, fault.Internal)
+	}
+	c := against(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotFound) })
+	if _, err := c.Whoami(t.Context()); !fault.Is(err, fault.NotFound) || fault.HintOf(err) == "" {
+		t.Errorf("not there: %v", err)
+	}
+}

@@ -117,7 +117,7 @@ func (p *puller) openDirect(ctx context.Context, header http.Header) (*fetched, 
 		return nil, err
 	}
 	if d.Size <= 0 || d.Size > wire.MaxShard || d.Offset <= 0 || d.ETag == "" || strings.ContainsAny(d.ETag, "\"\r\n") {
-		return nil, fault.New(fault.Internal, op, "the server's answer makes no sense")
+		return nil, noSense(op, nil)
 	}
 	object, err := p.c.usePresigned(ctx, op, http.MethodGet, d.Object, nil, http.Header{
 		"Range": {fmt.Sprintf("bytes=%d-%d", d.Offset, d.Offset+d.Size-1)}, "If-Match": {`"` + d.ETag + `"`}, "Accept-Encoding": {"identity"},
@@ -147,7 +147,7 @@ func (p *pusher) presign(ctx context.Context, path string, n int, sum [32]byte) 
 	var out wire.PresignedParts
 	err := p.c.post(ctx, "client.Push", path+"/parts", wire.Parts{Parts: []wire.Part{{Number: n, SHA256: sum[:]}}}, &out)
 	if err == nil && len(out.Presigned) != 1 {
-		err = fault.New(fault.Internal, "client.Push", "the server's answer makes no sense")
+		err = noSense("client.Push", nil)
 	}
 	if err != nil {
 		return wire.Presigned{}, err

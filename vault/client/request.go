@@ -68,10 +68,15 @@ func decodeAnswer(op string, body io.Reader, out any) error {
 		return err
 	}
 	if err := json.Unmarshal(data, out); err != nil {
-		return fault.Wrap(fault.Internal, op, "the server's answer makes no sense", err).
-			WithHint("check that the URL is that of a dsvault server, and that client and server have the same version")
+		return noSense(op, err)
 	}
 	return nil
+}
+
+// noSense is the error for what no dsvault server answers.
+func noSense(op string, err error) error {
+	return fault.Wrap(fault.Internal, op, "the server's answer makes no sense", err).
+		WithHint("check that the URL is that of a dsvault server, and that client and server have the same version")
 }
 
 // retry runs f, and up to so many times again when the server is away or busy.
@@ -215,7 +220,8 @@ func readLimited(r io.Reader, most int64, op string) ([]byte, error) {
 		return nil, err
 	}
 	if int64(len(data)) > most {
-		return nil, fault.New(fault.TooLarge, op, "the server's answer is too large")
+		return nil, fault.New(fault.TooLarge, op, "the server's answer is too large").
+			WithHint("check that the URL is that of a dsvault server, and that client and server have the same version")
 	}
 	return data, nil
 }

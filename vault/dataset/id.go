@@ -110,7 +110,8 @@ func ParseID[T interface {
 			return id, nil
 		}
 	}
-	return id, fault.New(fault.Invalid, "dataset.ParseID", "not an ID of the form "+id.Prefix()+"_…")
+	return id, fault.New(fault.Invalid, "dataset.ParseID", "not an ID of the form "+id.Prefix()+"_…").
+		WithHint("copy it whole, as the listings show it")
 }
 
 // Prefix is the first part of the text form.

@@ -93,7 +93,8 @@ func (p Problem) Fault(op string) *fault.Error {
 func ParseProblem(status int, body []byte) Problem {
 	var p Problem
 	if json.Unmarshal(body, &p) != nil || p.Code == "" {
-		p = Problem{Code: codeFor(status), Detail: "the server answered " + statusText(status)}
+		p = Problem{Code: codeFor(status), Detail: "the server answered " + statusText(status),
+			Hint: "check that the URL is that of a dsvault server: it, or a proxy in between, gave no reason"}
 	}
 	p.Status = status
 	return p
