@@ -19,6 +19,9 @@ import (
 // Grant gives a role at a scope. It holds from the moment that this returns; in a
 // project with sensitive data, once another admin has approved.
 func (v *Vault) Grant(ctx context.Context, c identity.Caller, req wire.Grant) (wire.Grant, error) {
+	if err := scopeGiven("vault.Grant", req.Scope); err != nil {
+		return wire.Grant{}, err
+	}
 	t, err := v.target(ctx, req.Scope)
 	if err != nil {
 		return wire.Grant{}, err
@@ -78,6 +81,15 @@ func (v *Vault) Grant(ctx context.Context, c identity.Caller, req wire.Grant) (w
 	}
 	out.At = timePtr(g.At)
 	return out, nil
+}
+
+// scopeGiven refuses a change at a scope that was left out: it must not become one of
+// the whole vault.
+func scopeGiven(op string, scope dataset.Scope) error {
+	if scope.IsZero() {
+		return fault.New(fault.Invalid, op, "where? The scope is missing").WithHint("name it; the whole vault is /")
+	}
+	return nil
 }
 
 // grantAsAsked is Grant for what an approval was given for.

@@ -19,6 +19,9 @@ import (
 // scope and below is deleted, by anybody, until it is released.
 func (v *Vault) PlaceHold(ctx context.Context, c identity.Caller, req wire.NewHold) (wire.Hold, error) {
 	const op = "vault.PlaceHold"
+	if err := scopeGiven(op, req.Scope); err != nil {
+		return wire.Hold{}, err
+	}
 	t, err := v.target(ctx, req.Scope)
 	if err != nil {
 		return wire.Hold{}, err

@@ -24,6 +24,9 @@ const expiryWarning = 14 * 24 * time.Hour
 // at a scope and below, until a nearer scope says otherwise.
 func (v *Vault) SetRetention(ctx context.Context, c identity.Caller, req wire.NewRetention) (wire.Retention, error) {
 	const op = "vault.SetRetention"
+	if err := scopeGiven(op, req.Scope); err != nil {
+		return wire.Retention{}, err
+	}
 	t, err := v.target(ctx, req.Scope)
 	if err != nil {
 		return wire.Retention{}, err

@@ -100,6 +100,10 @@ func TestBadRequests(t *testing.T) {
 		{"not UTF-8", "root", "POST", "/v1/clients", text("{\"scope\":\"\xff\"}"), []string{"Content-Type", json}, 400, fault.Invalid},
 		{"wrong field type", "root", "POST", "/v1/clients", text(`{"scope":7}`), []string{"Content-Type", json}, 400, fault.Invalid},
 		{"bad scope", "root", "POST", "/v1/clients", text(`{"scope":"../etc"}`), []string{"Content-Type", json}, 400, fault.Invalid},
+		{"grant nowhere", "root", "POST", "/v1/grants", text(`{"role":"admin","person":"sam"}`), []string{"Content-Type", json}, 400, fault.Invalid},
+		{"grant, empty scope", "root", "POST", "/v1/grants", text(`{"role":"admin","person":"sam","scope":""}`), []string{"Content-Type", json}, 400, fault.Invalid},
+		{"hold nowhere", "root", "POST", "/v1/holds", text(`{"reason":"case"}`), []string{"Content-Type", json}, 400, fault.Invalid},
+		{"retention nowhere", "root", "PUT", "/v1/retentions", text(`{"what":"data","period":"1d"}`), []string{"Content-Type", json}, 400, fault.Invalid},
 		{"too much JSON", "root", "POST", "/v1/agreements", text(`{"text":"` + strings.Repeat("x", wire.MaxJSON)), []string{"Content-Type", json}, 413, fault.TooLarge},
 		{"too much JSON, unannounced", "root", "POST", "/v1/agreements", stream(`{"text":"` + strings.Repeat("x", wire.MaxJSON)), []string{"Content-Type", json}, 413, fault.TooLarge},
 
