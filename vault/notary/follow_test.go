@@ -1,6 +1,8 @@
 package notary
 
 import (
+	"context"
+	"database/sql"
 	"os"
 	"strings"
 	"testing"
@@ -112,4 +114,40 @@ func TestFollowUnsure(t *testing.T) {
 	if data, err := os.ReadFile(cfg.State); err != nil || !strings.Contains(string(data), "\n700\n") {
 		t.Errorf("it remembers %q, %v", data, err)
 	}
+}
+
+// TestFollowRefused: a database that refuses to show the leaves, for whatever reason,
+// has not shown others. Once it does, the node goes on.
+func TestFollowRefused(t *testing.T) {
+	ctx := t.Context()
+	key, url := newKey(t), engines[0].url(t)
+	db := openCatalog(t, url)
+	cfg := testConfig(t, db, key)
+	check(t, InitState(cfg.State, key))
+	n, err := Open(ctx, cfg)
+	check(t, err)
+	signer := testNotary(t, db, key)
+	for _, size := range []uint64{300, 700} {
+		check(t, n.follow(ctx))
+		grow(t, db, size)
+		check(t, signer.sign(ctx))
+	}
+	raw, err := sql.Open("sqlite", strings.TrimPrefix(url, "sqlite:"))
+	check(t, err)
+	t.Cleanup(func() { raw.Close() })
+	for _, move := range []string{"leaf_batches RENAME TO hidden_leaves", "tiles RENAME TO hidden_tiles"} {
+		_, err := raw.Exec("ALTER TABLE " + move)
+		check(t, err)
+	}
+	for name, f := range map[string]func(context.Context) error{"follow": n.follow, "sign": n.sign} {
+		if err := f(ctx); !fault.Is(err, fault.Internal) || n.Halted() != nil {
+			t.Errorf("%s: %v, halted: %v", name, err, n.Halted())
+		}
+	}
+	for _, move := range []string{"hidden_leaves RENAME TO leaf_batches", "hidden_tiles RENAME TO tiles"} {
+		_, err := raw.Exec("ALTER TABLE " + move)
+		check(t, err)
+	}
+	check(t, n.follow(ctx))
+	check(t, n.sign(ctx))
 }

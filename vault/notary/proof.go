@@ -58,9 +58,10 @@ func (t tiles) hashes(cp audit.Checkpoint) tlog.HashReader {
 var errTiles = errors.New("the tiles of the log contradict its root")
 
 // unproven words an error of package tlog: the only one that is not of the
-// catalog is that the tiles do not lead to the root.
+// catalog, which has the catalog's words whatever it is, is that the tiles do not
+// lead to the root.
 func unproven(op string, err error) error {
-	if err == nil || fault.CodeOf(err) != fault.Internal {
+	if err == nil || errors.As(err, new(*fault.Error)) || fault.CodeOf(err) != fault.Internal {
 		return err
 	}
 	return fault.Wrap(fault.Corrupt, op, "the log contradicts its root", errors.Join(errTiles, err)).
