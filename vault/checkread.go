@@ -216,9 +216,12 @@ const readTries = 3 // of one object, before it counts as damaged
 func (r *checkRun) data(ctx context.Context, f storage.Finding, o storage.Object, want storage.StoredObject) (storage.Finding, error) {
 	for try := 1; ; try++ {
 		sum, head, err := r.read(ctx, o, want)
+		var catalog unsaved
 		switch {
 		case err == nil:
 			return r.judge(ctx, f, o, want, sum, head)
+		case errors.As(err, &catalog):
+			return f, catalog.error
 		case errors.Is(err, storage.ErrNoObject), errors.Is(err, storage.ErrChanged):
 			// Between list and read. If its row is still there, it is damage.
 			t, asked := r.ask(ctx, want.Key)
@@ -244,6 +247,10 @@ func (r *checkRun) data(ctx context.Context, f storage.Finding, o storage.Object
 		}
 	}
 }
+
+// unsaved is the catalog's error while an object is read, which says nothing of the
+// object.
+type unsaved struct{ error }
 
 // read gives the SHA-256 of an object, and its first bytes. They are of the one
 // object that the ETag pins.
@@ -277,7 +284,7 @@ func (r *checkRun) read(ctx context.Context, o storage.Object, want storage.Stor
 		if r.due() { // this node is alive, and this far
 			r.c.MovedAt = r.v.now()
 			if err := r.save(ctx); err != nil {
-				return sum, nil, err
+				return sum, nil, unsaved{err}
 			}
 		}
 	}

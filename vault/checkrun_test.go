@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"io/fs"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -13,6 +14,7 @@ import (
 
 	"dsvault/storage"
 	"dsvault/storage/catalog"
+	"dsvault/storage/storagetest"
 	"dsvault/vault"
 	"dsvault/vault/audit"
 	"dsvault/vault/dataset"
@@ -248,6 +250,37 @@ func TestCheckWaits(t *testing.T) {
 	c = w.ended(c.ID)
 	w.wants(c, w.found(c.ID))
 	if c.Problem != "" || c.Checked != 2 {
+		t.Errorf("%+v", c)
+	}
+}
+
+// TestCheckCannotSave: that a check cannot keep its place while it reads an object is
+// no damage to the object.
+func TestCheckCannotSave(t *testing.T) {
+	faults := &storagetest.SQLFaults{}
+	w := newWorldOn(t, "sqlite:"+filepath.Join(t.TempDir(), "catalog.db"), catalog.Options{Wrap: faults.Wrap})
+	w.setUp()
+	ctx := context.Background()
+	g := w.behindGate()
+	g.set(func(context.Context, string) error {
+		w.clock.Add(time.Minute) // it is time to
+		faults.Arm(2, storagetest.NotRun)
+		return nil
+	})
+	root := w.as("root")
+	c := must[wire.Check](t)(w.v.StartCheck(ctx, root, wire.NewCheck{Scope: dataset.Root, Data: true}))
+	for ; c.Problem == "" && c.State == "running"; time.Sleep(50 * time.Millisecond) { // seldom: a fault may hit it
+		if now, err := w.v.Check(ctx, root, c.ID); err == nil {
+			c = now
+		}
+	}
+	g.set(nil)
+	faults.Disarm()
+	w.v.Close()
+	w.v = must[*vault.Vault](t)(w.open()) // sooner than it would look again
+	c = w.ended(c.ID)
+	w.wants(c, w.found(c.ID))
+	if c.Checked != 2 {
 		t.Errorf("%+v", c)
 	}
 }

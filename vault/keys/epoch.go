@@ -115,10 +115,10 @@ func (r *Ring) Retires() ([]Retiring, error) {
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		if err == nil {
-			list[i].At, err = time.Parse(time.RFC3339Nano, strings.TrimSpace(string(text)))
-		}
 		if err != nil {
+			return nil, err
+		}
+		if list[i].At, err = time.Parse(time.RFC3339Nano, strings.TrimSpace(string(text))); err != nil {
 			return nil, fault.Wrap(fault.Corrupt, op, retireFile(list[i].Epoch)+" cannot be read", err).WithHint("restore the keys folder from its backup")
 		}
 	}

@@ -321,8 +321,11 @@ func readFile(dir, name string) ([]byte, error) {
 			WithHint("chmod 600 " + filepath.Join(dir, name))
 	}
 	data, err := io.ReadAll(io.LimitReader(f, maxKeyFile+1))
-	if err != nil || len(data) > maxKeyFile {
-		return nil, fault.Wrap(fault.Corrupt, op, name+" is unreadable or too large", err)
+	if err != nil {
+		return nil, fault.Wrap(fault.Unavailable, op, "cannot read "+name, err)
+	}
+	if len(data) > maxKeyFile {
+		return nil, fault.New(fault.Corrupt, op, name+" is too large")
 	}
 	return data, nil
 }
