@@ -253,7 +253,7 @@ func (l *Ledger) commit(ctx context.Context, b *batch) (err error) {
 	l.observe(b.head.Time)
 	revision := b.head.Revision
 	if revision != l.world.Revision() {
-		if err := l.CatchUp(ctx); err != nil {
+		if err := l.catchUpNow(ctx); err != nil {
 			return err
 		}
 	}
@@ -283,7 +283,7 @@ func (l *Ledger) commit(ctx context.Context, b *batch) (err error) {
 	if b.head.Revision != revision {
 		// Before anyone hears of it, this node decides on the new state. If it
 		// cannot, its next decisions are stale and are refused by the fence.
-		if err := l.CatchUp(ctx); err != nil {
+		if err := l.catchUpNow(ctx); err != nil {
 			l.log.Error("cannot follow the policy", "err", err)
 		}
 	}

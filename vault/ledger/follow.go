@@ -27,6 +27,12 @@ func (l *Ledger) CatchUp(ctx context.Context) error {
 	if err != nil || !behind {
 		return err
 	}
+	return l.catchUpNow(ctx)
+}
+
+// catchUpNow is CatchUp for who is behind, and holds the log's lock: it needs none of
+// the connections that requests may keep busy.
+func (l *Ledger) catchUpNow(ctx context.Context) error {
 	if err := l.catchUp.take(ctx); err != nil {
 		return err
 	}

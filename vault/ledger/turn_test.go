@@ -8,8 +8,10 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"dsvault/storage/catalog"
 	"dsvault/vault/dataset"
 	"dsvault/vault/fault"
+	"dsvault/vault/ledger"
 )
 
 // TestCatchUpInTurn: who waits for another's catch-up, which hangs, waits no
@@ -43,4 +45,29 @@ func TestCatchUpInTurn(t *testing.T) {
 	wantCode(t, <-hangs, fault.Canceled)
 	check(t, tx.Rollback(t.Context()))
 	check(t, n.CatchUp(t.Context()))
+}
+
+// TestAdmitBesideReaders: a node whose connections for reading are all taken admits,
+// also when it has to follow the policy first: it holds the lock that all nodes wait
+// for.
+func TestAdmitBesideReaders(t *testing.T) {
+	onEngines(t, func(t *testing.T, url string) {
+		v, first := newVault(t, url)
+		n := v.node()
+		must[*ledger.Permit](t)(n.Admit(t.Context(), v.read(v.lee, 0))) // who is asked for is known
+		var taken func(more int, f func())
+		taken = func(more int, f func()) {
+			if more == 0 {
+				f()
+				return
+			}
+			check(t, n.db.View(t.Context(), func(*catalog.Tx) error { taken(more-1, f); return nil }))
+		}
+		taken(8, func() {
+			v.grant(first, v.stranger, dataset.Reviewer, v.scope)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			must[*ledger.Permit](t)(n.Admit(ctx, v.read(v.lee, 1)))
+		})
+	})
 }
