@@ -146,6 +146,7 @@ var suite = []struct {
 	{"Times", testTimes},
 	{"Savepoints", testSavepoints},
 	{"BrokenTransaction", testBrokenTransaction},
+	{"BrokenView", testBrokenView},
 	{"Together", testTogether},
 	{"Snapshot", testSnapshot},
 	{"HeadLock", testHeadLock},

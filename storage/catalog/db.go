@@ -131,7 +131,10 @@ func (db *DB) view(ctx context.Context, p *pool, f func(*Tx) error) error {
 	}
 	tx.readOnly = true
 	defer tx.Rollback()
-	return f(tx)
+	if err := f(tx); err != nil {
+		return err
+	}
+	return tx.failed // f swallowed an error: what it could not see is not absent
 }
 
 // Follow is View for what may not wait for other readers: who brings a node's

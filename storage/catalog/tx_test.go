@@ -80,6 +80,26 @@ func testSavepoints(s *fixture) {
 	same(s, "what stayed", s.metas("a", "b", "c", "d", "e", "f", "g", "h"), "a c e g h")
 }
 
+// testBrokenView: what a View could not read does not pass for what is not there.
+func testBrokenView(s *fixture) {
+	gone, end := context.WithCancel(s.Context())
+	end()
+	err := s.db.View(s.Context(), func(tx *Tx) error {
+		_, _ = tx.Meta(gone, "a")
+		return nil
+	})
+	if !fault.Is(err, fault.Canceled) {
+		s.Errorf("swallowed: %v", err)
+	}
+	err = s.db.View(s.Context(), func(tx *Tx) error {
+		_, _ = tx.Meta(s.Context(), "a")
+		return nil
+	})
+	if err != nil {
+		s.Errorf("a missing row: %v", err)
+	}
+}
+
 // testBrokenTransaction: both engines refuse to go on after a failed
 // statement, and nothing of the transaction stays.
 func testBrokenTransaction(s *fixture) {
