@@ -2,6 +2,8 @@ package audit_test
 
 import (
 	"encoding/json"
+	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -9,7 +11,7 @@ import (
 )
 
 // certified is a log with the erasure of slot 1, and what its certificate says.
-func certified(t *testing.T) (*bundled, audit.Erasure, audit.Certificate) {
+func certified(t testing.TB) (*bundled, audit.Erasure, audit.Certificate) {
 	t.Helper()
 	b := sampleBundle(t)
 	id := id16(7)
@@ -70,4 +72,30 @@ func TestCertificate(t *testing.T) {
 			}
 		})
 	}
+}
+
+func FuzzCertificate(f *testing.F) {
+	b, says, c := certified(f)
+	if err := c.SignCertificate(says, b.signers...); err != nil {
+		f.Fatal(err)
+	}
+	data, err := json.Marshal(c)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(data)
+	f.Add([]byte(strings.Replace(string(data), `"erasure":{`, `"erasure":{"Erasure":"ers_x",`, 1)))
+	f.Add([]byte(strings.Replace(string(data), `"object_versions":3`, `"object_versions":4`, 1)))
+	keys := b.options(f).Keys
+	f.Fuzz(func(t *testing.T, data []byte) {
+		c, err := audit.ParseCertificate(data)
+		if err != nil {
+			return
+		}
+		report, err := c.Verify(audit.BundleOptions{Keys: keys, Origin: origin})
+		if err == nil && !reflect.DeepEqual(report.Erasure, says) {
+			t.Fatalf("it is taken to say %+v", report.Erasure)
+		}
+		c.Verify(audit.BundleOptions{})
+	})
 }
