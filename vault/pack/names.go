@@ -35,7 +35,7 @@ func checkName(name string, limits Limits) error {
 		return errors.New("it is not valid UTF-8")
 	case strings.HasPrefix(name, "/"):
 		return errors.New("it is absolute")
-	case len(name) >= len(reserved) && strings.EqualFold(name[:len(reserved)], reserved):
+	case isReserved(name):
 		return errors.New("names that start with " + reserved + " are reserved for temporary files")
 	}
 	for element := range strings.SplitSeq(name, "/") {
@@ -54,6 +54,13 @@ func checkName(name string, limits Limits) error {
 		return errors.New("this system gives it a special meaning")
 	}
 	return nil
+}
+
+// isReserved: also in letters that count as the same where case is ignored, such
+// as the long s, which has two bytes.
+func isReserved(name string) bool {
+	begin := []rune(name[:min(len(name), utf8.UTFMax*len(reserved))])
+	return len(begin) >= len(reserved) && strings.EqualFold(string(begin[:len(reserved)]), reserved)
 }
 
 // forbidden: control characters, the backslash (a separator elsewhere), and

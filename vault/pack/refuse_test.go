@@ -27,16 +27,17 @@ func TestPlanRefuses(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, Options{}, fault.Invalid, "FIFO"},
-		"a link":        {func(_ *testing.T, dir string) { os.Symlink("/etc", filepath.Join(dir, "etc")) }, Options{}, fault.Invalid, "symbolic link"},
-		"only skipped":  {func(_ *testing.T, dir string) { os.Symlink("/etc", filepath.Join(dir, "etc")) }, Options{SkipSpecial: true}, fault.Invalid, "empty"},
-		"two by case":   {func(t *testing.T, dir string) { put(t, dir+"/a/X", ""); put(t, dir+"/A/y", "") }, Options{}, fault.Invalid, "ignore case"},
-		"two by form":   {func(t *testing.T, dir string) { put(t, dir+"/e\u0301", ""); put(t, dir+"/\u00e9", "") }, Options{}, fault.Invalid, "ignore case"},
-		"sharp s":       {func(t *testing.T, dir string) { put(t, dir+"/stra\u00dfe", ""); put(t, dir+"/STRASSE", "") }, Options{}, fault.Invalid, "ignore case"},
-		"not UTF-8":     {func(t *testing.T, dir string) { put(t, dir+"/\xff", "") }, Options{}, fault.Invalid, "UTF-8"},
-		"a newline":     {func(t *testing.T, dir string) { put(t, dir+"/a\nb", "") }, Options{}, fault.Invalid, "U+000A"},
-		"a backslash":   {func(t *testing.T, dir string) { put(t, dir+`/a\b`, "") }, Options{}, fault.Invalid, "U+005C"},
-		"reversed text": {func(t *testing.T, dir string) { put(t, dir+"/a\u202egpj.exe", "") }, Options{}, fault.Invalid, "U+202E"},
-		"reserved":      {func(t *testing.T, dir string) { put(t, dir+"/.DSvault-partial-0/x", "") }, Options{}, fault.Invalid, "reserved"},
+		"a link":           {func(_ *testing.T, dir string) { os.Symlink("/etc", filepath.Join(dir, "etc")) }, Options{}, fault.Invalid, "symbolic link"},
+		"only skipped":     {func(_ *testing.T, dir string) { os.Symlink("/etc", filepath.Join(dir, "etc")) }, Options{SkipSpecial: true}, fault.Invalid, "empty"},
+		"two by case":      {func(t *testing.T, dir string) { put(t, dir+"/a/X", ""); put(t, dir+"/A/y", "") }, Options{}, fault.Invalid, "ignore case"},
+		"two by form":      {func(t *testing.T, dir string) { put(t, dir+"/e\u0301", ""); put(t, dir+"/\u00e9", "") }, Options{}, fault.Invalid, "ignore case"},
+		"sharp s":          {func(t *testing.T, dir string) { put(t, dir+"/stra\u00dfe", ""); put(t, dir+"/STRASSE", "") }, Options{}, fault.Invalid, "ignore case"},
+		"not UTF-8":        {func(t *testing.T, dir string) { put(t, dir+"/\xff", "") }, Options{}, fault.Invalid, "UTF-8"},
+		"a newline":        {func(t *testing.T, dir string) { put(t, dir+"/a\nb", "") }, Options{}, fault.Invalid, "U+000A"},
+		"a backslash":      {func(t *testing.T, dir string) { put(t, dir+`/a\b`, "") }, Options{}, fault.Invalid, "U+005C"},
+		"reversed text":    {func(t *testing.T, dir string) { put(t, dir+"/a\u202egpj.exe", "") }, Options{}, fault.Invalid, "U+202E"},
+		"reserved":         {func(t *testing.T, dir string) { put(t, dir+"/.DSvault-partial-0/x", "") }, Options{}, fault.Invalid, "reserved"},
+		"reserved, long s": {func(t *testing.T, dir string) { put(t, dir+"/.d\u017fvault-partial-0/x", "") }, Options{}, fault.Invalid, "reserved"},
 		"10 kB name": {func(t *testing.T, dir string) {
 			cwd, _ := os.Getwd()
 			defer os.Chdir(cwd)
