@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"slices"
+	"sync"
 	"time"
 
 	"dsvault/rbac"
@@ -43,6 +44,7 @@ type Bundle struct {
 	cp        audit.Checkpoint
 	statement notary.Stated
 	recovered *audit.Recovered // nil in the log's first epoch
+	leave     func()           // makes room for another; nil: it takes none
 }
 
 // LogBundle prepares everything that is needed to verify the log at and below a
@@ -70,7 +72,7 @@ func (v *Vault) LogBundle(ctx context.Context, c identity.Caller, q BundleQuery)
 	default:
 		return nil, fault.New(fault.Busy, op, "too many people verify the log at once").WithHint("try again in a moment").WithRetry(2 * time.Second)
 	}
-	b := &Bundle{v: v, target: t, hides: hides, known: q.Known}
+	b := &Bundle{v: v, target: t, hides: hides, known: q.Known, leave: sync.OnceFunc(func() { <-v.bundles })}
 	if err := b.prepare(ctx, func() (uint64, error) {
 		receipt, err := v.ledger.Record(ctx, in)
 		return receipt.Index, err
@@ -81,8 +83,12 @@ func (v *Vault) LogBundle(ctx context.Context, c identity.Caller, q BundleQuery)
 	return b, nil
 }
 
-// Close ends the bundle.
-func (b *Bundle) Close() { <-b.v.bundles }
+// Close ends the bundle. It may be called more than once.
+func (b *Bundle) Close() {
+	if b.leave != nil {
+		b.leave()
+	}
+}
 
 func (b *Bundle) prepare(ctx context.Context, look func() (uint64, error)) error {
 	looked, err := look()
@@ -140,8 +146,8 @@ func (b *Bundle) slots(ctx context.Context) ([]uint64, error) {
 
 func (b *Bundle) whole() bool { return b.target.scope == dataset.Root && !b.bare }
 
-// Send writes the bundle to w, in the form of audit.VerifyBundle. A failure
-// leaves it without an end.
+// Send writes the bundle to w, in the form of audit.VerifyBundle, and makes room
+// for another once its proofs are written. A failure leaves it without an end.
 func (b *Bundle) Send(ctx context.Context, w io.Writer) error {
 	buffered := bufio.NewWriterSize(w, 64<<10)
 	out, err := audit.NewBundleWriter(buffered, audit.BundleHeader{
@@ -155,6 +161,7 @@ func (b *Bundle) Send(ctx context.Context, w io.Writer) error {
 		return err
 	}
 	b.statement.Slots = nil
+	b.Close() // whoever takes the records slowly holds nobody up
 	if !b.bare {
 		if err := b.records(ctx, out); err != nil {
 			return err

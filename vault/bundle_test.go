@@ -3,6 +3,7 @@ package vault_test
 import (
 	"bytes"
 	"context"
+	"io"
 	"testing"
 
 	"dsvault/vault"
@@ -42,4 +43,43 @@ func TestBundlesAreLimited(t *testing.T) {
 	for _, b := range append(open[1:], last) {
 		b.Close()
 	}
+}
+
+// TestSlowBundles: people who take their records slowly, as many as there is room
+// for, keep nobody from verifying.
+func TestSlowBundles(t *testing.T) {
+	w := newWorld(t)
+	w.setUp()
+	ctx := context.Background()
+	ask := func() (*vault.Bundle, error) {
+		return w.v.LogBundle(ctx, w.as("carol"), vault.BundleQuery{Under: w.scope("acme")})
+	}
+	done := make(chan error)
+	var slow []*io.PipeReader
+	for range 8 {
+		b := must[*vault.Bundle](t)(ask())
+		r, body := io.Pipe()
+		slow = append(slow, r)
+		go func() {
+			defer b.Close()
+			done <- b.Send(ctx, body)
+		}()
+	}
+	for _, r := range slow { // its proofs are written
+		if _, err := r.Read(make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	must[*vault.Bundle](t)(ask()).Close()
+	for _, r := range slow {
+		r.Close()
+		if err := <-done; err == nil {
+			t.Error("a bundle that nobody took was sent")
+		}
+	}
+	for range 8 { // each has made room once
+		defer must[*vault.Bundle](t)(ask()).Close()
+	}
+	_, err := ask()
+	wantCode(t, err, fault.Busy)
 }
