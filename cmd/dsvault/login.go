@@ -70,7 +70,11 @@ func (a *app) login(cmd *cobra.Command, rawURL, device string) error {
 			device = "unnamed"
 		}
 	}
-	// The key is stored before the token is used: an invitation holds once.
+	// The key is stored before the token is used: an invitation holds once. So is
+	// the folder tried, in which a key may be already.
+	if err := place.Writable(); err != nil {
+		return err
+	}
 	identity, err := place.EnsureDevice()
 	if err != nil {
 		return err

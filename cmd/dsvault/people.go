@@ -125,11 +125,16 @@ somebody else is printed once.`,
 			if len(args) == 1 {
 				who = args[0]
 			}
+			own := who == "me" || s.login.Handle != "" && who == s.login.Handle
+			if own && s.stored { // before the old one ends: nobody shows the new one again
+				if err := s.place.Writable(); err != nil {
+					return err
+				}
+			}
 			token, err := s.RotateToken(cmd.Context(), who)
 			if err != nil {
 				return err
 			}
-			own := who == "me" || s.login.Handle != "" && who == s.login.Handle
 			if !own || !s.stored {
 				return a.printToken(token, "rotated the token of "+token.Person.Handle)
 			}

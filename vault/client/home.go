@@ -297,18 +297,38 @@ func (p *Place) readMost(name, op string, most int64) ([]byte, error) {
 	return data, err
 }
 
+// Writable tries whether the folder takes a token, without changing one.
+func (p *Place) Writable() error {
+	tmp, err := p.temporary(tokenFile)
+	if err == nil {
+		_, err = tmp.Write(make([]byte, 1<<10)) // a disk that is full takes the file, and nothing in it
+		if closing := tmp.Close(); err == nil {
+			err = closing
+		}
+		os.Remove(tmp.Name())
+	}
+	return p.unwritable(tokenFile, err)
+}
+
+func (p *Place) temporary(name string) (*os.File, error) {
+	if err := os.MkdirAll(p.dir, 0o700); err != nil {
+		return nil, err
+	}
+	return os.CreateTemp(p.dir, "."+name+"-*") // 0600
+}
+
+func (p *Place) unwritable(name string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fault.Wrap(fault.Invalid, "client.write", "cannot write "+p.path(name), err).
+		WithHint("check the folder; DSVAULT_CONFIG names another one")
+}
+
 // write puts a file in place at once and whole.
 func (p *Place) write(name string, data []byte) (err error) {
-	defer func() {
-		if err != nil {
-			err = fault.Wrap(fault.Invalid, "client.write", "cannot write "+p.path(name), err).
-				WithHint("check the folder; DSVAULT_CONFIG names another one")
-		}
-	}()
-	if err := os.MkdirAll(p.dir, 0o700); err != nil {
-		return err
-	}
-	tmp, err := os.CreateTemp(p.dir, "."+name+"-*") // 0600
+	defer func() { err = p.unwritable(name, err) }()
+	tmp, err := p.temporary(name)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package client
 
 import (
 	"bytes"
+	"crypto/rand"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -165,5 +166,32 @@ func TestLoginFollowsKeys(t *testing.T) {
 	}
 	if n := len(l.LogKeysBefore); n != maxKeysBefore || l.LogKeysBefore[0] != fmt.Sprint(2*maxKeysBefore-1) {
 		t.Errorf("%d keys, the newest %s", n, l.LogKeysBefore[0])
+	}
+}
+
+// TestLoginRefusesAnotherLog: a key that nobody has led to is another log's.
+func TestLoginRefusesAnotherLog(t *testing.T) {
+	key := func() string {
+		_, public, err := note.GenerateKey(rand.Reader, "log")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return public
+	}
+	pinned, other := key(), key()
+	for _, c := range []struct {
+		login Login
+		in    wire.LoggedIn
+		ok    bool
+	}{
+		{Login{}, wire.LoggedIn{LogOrigin: "log", LogKey: other}, true},
+		{Login{LogOrigin: "log", LogKey: pinned}, wire.LoggedIn{LogOrigin: "log", LogKey: pinned}, true},
+		{Login{LogOrigin: "log", LogKey: pinned}, wire.LoggedIn{LogOrigin: "log", LogKey: other}, false},
+		{Login{LogOrigin: "log", LogKey: pinned}, wire.LoggedIn{LogOrigin: "log", LogKey: other, LogSuccessions: [][]byte{[]byte("x")}}, false},
+		{Login{LogOrigin: "log", LogKey: pinned}, wire.LoggedIn{LogOrigin: "log/epoch-2", LogKey: pinned}, false},
+	} {
+		if got, ok := c.login.LeadsTo(c.in); ok != c.ok || !ok && got.LogKey != pinned {
+			t.Errorf("%+v from %+v: %+v, %t", c.in, c.login, got, ok)
+		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"dsvault/vault/dataset"
 	"dsvault/vault/fault"
@@ -104,7 +105,7 @@ func NewPlan(ctx context.Context, path string, opts Options) (*Plan, error) {
 			WithHint("the smallest shard size is 64 KiB")
 	}
 	info, err := os.Stat(path)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 		return nil, fault.Wrap(fault.NotFound, op, "there is no file or folder "+quote(path), err).
 			WithHint("check the path; it is on this machine")
 	}
