@@ -8,11 +8,13 @@ import (
 	"io"
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"pgregory.net/rapid"
 
+	"dsvault/storage"
 	"dsvault/vault"
 	"dsvault/vault/audit"
 	"dsvault/vault/dataset"
@@ -329,4 +331,48 @@ func TestRanges(t *testing.T) {
 			rt.Fatalf("%d bytes, %v", len(got), err)
 		}
 	})
+}
+
+// hooked is a store that calls hook once, before the first look at an object.
+type hooked struct {
+	storage.Objects
+	once sync.Once
+	hook func()
+}
+
+func (h *hooked) Open(ctx context.Context, key string, offset, length int64, etag string) (io.ReadCloser, error) {
+	if h.hook != nil {
+		h.once.Do(h.hook)
+	}
+	return h.Objects.Open(ctx, key, offset, length, etag)
+}
+
+// TestIndexWhileCommitting: an index that comes while its shard is committed
+// without one leaves no object that no row names.
+func TestIndexWhileCommitting(t *testing.T) {
+	w := newWorld(t)
+	h := &hooked{Objects: w.objects}
+	w.objects = h
+	w.v.Close()
+	w.v = must[*vault.Vault](t)(w.open())
+	t.Cleanup(func() { w.v.Close() })
+	w.setUp()
+	ctx := context.Background()
+	d := must[wire.Dataset](t)(w.v.CreateDataset(ctx, w.as("carol"), w.scope("acme/signs/late")))
+	to := must[seal.Recipient](t)(seal.ParseRecipient(d.Recipient))
+	sealed := must[[]byte](t)(seal.SealBytes([]byte("hello"), to))
+	up := must[wire.Upload](t)(w.v.StartUpload(ctx, w.as("carol"), dataset.ShardRef{Dataset: d.Scope}, wire.NewUpload{Fingerprint: make([]byte, 32), Size: 5}))
+	stored := must[wire.Stored](t)(w.v.StoreUpload(ctx, w.as("carol"), d.Scope, up.Attempt, bytes.NewReader(sealed), int64(len(sealed))))
+	late := must[[]byte](t)(seal.SealBytes([]byte("late"), to))
+	before := w.objectCount()
+	h.hook = func() {
+		must[wire.Stored](t)(w.v.StoreIndex(ctx, w.as("carol"), d.Scope, up.Attempt, bytes.NewReader(late), int64(len(late))))
+	}
+	m := must[[]byte](t)(dataset.Manifest{Version: 1, Packing: dataset.PackFile, Name: "f", Size: 5, SHA256: make([]byte, 32)}.Encode())
+	_, err := w.v.CommitUpload(ctx, w.as("carol"), d.Scope, up.Attempt,
+		wire.Commit{SHA256: stored.SHA256, Manifest: must[[]byte](t)(seal.SealBytes(m, to))})
+	wantCode(t, err, fault.Conflict)
+	if got := w.objectCount(); got != before-1 { // the shard's object went with the attempt
+		t.Errorf("%d objects, want %d", got, before-1)
+	}
 }

@@ -383,7 +383,14 @@ func (v *Vault) recordShard(ctx context.Context, in ledger.Intent, a storage.Att
 		if err := checkOpen(ctx, tx.Shard, d, a); err != nil {
 			return err
 		}
-		if err := tx.DropAttempt(ctx, s.Attempt); err != nil {
+		now, err := tx.Attempt(ctx, s.Attempt)
+		if err == nil && now.Index.Size != s.Index.Size { // an object that no row would name
+			return fault.New(fault.Conflict, op, "an index came while the shard was committed").WithHint("start the shard again")
+		}
+		if err == nil {
+			err = tx.DropAttempt(ctx, s.Attempt)
+		}
+		if err != nil {
 			if errors.Is(err, storage.ErrNoRow) { // swept, or committed already
 				return fault.Wrap(fault.NotFound, op, "no such upload", err).WithHint("start the shard again")
 			}
