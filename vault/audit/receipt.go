@@ -88,8 +88,12 @@ func ParseReceipt(data []byte) (Receipt, error) {
 var proofMarks = []string{`"dsvault_receipt"`, `"dsvault_certificate"`, receiptLabel, certificateLabel, `"successions"`, `"promise"`}
 
 // MayBeProof tells a receipt, certificate, bundle or listing, whatever has been
-// done to it, from a file that never was one. A receipt's data is all of it.
+// done to it, from a file that never was one. A receipt's data is all of it. An
+// empty file may have been one.
 func MayBeProof(data []byte) bool {
+	if len(data) == 0 {
+		return true
+	}
 	for _, mark := range proofMarks {
 		if bytes.Contains(data, []byte(mark)) {
 			return true

@@ -267,7 +267,10 @@ func TestMayBeProof(t *testing.T) {
 			}
 		}
 	}
-	for _, text := range []string{"", "{}", "hello\n", `{"version": 1, "checkpoint": "x"}`, "age-encryption.org/v1\n", "dsvault is a vault for datasets"} {
+	if !audit.MayBeProof(nil) {
+		t.Error("an empty file cannot have been a proof")
+	}
+	for _, text := range []string{"{}", "hello\n", `{"version": 1, "checkpoint": "x"}`, "age-encryption.org/v1\n", "dsvault is a vault for datasets"} {
 		if audit.MayBeProof([]byte(text)) {
 			t.Errorf("%q may be a proof", text)
 		}
