@@ -216,12 +216,12 @@ const readTries = 3 // of one object, before it counts as damaged
 func (r *checkRun) data(ctx context.Context, f storage.Finding, o storage.Object, want storage.StoredObject) (storage.Finding, error) {
 	for try := 1; ; try++ {
 		sum, head, err := r.read(ctx, o, want)
-		var catalog unsaved
+		var notSaved unsaved
 		switch {
 		case err == nil:
 			return r.judge(ctx, f, o, want, sum, head)
-		case errors.As(err, &catalog):
-			return f, catalog.error
+		case errors.As(err, &notSaved):
+			return f, notSaved.error
 		case errors.Is(err, storage.ErrNoObject), errors.Is(err, storage.ErrChanged):
 			// Between list and read. If its row is still there, it is damage.
 			t, asked := r.ask(ctx, want.Key)

@@ -216,6 +216,25 @@ func TestEraseIsNotComplete(t *testing.T) {
 	w.certificate(list[0])
 }
 
+// eraseAmid has all data of acme be due for its erasure once the begin of a body was
+// taken by store, which goes on; stored gives its error.
+func (w *world) eraseAmid(begin []byte, store func(io.Reader) error) (body *io.PipeWriter, stored <-chan error) {
+	w.t.Helper()
+	r, body := io.Pipe()
+	ended := make(chan error, 1)
+	go func() {
+		err := store(r)
+		r.CloseWithError(io.ErrClosedPipe)
+		ended <- err
+	}()
+	if _, err := body.Write(begin); err != nil {
+		w.t.Fatal(err)
+	}
+	w.keep("acme", storage.KeepData, "1d")
+	w.clock.Add(25 * time.Hour)
+	return body, ended
+}
+
 // TestEraseCutsUploads: bytes that are on their way when the keys go are not
 // stored, and leave nothing.
 func TestEraseCutsUploads(t *testing.T) {
@@ -230,19 +249,11 @@ func TestEraseCutsUploads(t *testing.T) {
 	idle := must[wire.Upload](t)(w.v.StartUpload(ctx, w.as("carol"), dataset.ShardRef{Dataset: d.Scope, Number: 8},
 		wire.NewUpload{Fingerprint: make([]byte, 32), Size: int64(len(plain)), Push: push.Push}))
 	data := must[[]byte](t)(seal.SealBytes(plain, to))
-	r, body := io.Pipe()
-	stored := make(chan error, 1)
 	carol := w.as("carol")
-	go func() {
+	body, stored := w.eraseAmid(data[:100_000], func(r io.Reader) error {
 		_, err := w.v.StoreUpload(ctx, carol, d.Scope, up.Attempt, r, int64(len(data)))
-		r.CloseWithError(io.ErrClosedPipe)
-		stored <- err
-	}()
-	if _, err := body.Write(data[:100_000]); err != nil {
-		t.Fatal(err)
-	}
-	w.keep("acme", storage.KeepData, "1d")
-	w.clock.Add(25 * time.Hour)
+		return err
+	})
 	w.v.Chores(ctx) // the request was cut, and may not have ended yet
 	body.CloseWithError(io.ErrUnexpectedEOF)
 	if err := <-stored; err == nil {
@@ -270,19 +281,11 @@ func TestEraseCutsWork(t *testing.T) {
 	plain := make([]byte, 300_000)
 	up := must[wire.Upload](t)(w.v.StartWork(ctx, w.as("lee"), workRef(w, 0), wire.NewWork{Size: int64(len(plain))}))
 	data := must[[]byte](t)(seal.SealBytes(plain, to))
-	r, body := io.Pipe()
-	stored := make(chan error, 1)
 	lee := w.as("lee")
-	go func() {
+	body, stored := w.eraseAmid(data[:100_000], func(r io.Reader) error {
 		_, err := w.v.StoreWork(ctx, lee, d.Scope, up.Attempt, r, int64(len(data)))
-		r.CloseWithError(io.ErrClosedPipe)
-		stored <- err
-	}()
-	if _, err := body.Write(data[:100_000]); err != nil {
-		t.Fatal(err)
-	}
-	w.keep("acme", storage.KeepData, "1d")
-	w.clock.Add(25 * time.Hour)
+		return err
+	})
 	w.v.Chores(ctx)
 	if list := w.erasures(workDataset); len(list) != 1 || list[0].State != "running" {
 		t.Errorf("while bytes are on their way: %+v", list)

@@ -71,14 +71,14 @@ func (a *app) readText(path string, most int64) (string, error) {
 	if path != "-" {
 		f, err := os.Open(path)
 		if err != nil {
-			return "", fault.Wrap(fault.Invalid, op, "cannot read "+path, err).WithHint("check the file's name")
+			return "", unreadable(op, path, err)
 		}
 		defer f.Close()
 		r = f
 	}
 	data, err := io.ReadAll(io.LimitReader(r, most+1))
 	if err != nil {
-		return "", fault.Wrap(fault.Invalid, op, "cannot read "+path, err).WithHint("name a file that you may read")
+		return "", unreadable(op, path, err)
 	}
 	if int64(len(data)) > most {
 		return "", fault.New(fault.TooLarge, op, fmt.Sprintf("%s is over %s", path, size(most)))

@@ -14,7 +14,6 @@ import (
 	"dsvault/storage"
 	"dsvault/storage/catalog"
 	"dsvault/vault/dataset"
-	"dsvault/vault/fault"
 	"dsvault/vault/wire"
 )
 
@@ -238,12 +237,12 @@ it sees that a read took place of which the details are withheld.`,
 func hashDocument(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, fault.Wrap(fault.Invalid, "dsvault.hashDocument", "cannot read "+path, err).WithHint("check the file's name")
+		return nil, unreadable("dsvault.hashDocument", path, err)
 	}
 	defer f.Close()
 	h := sha256.New()
 	if _, err := io.Copy(h, f); err != nil {
-		return nil, fault.Wrap(fault.Invalid, "dsvault.hashDocument", "cannot read "+path, err).WithHint("name a file that you may read")
+		return nil, unreadable("dsvault.hashDocument", path, err)
 	}
 	return h.Sum(nil), nil
 }

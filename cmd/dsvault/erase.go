@@ -259,7 +259,7 @@ func (v *fileVerifier) certificate(path string) error {
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, audit.MaxCertificate+1))
 	if err != nil {
-		return fault.Wrap(fault.Invalid, "dsvault.verify", "cannot read it", err).WithHint("name a file that you may read")
+		return unreadable("dsvault.verify", "it", err)
 	}
 	c, err := audit.ParseCertificate(data)
 	if err != nil {

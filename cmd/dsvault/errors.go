@@ -119,3 +119,8 @@ func (a *app) problem(err error) wire.Problem {
 	}
 	return p
 }
+
+// unreadable is the error for a file that somebody has named.
+func unreadable(op, path string, err error) error {
+	return fault.Wrap(fault.Invalid, op, "cannot read "+path, err).WithHint("name a file that you may read")
+}

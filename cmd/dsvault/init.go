@@ -10,7 +10,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"dsvault/vault/dataset"
-	"dsvault/vault/fault"
 	"dsvault/vault/keys"
 )
 
@@ -150,7 +149,7 @@ func (a *app) passphrase(file, prompt string) (text string, err error) {
 func firstLine(path string) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return "", fault.Wrap(fault.Invalid, "dsvault.firstLine", "cannot read "+path, err).WithHint("name a file that you may read")
+		return "", unreadable("dsvault.firstLine", path, err)
 	}
 	defer f.Close()
 	return (&app{in: f}).readLine()

@@ -97,7 +97,7 @@ func (v *fileVerifier) listing(path string) error {
 	defer n.Close()
 	data, err := io.ReadAll(io.LimitReader(n, audit.MaxListingNote+1))
 	if err != nil {
-		return fault.Wrap(fault.Invalid, "dsvault.verify", "cannot read it", err).WithHint("name a file that you may read")
+		return unreadable("dsvault.verify", "it", err)
 	}
 	origin, err := audit.ListingOrigin(data)
 	if err != nil {

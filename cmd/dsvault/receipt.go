@@ -82,7 +82,7 @@ func readReceipt(path string) (audit.Receipt, error) {
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, audit.MaxReceipt+1))
 	if err != nil {
-		return audit.Receipt{}, fault.Wrap(fault.Invalid, "dsvault.receipt", "cannot read it", err).WithHint("name a file that you may read")
+		return audit.Receipt{}, unreadable("dsvault.receipt", "it", err)
 	}
 	r, err := audit.ParseReceipt(data)
 	if err != nil && !audit.MayBeProof(data) {

@@ -69,13 +69,13 @@ func readSmall(path string, most int64) ([]byte, error) {
 	const op = "dsvault.read"
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, fault.Wrap(fault.Invalid, op, "cannot read "+path, err).WithHint("name a file that you may read")
+		return nil, unreadable(op, path, err)
 	}
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, most+1))
 	switch {
 	case err != nil:
-		return nil, fault.Wrap(fault.Invalid, op, "cannot read "+path, err).WithHint("name a file that you may read")
+		return nil, unreadable(op, path, err)
 	case int64(len(data)) > most:
 		return nil, fault.New(fault.TooLarge, op, path+" is too large").WithHint("name the file that is meant: it has a few lines")
 	}

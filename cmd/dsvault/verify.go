@@ -271,7 +271,7 @@ func (v *fileVerifier) pin(origin string) client.LogPin {
 func openFile(path string) (*os.File, int64, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, 0, fault.Wrap(fault.Invalid, "dsvault.verify", "cannot read it", err).WithHint("name a file that you may read")
+		return nil, 0, unreadable("dsvault.verify", "it", err)
 	}
 	info, err := f.Stat()
 	if err != nil || info.IsDir() {
@@ -292,7 +292,7 @@ func beginning(path string) ([]byte, *audit.BundleHeader, error) {
 	in := bufio.NewReaderSize(f, 64<<10)
 	begin, err := in.Peek(64)
 	if err != nil && !errors.Is(err, io.EOF) {
-		return nil, nil, fault.Wrap(fault.Invalid, "dsvault.verify", "cannot read it", err).WithHint("name a file that you may read")
+		return nil, nil, unreadable("dsvault.verify", "it", err)
 	}
 	if !audit.IsBundle(begin) {
 		return begin, nil, nil
